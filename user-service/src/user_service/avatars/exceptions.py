@@ -1,0 +1,20 @@
+"""What can be wrong with a picture, and with asking for one."""
+
+from http import HTTPStatus
+
+from service_kit.problems import Problem
+
+
+class AvatarTooLarge(Problem):
+    status, code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "avatar_too_large"
+    title = "The picture is larger than the limit"
+
+
+class AvatarUnsupported(Problem):
+    status, code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "avatar_unsupported"
+    title = "Not a picture that can be read: send a JPEG, PNG, WebP or GIF"
+
+
+class AvatarTooManyPixels(Problem):
+    status, code = HTTPStatus.UNPROCESSABLE_ENTITY, "avatar_too_many_pixels"
+    title = "The picture has more pixels than can be decoded here"
