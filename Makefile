@@ -1,0 +1,118 @@
+# Gatehouse: one verb a target, `make help` lists them. Verbs over rooms take SERVICE= (one room) and ARGS= (passed on).
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+ROOMS   := service-kit auth-service user-service gateway tests-e2e deploy
+PORT    ?= 8080
+VAR     ?= var
+PROJECT ?= gatehouse
+SCALE   ?= 1
+rooms   := $(or $(SERVICE),$(ROOMS))
+
+UV_VERSION := 0.13.9
+export UV := $(or $(shell command -v uv),$(CURDIR)/.tools/uv/bin/uv)
+export UV_PYTHON_DOWNLOADS ?= never
+export PORT VAR PROJECT ON
+
+compose := docker compose -p $(PROJECT)
+one     := $(UV) run --locked
+# $(call each,COMMAND): run it in every room, go on after a failure, name the rooms that failed at the end
+each = failed=; for room in $(rooms); do \
+	  [ -f $$room/pyproject.toml ] || { echo "make $@: no room named $$room (rooms: $(ROOMS))" >&2; exit 2; }; \
+	  printf '\n== %s: %s\n' '$@' $$room; start=$$SECONDS; \
+	  (cd $$room && $(1)) || failed="$$failed $$room"; \
+	  printf -- '-- %s: %s, %d s\n' '$@' $$room $$((SECONDS - start)); \
+	done; [ -z "$$failed" ] || { echo "make $@: failed in$$failed" >&2; exit 1; }
+# $(call need,NAME,EXAMPLE): one line instead of a stack trace when a variable is missing
+need = @[ -n "$($(1))" ] || { echo "make $@: say $(1)=, as in: make $@ $(2)" >&2; exit 2; }
+docker = @docker info >/dev/null 2>&1 || { echo "make $@: no docker engine answers (on a bare Debian: bash .ci/engine)" >&2; exit 2; }
+
+.PHONY: help
+help:  ## this list
+	@echo 'usage: make VERB [SERVICE=room] [ARGS=…]     rooms: $(ROOMS)'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p; s/^## /\n/p' $(MAKEFILE_LIST) | awk -F'\t' 'NF > 1 {printf "  %-16s %s\n", $$1, $$2; next} {print}'
+
+## On this machine alone
+.PHONY: run test lint fmt lock contract bench refresh-check
+run: $(UV)  ## the whole system on embedded defaults (PORT=8080 VAR=var)
+	@exec python3 deploy/embedded/run.py
+
+test: $(UV)  ## every test that needs no container
+	@$(call each,case $$room in tests-e2e) $(one) pytest harness/tests journeys --system embedded $(ARGS);; *) $(one) pytest $(ARGS);; esac)
+
+lint: $(UV)  ## ruff, mypy --strict, import rules; Dockerfiles, scripts, compose files and manifests
+	@$(call each,$(one) ruff check . && $(one) ruff format --check . && $(one) mypy \
+	  && { ! grep -q '^\[tool.importlinter' pyproject.toml || $(one) lint-imports --no-cache; })
+	@[ -n "$(SERVICE)" ] || $(UV) run --locked --project deploy deploy/lint
+
+fmt: $(UV)  ## format, and mend what ruff can
+	@$(call each,$(one) ruff format . && $(one) ruff check --fix-only --quiet .)
+
+lock: $(UV)  ## lock every room again, after a change of dependencies (ARGS=--upgrade)
+	@$(call each,$(UV) lock $(ARGS))
+
+contract: $(UV)  ## write every service's contract/openapi.json anew
+	@for room in $(or $(SERVICE),auth-service user-service); do \
+	  (cd $$room && $(one) python -m $${room//-/_}.contract) || exit; done
+
+bench: $(UV)  ## measure against peers (SUITE=gateway, auth, users or async)
+	$(call need,SUITE,SUITE=gateway)
+	@cd $(or $(SERVICE),$(bench-$(SUITE)),gateway) && $(one) python -m benchmarks $(SUITE) $(ARGS)
+bench-auth := auth-service
+bench-users := user-service
+bench-async := user-service
+
+refresh-check: $(UV)  ## the refresh contract as a report, against any system (URL=http://localhost:8080)
+	@cd auth-service && $(one) python -m auth_service.refresh_check $(or $(URL),http://localhost:$(PORT)) $(ARGS)
+
+## On containers
+.PHONY: up down logs ps test-containers e2e
+up:  ## build, start and wait (PORT=8080 PROJECT=gatehouse SCALE=1)
+	$(docker)
+	@$(compose) up --build --wait --scale auth-service=$(SCALE) --scale user-service=$(SCALE) $(SERVICE) \
+	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 secrets migrator; exit 1; }
+	@echo; echo "Gatehouse is up: http://localhost:$(PORT)   API: http://localhost:$(PORT)/docs   stop: make down PROJECT=$(PROJECT)"
+
+down:  ## stop the containers; the data stays
+	$(docker)
+	@$(compose) down $(ARGS)
+
+logs:  ## follow the logs
+	$(docker)
+	@$(compose) logs -f $(ARGS) $(SERVICE)
+
+ps:  ## what runs, and how it is
+	$(docker)
+	@$(compose) ps $(ARGS) $(SERVICE)
+
+test-containers: $(UV)  ## what only MySQL and Redis themselves decide
+	$(docker)
+	@UV=$(UV) deploy/compose/with-stores $(MAKE) test SERVICE="$(or $(SERVICE),service-kit auth-service user-service gateway)" ARGS="-m containers $(ARGS)"
+
+e2e: $(UV)  ## the end-to-end suites (SUITE=journeys, hostile, failures or load; URL= a deployed system; FULL=1)
+	@cd tests-e2e && $(one) pytest $(SUITE) --system $(or $(URL),compose) $(if $(FULL),--full) $(ARGS)
+
+## Where it runs now: the embedded system on VAR, else the containers of PROJECT (ON=embedded or ON=containers decides)
+.PHONY: admin import seed clean
+admin:  ## make somebody an administrator (EMAIL=ada@example.com)
+	$(call need,EMAIL,EMAIL=ada@example.com)
+	@deploy/exec user-service python -m user_service.cli admin "$(EMAIL)"
+
+import:  ## bring people in from another system (FILE=people.jsonl)
+	$(call need,FILE,FILE=people.jsonl)
+	@deploy/exec user-service python -m user_service.cli import $(ARGS) - <"$(FILE)"
+
+seed:  ## make people up, for trying out sizes (USERS=1000000)
+	$(call need,USERS,USERS=1000000)
+	@deploy/exec user-service python -m user_service.cli seed "$(USERS)" $(ARGS)
+
+clean:  ## delete VAR, the containers of PROJECT and their data, and every cache
+	@python3 deploy/embedded/run.py clean
+	@if docker info >/dev/null 2>&1; then $(compose) down -v --remove-orphans; fi
+	@rm -rf .tools $(foreach d,.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis report,$(ROOMS:%=%/$(d)))
+
+$(CURDIR)/.tools/uv/bin/uv:
+	@echo 'installing uv $(UV_VERSION) into .tools/'
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Gatehouse needs Python 3.11 or newer as python3' >&2; exit 1; }
+	@python3 -m pip install --quiet --disable-pip-version-check --target .tools/uv uv==$(UV_VERSION)

@@ -1,0 +1,153 @@
+"""Make every secret of the system once: random, a folder for each consumer, owned by it, mode 0400."""
+
+import argparse
+import hashlib
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+# Who reads a folder inside its container. Outside (the embedded system) everything belongs to whoever runs this.
+OWNERS = {
+    "mysql": 999,
+    "redis": 999,
+    "redis-limits": 999,
+    "auth-service": 10001,
+    "user-service": 10001,
+    "gateway": 10001,
+}
+
+
+@dataclass(frozen=True)
+class Secret:
+    """One random value and the files it stands in: whoever checks it and whoever presents it read the same value."""
+
+    places: tuple[str, ...]
+    # Stored data survives the loss of a renewable secret, so a missing one is made anew. A release that brings a
+    # new secret lists it as renewable, or existing installations could not start.
+    renewable: bool = False
+
+
+SECRETS = (
+    Secret(("mysql/root_password",)),
+    Secret(("mysql/users_password", "user-service/database_password")),
+    Secret(("auth-service/key_encryption_key",)),
+    Secret(("auth-service/refresh_key",)),
+    Secret(("user-service/idempotency_key",)),
+    Secret(("auth-service/device_key",), renewable=True),
+    Secret(("auth-service/redis_password",), renewable=True),
+    Secret(("user-service/events_redis_password",), renewable=True),
+    Secret(("auth-service/revocations_redis_password", "user-service/revocations_redis_password",
+            "gateway/revocations_redis_password"), renewable=True),
+    Secret(("auth-service/limits_redis_password", "gateway/limits_redis_password"), renewable=True),
+    Secret(("redis/health_password", "redis-limits/health_password"), renewable=True),
+)  # fmt: skip
+
+CONNECTION = "+ping +hello +auth +select +client|setinfo +client|setname +client|id"
+# ACL files are no secrets of their own: derived from the passwords at every run, so that a new release's rules arrive.
+ACLS = {
+    "redis/users.acl": {
+        "auth": ("auth-service/redis_password", "~auth:* ~users +@all -@admin -@dangerous +info"),
+        "follower": ("gateway/revocations_redis_password",
+                     f"%R~auth:revocations %R~auth:epoch +xread +xrange +xlen +xinfo +get +time {CONNECTION}"),
+        "users": ("user-service/events_redis_password",
+                  f"~users +xadd +xtrim +xlen +xinfo +xrange +wait +waitaof {CONNECTION}"),
+        "health": ("redis/health_password", "+ping"),
+    },
+    "redis-limits/users.acl": {
+        "limits": ("auth-service/limits_redis_password", "~* +@all -@admin -@dangerous +info"),
+        "health": ("redis-limits/health_password", "+ping"),
+    },
+}  # fmt: skip
+
+
+class Refused(Exception):
+    """Going on would lose data or guess: said to the operator as it is."""
+
+
+def make(root: Path, data: list[Path], *, own: bool) -> int:
+    """Complete `root` and return how many secrets were new; refuse when `data` was written under lost ones."""
+    values = {secret: known_value(root, secret) for secret in SECRETS}
+    lost = [secret for secret, value in values.items() if value is None and not secret.renewable]
+    written_under = [str(folder) for folder in data if has_content(folder)]
+    if lost and written_under:
+        names = ", ".join(secret.places[0] for secret in lost)
+        raise Refused(
+            f"{names} missing while {', '.join(written_under)} holds data: restore the secrets from a backup "
+            "(new ones could not read it), or delete secrets and data together"
+        )
+    texts: dict[str, str] = {}
+    for secret, value in values.items():
+        # URL-safe text: passwords travel in connection URLs and configuration unquoted.
+        texts |= dict.fromkeys(secret.places, value or secrets.token_urlsafe(32))
+    texts |= {place: acl(users, texts) for place, users in ACLS.items()}
+    for consumer in OWNERS:
+        folder(root / consumer, OWNERS[consumer] if own else None)
+    for place, text in texts.items():
+        write(root / place, text, OWNERS[place.split("/")[0]] if own else None)
+    return sum(value is None for value in values.values())
+
+
+def known_value(root: Path, secret: Secret) -> str | None:
+    """The value that any of its places holds; two that differ are nobody's to choose from."""
+    found = {(root / place).read_text().strip() for place in secret.places if (root / place).is_file()} - {""}
+    if len(found) > 1:
+        raise Refused(f"{' and '.join(secret.places)} should be equal and are not: restore them from one backup")
+    return found.pop() if found else None
+
+
+def has_content(folder: Path) -> bool:
+    """Whether a store has written here; what a file system puts into every new volume does not count."""
+    if folder.is_file():
+        return True
+    return folder.is_dir() and any(entry.name != "lost+found" for entry in folder.iterdir())
+
+
+def acl(users: dict[str, tuple[str, str]], texts: dict[str, str]) -> str:
+    """A Redis ACL file: nobody without a password, passwords as digests."""
+    lines = ["user default off"]
+    for name, (password_of, rules) in users.items():
+        digest = hashlib.sha256(texts[password_of].encode()).hexdigest()
+        lines.append(f"user {name} on #{digest} resetchannels -@all {rules}")
+    return "\n".join(lines) + "\n"
+
+
+def folder(path: Path, owner: int | None) -> None:
+    """A folder only its consumer can enter."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if owner is not None:
+        os.chown(path, owner, owner)
+
+
+def write(path: Path, text: str, owner: int | None) -> None:
+    """The file whole or not at all, also when the machine stops meanwhile."""
+    if not path.is_file() or path.read_text() != text:
+        draft = path.with_name(f".{path.name}.new")
+        draft.unlink(missing_ok=True)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    path.chmod(0o400)
+    if owner is not None:
+        os.chown(path, owner, owner)
+
+
+def main() -> None:
+    """The one-shot container's command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path, help="the folder that holds one folder for each consumer")
+    parser.add_argument("--data", type=Path, nargs="*", default=[], help="stores written under these secrets")
+    parser.add_argument("--own", action="store_true", help="give each folder to its container's user (needs root)")
+    arguments = parser.parse_args()
+    try:
+        made = make(arguments.root, arguments.data, own=arguments.own)
+    except Refused as refusal:
+        sys.exit(f"secrets: {refusal}")
+    print(f"secrets: {made} made, {len(SECRETS) - made} kept", flush=True)
+
+
+if __name__ == "__main__":
+    main()
