@@ -1,0 +1,1 @@
+"""How any Gatehouse service behaves, never what a service knows."""
