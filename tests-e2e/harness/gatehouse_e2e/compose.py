@@ -1,0 +1,247 @@
+"""Containers of our own: a compose project with its own name and ports, and the ways to break its parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .systems import CommandFailed, System, free_port, run, run_id
+from .toxics import ToxicControl
+from .waiting import until
+
+UP_SECONDS = 600
+PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
+READY = "import urllib.request as u; u.urlopen('http://127.0.0.1:9000/readyz', timeout=2)"
+
+
+@dataclass
+class Compose(System):
+    """One running project. Parts are named as in the compose file: `gateway`, `mysql`, ..."""
+
+    checkout: Path = Path()
+    project: str = ""
+    files: tuple[Path, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    toxic_control: ToxicControl | None = None
+    _repairs: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, checkout: Path, say: Callable[[str], None]) -> Compose:
+        port, plain, mail, toxics = (free_port() for _ in range(4))
+        system = cls(
+            url=f"http://localhost:{port}",
+            plain_url=f"http://localhost:{plain}",
+            mail_url=f"http://localhost:{mail}",
+            believes_addresses=True,
+            checkout=checkout,
+            project=f"gatehouse-e2e-{run_id()}",
+            files=(checkout / "docker-compose.yml", checkout / "tests-e2e" / "compose.yaml"),
+            environment={
+                "PORT": str(port),
+                "E2E_PLAIN_PORT": str(plain),
+                "E2E_MAIL_PORT": str(mail),
+                "E2E_TOXICS_PORT": str(toxics),
+            },
+            toxic_control=ToxicControl("127.0.0.1", toxics),
+        )
+        try:
+            system.up(say, "--build")
+        except BaseException:
+            system.keep_evidence(checkout / "tests-e2e" / "report" / "containers" / "start")
+            system.stop()
+            raise
+        return system
+
+    # The whole project
+
+    def up(self, say: Callable[[str], None], *options: str, overlays: Sequence[Path] = ()) -> None:
+        """Start and wait until healthy, telling now and then how far it is."""
+        done = threading.Event()
+        began = time.monotonic()
+
+        def progress() -> None:
+            while not done.wait(5):
+                states = ", ".join(f"{part} {state}" for part, state in sorted(self.states().items()))
+                say(f"{time.monotonic() - began:4.0f} s  {states or 'building images'}")
+
+        teller = threading.Thread(target=progress, daemon=True)
+        teller.start()
+        try:
+            self.compose("up", "--wait", *options, overlays=overlays, seconds=UP_SECONDS)
+        finally:
+            done.set()
+            teller.join()
+        say(f"{time.monotonic() - began:4.0f} s  up at {self.url}")
+
+    def stop(self) -> None:
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "3", seconds=120)
+
+    def compose(self, *arguments: str, overlays: Sequence[Path] = (), seconds: float = 120) -> str:
+        files = [part for file in (*self.files, *overlays) for part in ("-f", str(file))]
+        command = ["docker", "compose", "-p", self.project, *files, "--profile", "*", *arguments]
+        return run(command, cwd=self.checkout, environment=self.environment, seconds=seconds)
+
+    def states(self) -> dict[str, str]:
+        """Part -> what docker says of it, e.g. `Up 3 seconds (healthy)`."""
+        listing = '{{.Label "' + SERVICE_LABEL + '"}}\t{{.Status}}'
+        try:
+            lines = run(["docker", "ps", "-a", *self._mine(), "--format", listing]).splitlines()
+        except (CommandFailed, subprocess.TimeoutExpired):
+            return {}
+        return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+    def keep_evidence(self, folder: Path) -> None:
+        """Logs and full state of every container, finished ones too."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for container in run(["docker", "ps", "-aq", *self._mine()]).split():
+            state = self.inspect(container)
+            name = state["Name"].strip("/").removeprefix(f"{self.project}-")
+            (folder / f"{name}.json").write_text(json.dumps(state, indent=1))
+            with (folder / f"{name}.log").open("wb") as log:
+                subprocess.run(
+                    ["docker", "logs", "--timestamps", container], stdout=log, stderr=log, check=False
+                )
+
+    # One part
+
+    def containers(self, part: str) -> list[str]:
+        found = run(
+            ["docker", "ps", "-aq", *self._mine(), "--filter", f"label={SERVICE_LABEL}={part}"]
+        ).split()
+        if not found:
+            raise CommandFailed(f"{self.project} has no part {part}")
+        return found
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        return dict(json.loads(run(["docker", "inspect", container]))[0])
+
+    def kill(self, part: str) -> None:
+        """SIGKILL, as a crash; nothing starts it again but `start`."""
+        self._docker("kill", part)
+        self._repairs["kill", part] = lambda: self.start_again(part)
+
+    def stop_part(self, part: str, seconds: int = 35) -> None:
+        """SIGTERM, and time to drain."""
+        self._docker("stop", part, "--time", str(seconds))
+        self._repairs["kill", part] = lambda: self.start_again(part)
+
+    def start_again(self, part: str) -> None:
+        self._docker("start", part)
+        self._repairs.pop(("kill", part), None)
+
+    def restart(self, part: str) -> None:
+        self._docker("restart", part)
+
+    def pause(self, part: str) -> None:
+        """Freeze: connections stay open and say nothing."""
+        self._docker("pause", part)
+        self._repairs["pause", part] = lambda: self.resume(part)
+
+    def resume(self, part: str) -> None:
+        self._docker("unpause", part)
+        self._repairs.pop(("pause", part), None)
+
+    def disconnect(self, part: str, network: str) -> None:
+        """Take the part off one of the project's networks, named as in the compose file."""
+        for container in self.containers(part):
+            run(["docker", "network", "disconnect", "--force", f"{self.project}_{network}", container])
+        self._repairs["disconnect " + network, part] = lambda: self.connect(part, network)
+
+    def connect(self, part: str, network: str) -> None:
+        for container in self.containers(part):
+            run(["docker", "network", "connect", "--alias", part, f"{self.project}_{network}", container])
+        self._repairs.pop(("disconnect " + network, part), None)
+
+    def scale(self, part: str, count: int) -> None:
+        self.compose("up", "--no-deps", "--no-recreate", "--wait", "--scale", f"{part}={count}", part)
+
+    def execute(self, part: str, *command: str, stdin: str | None = None, seconds: float = 30) -> str:
+        container = self.containers(part)[0]
+        interactive = ["-i"] if stdin is not None else []
+        return run(["docker", "exec", *interactive, container, *command], stdin=stdin, seconds=seconds)
+
+    def signal(self, part: str, name: str) -> None:
+        """Send a signal to the part's main process, `HUP` for example."""
+        self._docker("kill", part, "--signal", name)
+
+    def running(self, part: str) -> bool:
+        return all(self.inspect(container)["State"]["Running"] for container in self.containers(part))
+
+    def ready(self, part: str) -> bool:
+        """What the part's own /readyz says; its port is open to nobody outside."""
+        try:
+            for container in self.containers(part):
+                run(["docker", "exec", container, "python", "-c", READY], seconds=5)
+        except (CommandFailed, subprocess.TimeoutExpired):
+            return False
+        return True
+
+    def wait_ready(self, part: str, within: float) -> float:
+        """Seconds until the part says it is ready."""
+        return until(lambda: self.ready(part), within, f"{part} ready")
+
+    def make_admin(self, email: str) -> None:
+        self.execute("user-service", "python", "-m", "user_service.cli", "admin", email)
+
+    # Faults between parts
+
+    @contextmanager
+    def wired(self, say: Callable[[str], None]) -> Iterator[ToxicControl]:
+        """Every connection between two parts goes through the toxic proxy inside the block."""
+        assert self.toxic_control is not None
+        overlay = self.checkout / "tests-e2e" / "compose.toxics.yaml"
+        self.up(say, overlays=[overlay])
+        try:
+            yield self.toxic_control
+        finally:
+            self.up(say)
+
+    def heal(self) -> None:
+        """Undo whatever a test broke and did not mend."""
+        for repair in tuple(self._repairs.values()):
+            repair()
+        self._repairs.clear()
+
+    def _docker(self, verb: str, part: str, *options: str) -> None:
+        run(["docker", verb, *options, *self.containers(part)], seconds=90)
+
+    def _mine(self) -> list[str]:
+        return ["--filter", f"label={PROJECT_LABEL}={self.project}"]
+
+
+def engine_missing() -> str:
+    """Why containers cannot be started here; empty when they can."""
+    try:
+        run(["docker", "info"], seconds=20)
+        run(["docker", "compose", "version"], seconds=20)
+    except (OSError, CommandFailed, subprocess.TimeoutExpired) as error:
+        return f"no container engine here ({str(error).splitlines()[0]})"
+    return ""
+
+
+def remove_leftovers() -> None:
+    """Remove projects whose run was killed before it could clean up: their run's process is gone."""
+    names = set(run(["docker", "ps", "-a", "--format", '{{.Label "' + PROJECT_LABEL + '"}}']).split())
+    for name in names:
+        prefix, _, rest = name.partition("gatehouse-e2e-")
+        process = rest.split("-")[0]
+        if not prefix and process.isdigit() and not _alive(int(process)):
+            run(["docker", "compose", "-p", name, "down", "--volumes", "--timeout", "3"], seconds=120)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,66 @@
+"""The user factory: people nobody else has met, each at an address of their own."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+
+from .api import Api, Person, Refused
+
+PASSWORD_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+class People:
+    """Makes people on one system; two factories (parallel workers, two runs) never make the same one."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._run = secrets.token_hex(5)
+        self._number = itertools.count()
+        self._offset = secrets.randbelow(1 << 24)
+        self._apis: dict[str, Api] = {}
+
+    def address(self) -> str:
+        """A private address not used before, in a prefix of its own, so that no limit is shared."""
+        number = (self._offset + next(self._number)) % (1 << 16)
+        return f"10.{number >> 8}.{number & 255}.{1 + self._offset % 250}"
+
+    def stranger(self) -> Person:
+        """Somebody who has not registered."""
+        number = next(self._number)
+        password = "".join(secrets.choice(PASSWORD_ALPHABET) for _ in range(20))
+        email = f"e2e-{self._run}-{number}@people.example"
+        return Person("", email, f"Person {number}", password, self.address())
+
+    def registered(self) -> Person:
+        person = self.stranger()
+        person.id = self._register(person)["id"]
+        return person
+
+    def signed_in(self) -> Person:
+        person = self.registered()
+        person.tokens = self.api(person).sign_in(person.email, person.password)
+        return person
+
+    def api(self, person: Person) -> Api:
+        """The person's own client."""
+        if person.address not in self._apis:
+            self._apis[person.address] = Api(self._url, person.address)
+        return self._apis[person.address]
+
+    def close(self) -> None:
+        for api in self._apis.values():
+            api.close()
+
+    def _register(self, person: Person) -> dict[str, str]:
+        """A deployed system may not believe our addresses and limit us: then its Retry-After is kept to."""
+        patience = time.monotonic() + 90
+        while True:
+            try:
+                return self.api(person).register(person.email, person.name, person.password)
+            except Refused as refused:
+                wait = float(refused.response.headers.get("retry-after", "0"))
+                if refused.status not in (429, 503) or not wait or time.monotonic() + wait > patience:
+                    raise
+                time.sleep(wait)

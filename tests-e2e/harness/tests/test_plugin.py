@@ -1,0 +1,96 @@
+"""The plugin as a team's own suite meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gatehouse_e2e.people import People
+
+from .conftest import answer, http_server
+
+
+def test_without_a_system_its_tests_skip_with_the_reason(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_reads(api): ...")
+    result = pytester.runpytest_inprocess("-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*give --system compose*"])
+
+
+def test_what_breaks_containers_skips_on_a_deployed_system(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_kills(parts): ...\ndef test_mails(mails): ...\ndef test_admin(system): ...")
+    with http_server(lambda *_: answer(200, {})) as url:
+        result = pytester.runpytest_inprocess("-rs", "--system", url)
+    result.assert_outcomes(skipped=2, passed=1)
+    result.stdout.fnmatch_lines(["*not a compose project of ours*", "*no mail catcher in reach*"])
+
+
+def test_an_unknown_kind_of_system_is_said(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_any(): ...")
+    result = pytester.runpytest_inprocess("--system", "moon")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*neither compose nor embedded nor a base URL*"])
+
+
+def test_a_missed_promise_fails_the_test_and_is_reported(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_rows(promise):
+            for seconds in (0.5, 2.0, 1.0):
+                promise("back", seconds, at_most=1)
+            promise("share", 100, at_least=99, unit="%")
+        """
+    )
+    with http_server(lambda *_: answer(200, {})) as url:
+        result = pytester.runpytest_inprocess("--system", url, "--full")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["back * 2 s * <= 1  missed (3 rounds)"])
+    rows = json.loads((pytester.path / "results/latest.json").read_text())["promises"]
+    assert [(row["name"], row["measured"], row["verdict"]) for row in rows] == [
+        ("back", 2.0, "missed"),
+        ("share", 100, "kept"),
+    ]
+    page = (pytester.path / "report/report.html").read_text()
+    assert '<td class="missed">missed</td>' in page
+    assert "http-equiv" not in page
+    assert "src=" not in page
+
+
+def test_a_broken_invariant_fails_the_test_and_its_plot_is_in_the_page(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import time
+        from gatehouse_e2e.api import Person
+        from gatehouse_e2e.load import ReadRefused, Share
+
+        def test_forged(load):
+            somebody = Person("1", "", "", "", "10.0.0.1")
+            with load(Share(50, ReadRefused("forged", [somebody]))).running() as history:
+                while not history.exchanges:
+                    time.sleep(0.01)
+        """
+    )
+    with http_server(lambda *_: answer(200, {"id": "1"})) as url:
+        result = pytester.runpytest_inprocess("--system", url)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*no success for a bad or revoked token*"])
+    assert "<svg" in (pytester.path / "report/report.html").read_text()
+
+
+def test_parallel_workers_share_the_system(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        "import pytest\n@pytest.mark.parametrize('n', range(4))\ndef test_any(system, n): ..."
+    )
+    with http_server(lambda *_: answer(200, {})) as url:
+        result = pytester.runpytest_subprocess("--system", url, "-n2", "-p", "no:schemathesis")
+    result.assert_outcomes(passed=4)
+
+
+def test_a_person_is_never_made_twice(tmp_path: Path) -> None:
+    factories = [People("http://localhost:1") for _ in range(3)]
+    emails = {factory.stranger().email for factory in factories for _ in range(50)}
+    assert len(emails) == 150
+    addresses = [factories[0].address() for _ in range(1000)]
+    assert len(set(addresses)) == 1000
