@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# Who reads a folder inside its container. Outside (the embedded system) everything belongs to whoever runs this.
+# Who reads a folder inside its container; in the embedded system all of it belongs to whoever runs this.
 OWNERS = {
     "mysql": 999,
     "redis": 999,
@@ -21,11 +21,11 @@ OWNERS = {
 
 @dataclass(frozen=True)
 class Secret:
-    """One random value and the files it stands in: whoever checks it and whoever presents it read the same value."""
+    """One random value, and every file it stands in: who checks it and who presents it read the same."""
 
     places: tuple[str, ...]
-    # Stored data survives the loss of a renewable secret, so a missing one is made anew. A release that brings a
-    # new secret lists it as renewable, or existing installations could not start.
+    # Stored data survives the loss of a renewable secret, so a missing one is made anew. One that a later
+    # release brings must be renewable, or existing installations could not start.
     renewable: bool = False
 
 
@@ -45,12 +45,12 @@ SECRETS = (
 )  # fmt: skip
 
 CONNECTION = "+ping +hello +auth +select +client|setinfo +client|setname +client|id"
-# ACL files are no secrets of their own: derived from the passwords at every run, so that a new release's rules arrive.
+# Derived from the passwords at every run, so that a new release's rules arrive.
 ACLS = {
     "redis/users.acl": {
         "auth": ("auth-service/redis_password", "~auth:* ~users +@all -@admin -@dangerous +info"),
         "follower": ("gateway/revocations_redis_password",
-                     f"%R~auth:revocations %R~auth:epoch +xread +xrange +xlen +xinfo +get +time {CONNECTION}"),
+                     f"%R~auth:revocations %R~auth:epoch +xread +xrange +xlen +xinfo +get {CONNECTION}"),
         "users": ("user-service/events_redis_password",
                   f"~users +xadd +xtrim +xlen +xinfo +xrange +wait +waitaof {CONNECTION}"),
         "health": ("redis/health_password", "+ping"),
@@ -67,7 +67,7 @@ class Refused(Exception):
 
 
 def make(root: Path, data: list[Path], *, own: bool) -> int:
-    """Complete `root` and return how many secrets were new; refuse when `data` was written under lost ones."""
+    """Complete `root`, return how many secrets were new; refuse if `data` was written under lost ones."""
     values = {secret: known_value(root, secret) for secret in SECRETS}
     lost = [secret for secret, value in values.items() if value is None and not secret.renewable]
     written_under = [str(folder) for folder in data if has_content(folder)]
@@ -93,7 +93,7 @@ def known_value(root: Path, secret: Secret) -> str | None:
     """The value that any of its places holds; two that differ are nobody's to choose from."""
     found = {(root / place).read_text().strip() for place in secret.places if (root / place).is_file()} - {""}
     if len(found) > 1:
-        raise Refused(f"{' and '.join(secret.places)} should be equal and are not: restore them from one backup")
+        raise Refused(f"{' and '.join(secret.places)} differ: restore them from one backup")
     return found.pop() if found else None
 
 
@@ -140,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path, help="the folder that holds one folder for each consumer")
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="stores written under these secrets")
-    parser.add_argument("--own", action="store_true", help="give each folder to its container's user (needs root)")
+    parser.add_argument("--own", action="store_true", help="hand each folder to its container's user")
     arguments = parser.parse_args()
     try:
         made = make(arguments.root, arguments.data, own=arguments.own)
