@@ -48,15 +48,15 @@ CONNECTION = "+ping +hello +auth +select +client|setinfo +client|setname +client
 # Derived from the passwords at every run, so that a new release's rules arrive.
 ACLS = {
     "redis/users.acl": {
-        "auth": ("auth-service/redis_password", "~auth:* ~users +@all -@admin -@dangerous +info"),
+        "auth": ("auth-service/redis_password", "~auth:* ~users +@all -@admin -@dangerous"),
         "follower": ("gateway/revocations_redis_password",
-                     f"%R~auth:revocations %R~auth:epoch +xread +xrange +xlen +xinfo +get {CONNECTION}"),
+                     f"%R~auth:revocations %R~auth:epoch +xread +xinfo|stream +get {CONNECTION}"),
         "users": ("user-service/events_redis_password",
-                  f"~users +xadd +xtrim +xlen +xinfo +xrange +wait +waitaof {CONNECTION}"),
+                  f"~users +xadd +xtrim +xlen +xinfo +multi +exec +discard {CONNECTION}"),
         "health": ("redis/health_password", "+ping"),
     },
     "redis-limits/users.acl": {
-        "limits": ("auth-service/limits_redis_password", "~* +@all -@admin -@dangerous +info"),
+        "limits": ("auth-service/limits_redis_password", "~* +@all -@admin -@dangerous"),
         "health": ("redis-limits/health_password", "+ping"),
     },
 }  # fmt: skip
