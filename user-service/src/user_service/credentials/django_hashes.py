@@ -1,7 +1,7 @@
 """Password hashes as Django stores them: `algorithm$…`, checked once at the first sign-in, then replaced.
 
-The stored text chooses the cost of checking it, and it comes from a file that somebody gave us. So the cost is read
-first, and a hash that would take more than about two seconds or 128 MiB is not supported, whatever it protects.
+The stored text chooses the cost of checking it, and it comes from a file that somebody gave us. So the cost
+is read first, and a hash that would take more than some two seconds or 128 MiB is not supported.
 """
 
 import base64
@@ -151,13 +151,15 @@ def _argon2(encoded: str) -> Argon2:
     if shape is None:
         raise UnsupportedHash
     memory, passes, lanes = (int(number) for number in shape.groups())
-    if not 8 * lanes <= memory <= MAX_ARGON2_KIB or memory * passes > MAX_ARGON2_WORK or lanes > MAX_ARGON2_LANES:
+    if not 8 * lanes <= memory <= MAX_ARGON2_KIB or lanes > MAX_ARGON2_LANES:
+        raise UnsupportedHash
+    if memory * passes > MAX_ARGON2_WORK:
         raise UnsupportedHash
     return Argon2(encoded)
 
 
 def _first_72_bytes(password: bytes) -> bytes:
-    # bcrypt never read further. Its library used to cut silently and now refuses; the old hashes were made by cutting.
+    # bcrypt never read further. Its library used to cut silently and now refuses; old hashes were cut.
     return password[:72]
 
 

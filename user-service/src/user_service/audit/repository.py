@@ -1,0 +1,71 @@
+"""Every query against the audit table: rows are added and pseudonymised, never otherwise changed."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from user_service.audit.models import AuditRow, Origin, Record
+from user_service.pagination import CursorInvalid, Page, decode_cursor, encode_cursor
+
+
+async def append(
+    connection: AsyncConnection, origin: Origin, action: str, subject_id: UUID, at: datetime, **details: Any
+) -> None:
+    """Write who did what to whom. `details` name fields and counts, never a personal value."""
+    await connection.execute(
+        insert(AuditRow).values(
+            subject_id=subject_id,
+            actor=origin.actor,
+            action=action,
+            details=details,
+            address=origin.address,
+            request_id=origin.request_id,
+            at=at,
+        )
+    )
+
+
+async def page(connection: AsyncConnection, subject_id: UUID, limit: int, cursor: str | None) -> Page[Record]:
+    """What was done to one person, newest first."""
+    query = (
+        select(
+            AuditRow.id,
+            AuditRow.action,
+            AuditRow.actor,
+            AuditRow.details,
+            AuditRow.address,
+            AuditRow.request_id,
+            AuditRow.at,
+        )
+        .where(AuditRow.subject_id == subject_id)
+        .order_by(AuditRow.id.desc())
+        .limit(limit + 1)
+    )
+    if cursor:
+        query = query.where(AuditRow.id < _record_id(cursor))
+    records = [Record(*row) for row in await connection.execute(query)]
+    more = len(records) > limit
+    return Page(records[:limit], encode_cursor(str(records[limit - 1].id)) if more else None)
+
+
+async def pseudonymise(connection: AsyncConnection, user_id: UUID) -> None:
+    """Replace a person by one name that means nobody, and drop the addresses that they came from."""
+    nobody = uuid4()
+    theirs = AuditRow.actor.in_([str(user_id), "anonymous"])
+    await connection.execute(
+        update(AuditRow).where(AuditRow.subject_id == user_id, theirs).values(address=None)
+    )
+    await connection.execute(update(AuditRow).where(AuditRow.subject_id == user_id).values(subject_id=nobody))
+    await connection.execute(
+        update(AuditRow).where(AuditRow.actor == str(user_id)).values(actor=str(nobody), address=None)
+    )
+
+
+def _record_id(cursor: str) -> int:
+    try:
+        return int(decode_cursor(cursor, 1)[0])
+    except ValueError as error:
+        raise CursorInvalid from error

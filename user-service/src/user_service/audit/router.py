@@ -1,0 +1,34 @@
+"""What was done to a person, for administrators to read."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from service_kit.dependencies import require
+
+from user_service.audit import repository
+from user_service.audit.schemas import RecordOut, RecordPage
+from user_service.database import Database
+from user_service.pagination import link_header
+
+router = APIRouter(prefix="/v1/users", tags=["users"])
+
+
+def get_database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+@router.get("/{id}/audit", dependencies=[Depends(require(roles=("admin",)))])
+async def read_audit(
+    id: UUID,  # noqa: A002
+    database: Annotated[Database, Depends(get_database)],
+    request: Request,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=2048)] = None,
+) -> RecordPage:
+    """Who did what to this person, when and from where; newest first."""
+    page = await database.read(lambda connection: repository.page(connection, id, limit, cursor))
+    response.headers.update(link_header(request.url, page))
+    return RecordPage(items=[RecordOut.of(record) for record in page.items], next=page.next)

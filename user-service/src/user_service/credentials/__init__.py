@@ -1,0 +1,1 @@
+"""Checking and changing what a person signs in with."""

@@ -1,0 +1,15 @@
+"""What the routes about credentials need."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from user_service.credentials.service import CredentialService
+
+
+def get_credentials(request: Request) -> CredentialService:
+    credentials: CredentialService = request.app.state.credentials
+    return credentials
+
+
+CredentialChecks = Annotated[CredentialService, Depends(get_credentials)]

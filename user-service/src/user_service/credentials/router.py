@@ -1,0 +1,36 @@
+"""Changing one's password (public), and checking credentials for auth-service (internal)."""
+
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, status
+from service_kit.dependencies import get_service_caller
+
+from user_service.credentials.dependencies import CredentialChecks
+from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Verified
+from user_service.credentials.service import Refusal
+from user_service.users.dependencies import By, MyId, Users
+from user_service.users.schemas import CurrentState
+
+router = APIRouter(prefix="/v1/users", tags=["users"])
+internal_router = APIRouter(prefix="/internal/v1")
+
+
+@router.post("/me/password", status_code=status.HTTP_204_NO_CONTENT)
+async def change_password(me: MyId, change: PasswordChange, credentials: CredentialChecks, origin: By) -> None:
+    """Change the password. Every session ends, this one too: sign in again with the new one."""
+    await credentials.change(me, change.current_password, change.new_password, origin)
+
+
+@internal_router.post("/credentials/verify", dependencies=[Depends(get_service_caller("credentials:verify"))])
+async def verify(sent: Credentials, credentials: CredentialChecks) -> Verified | NotVerified:
+    """Whether the password is right. Always 200: a wrong password is an answer, not an error."""
+    verdict = await credentials.verify(sent.email, sent.password)
+    if isinstance(verdict, Refusal):
+        return NotVerified(reason=verdict)
+    return Verified(user=CurrentState.of(verdict))
+
+
+@internal_router.get("/users/{id}", dependencies=[Depends(get_service_caller("users:read"))])
+async def current_state(id: UUID, users: Users) -> CurrentState:  # noqa: A002
+    """The person's present state, deleted or not; read at each refresh."""
+    return CurrentState.of(await users.find(id))

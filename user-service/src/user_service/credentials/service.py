@@ -1,0 +1,89 @@
+"""Checking and changing what a person signs in with. Nothing is locked or open while hashing."""
+
+from dataclasses import replace
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from user_service.audit.models import Origin
+from user_service.credentials import policy
+from user_service.credentials.exceptions import PasswordChangedMeanwhile, WrongPassword
+from user_service.credentials.passwords import Passwords
+from user_service.database import Database
+from user_service.users import repository
+from user_service.users.changes import write
+from user_service.users.email import InvalidEmail, parse_email
+from user_service.users.exceptions import UserNotFound
+from user_service.users.models import Status, User
+
+
+class Refusal(StrEnum):
+    UNKNOWN = "unknown"
+    WRONG_PASSWORD = "wrong_password"  # noqa: S105
+    DISABLED = "disabled"
+    UNVERIFIED = "unverified"
+
+
+class CredentialService:
+    def __init__(
+        self, database: Database, passwords: Passwords, *, shortest_password: int, require_verified_email: bool = False
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._shortest = shortest_password
+        self._require_verified = require_verified_email
+
+    async def verify(self, email: str, password: str) -> User | Refusal:
+        """The person, as read together with the hash, if the credentials are right; else why not.
+
+        If the password changes meanwhile, the version returned is the old one, and the session that is
+        started with it ends at its first check. A missing account costs the same hash as a wrong password.
+        """
+        user = await self._by_email(email)
+        matches = await self._passwords.verify(user.password_hash if user else None, password)
+        if user is None:
+            return Refusal.UNKNOWN
+        if not matches:
+            return Refusal.WRONG_PASSWORD
+        if user.status is not Status.ACTIVE:
+            return Refusal.DISABLED
+        if self._require_verified and user.email_verified_at is None:
+            return Refusal.UNVERIFIED
+        await self._renew_hash(user, password)
+        return user
+
+    async def change(self, user_id: UUID, current: str, new: str, origin: Origin) -> None:
+        """Replace the password; every session ends, the one that asked included."""
+        read = await self._database.read(lambda connection: repository.find(connection, user_id))
+        if read is None:
+            raise UserNotFound
+        if not await self._passwords.verify(read.password_hash, current):
+            raise WrongPassword
+        policy.check(new, shortest=self._shortest, about=(read.email, read.name))
+        password_hash = await self._passwords.hash(new)
+
+        async def work(connection: AsyncConnection) -> None:
+            before = await repository.lock(connection, user_id)
+            # The check above proved a hash; the change replaces that one and no other.
+            if before.password_hash != read.password_hash:
+                raise PasswordChangedMeanwhile
+            after = replace(before.with_sessions_ended(), password_hash=password_hash)
+            await write(connection, origin, before, after, "user.credentials_changed")
+
+        await self._database.transaction(work)
+
+    async def _by_email(self, email: str) -> User | None:
+        try:
+            key = parse_email(email).key
+        except InvalidEmail:
+            return None
+        return await self._database.read(lambda connection: repository.find_by_email_key(connection, key))
+
+    async def _renew_hash(self, user: User, password: str) -> None:
+        """Hash again when the stored hash is weaker than today's, or another system's."""
+        old = user.password_hash
+        if old is None or not self._passwords.outdated(old):
+            return
+        new = await self._passwords.hash(password)
+        await self._database.transaction(lambda connection: repository.replace_hash(connection, user.id, old, new))

@@ -1,0 +1,275 @@
+"""The engine, the one transaction per request, and column types that mean the same on MySQL and SQLite."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, TypeVar
+from uuid import UUID
+
+from service_kit.problems import Problem
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, MetaData, TypeDecorator, event
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.types import TypeEngine
+
+T = TypeVar("T")
+Work = Callable[[AsyncConnection], Awaitable[T]]
+
+log = logging.getLogger(__name__)
+
+DEADLOCK: Final = 1213
+LOCK_WAIT_TIMEOUT: Final = 1205
+DUPLICATE: Final = 1062
+ATTEMPTS: Final = 4
+
+# A NO PAD binary collation: text is equal on MySQL exactly when it is equal on SQLite, byte for byte.
+MYSQL: Final = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_0900_bin",
+}
+
+
+class Base(DeclarativeBase):
+    """Every table of the service."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Id(TypeDecorator[UUID]):
+    """A UUID as its 16 bytes: BINARY(16) on MySQL, BLOB on SQLite."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "mysql":
+            return dialect.type_descriptor(mysql.BINARY(16))
+        return dialect.type_descriptor(LargeBinary())
+
+    def process_bind_param(self, value: UUID | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else value.bytes
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> UUID | None:
+        return None if value is None else UUID(bytes=bytes(value))
+
+
+class Digest(TypeDecorator[bytes]):
+    """A SHA-256: BINARY(32) on MySQL, BLOB on SQLite."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "mysql":
+            return dialect.type_descriptor(mysql.BINARY(32))
+        return dialect.type_descriptor(LargeBinary())
+
+
+class Moment(TypeDecorator[datetime]):
+    """A UTC time to the microsecond; stored without a zone, never read without one."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "mysql":
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+# SQLite counts by itself only in a column typed exactly INTEGER.
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class DatabaseUnavailable(Problem):
+    """The database did not answer, or not in time; nothing is known to have changed."""
+
+    status: ClassVar[int] = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "database_unavailable"
+    title = "The database cannot be reached right now"
+
+
+class DatabaseBusy(Problem):
+    """Another transaction held what this one needed for too long; nothing changed."""
+
+    status: ClassVar[int] = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "database_busy"
+    title = "The database is busy with a conflicting change"
+
+
+class Database:
+    """Runs units of work, each against one connection.
+
+    Connections are in autocommit mode: a READ COMMITTED read gains nothing from a transaction and would
+    pay a round trip for its end; a transaction says BEGIN and COMMIT itself.
+    """
+
+    def __init__(self, engine: AsyncEngine, deadline: float = 2.5) -> None:
+        self.engine = engine
+        self._deadline = deadline
+        self._begin = "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN"
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work`, which changes nothing; once more when its connection turns out to be dead."""
+        return await self._within_deadline(self._reading, work)
+
+    async def transaction(self, work: Work[T]) -> T:
+        """Run `work` in one transaction and commit it before returning.
+
+        `work` may run several times: after a deadlock, or on a connection that was already dead, the
+        whole transaction starts again. So it calls nothing outside the database and hashes nothing.
+        """
+        return await self._within_deadline(self._transacting, work)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    async def _reading(self, work: Work[T]) -> T:
+        async with self.engine.connect() as connection:
+            return await work(connection)
+
+    async def _transacting(self, work: Work[T]) -> T:
+        async with self.engine.connect() as connection:
+            await connection.exec_driver_sql(self._begin)
+            try:
+                result = await work(connection)
+            except BaseException as error:
+                await _abandon(connection, error)
+                raise
+            try:
+                await connection.exec_driver_sql("COMMIT")
+            except BaseException as error:
+                # It may or may not have been committed: never run it again on our own account.
+                await _discard(connection)
+                if isinstance(error, DBAPIError):
+                    raise DatabaseUnavailable(headers={"Retry-After": "1"}) from error
+                raise
+            return result
+
+    async def _within_deadline(self, run: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
+        try:
+            async with asyncio.timeout(self._deadline):
+                for attempt in range(1, ATTEMPTS):
+                    try:
+                        return await run(work)
+                    except DBAPIError as error:
+                        if not _worth_another_try(error):
+                            raise
+                        log.info("transaction starts again, reason=%s attempt=%d", reason(error), attempt)
+                    await asyncio.sleep(random.uniform(0.5, 1.5) * 0.01 * 2**attempt)  # noqa: S311
+                return await run(work)
+        except (OperationalError, InterfaceError) as error:
+            log.warning("database refused, reason=%s", reason(error))
+            problem = DatabaseBusy if error_code(error) == LOCK_WAIT_TIMEOUT else DatabaseUnavailable
+            raise problem(headers={"Retry-After": "1"}) from error
+        except (TimeoutError, PoolTimeout, OSError) as error:
+            log.warning("database did not answer in time, reason=%s", type(error).__name__)
+            raise DatabaseUnavailable(headers={"Retry-After": "1"}) from error
+
+
+def error_code(error: DBAPIError) -> int | None:
+    """MySQL's number for the error; None where the database numbers nothing."""
+    arguments = error.orig.args if error.orig is not None else ()
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None
+
+
+def reason(error: DBAPIError) -> str:
+    """A short name for a log line. Never str(error): that carries the statement's values."""
+    if error.connection_invalidated:
+        return "connection_lost"
+    code = error_code(error)
+    return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+
+def _worth_another_try(error: DBAPIError) -> bool:
+    return error.connection_invalidated or error_code(error) == DEADLOCK
+
+
+async def _abandon(connection: AsyncConnection, error: BaseException) -> None:
+    if isinstance(error, Exception) and not connection.invalidated:
+        with suppress(DBAPIError):
+            await connection.exec_driver_sql("ROLLBACK")
+            return
+    await _discard(connection)
+
+
+async def _discard(connection: AsyncConnection) -> None:
+    if not connection.invalidated:
+        await connection.invalidate()
+
+
+def create_engine(url: URL, *, pool_size: int = 10, pool_timeout: float = 2.0) -> AsyncEngine:
+    """An engine whose connections are in autocommit mode and never wait without a bound."""
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url)
+    return create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=pool_timeout,
+        pool_recycle=1800,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": 2,
+            "read_timeout": 3,
+            # MAX_EXECUTION_TIME covers SELECT only; writes are bounded by the lock wait and the deadline.
+            "init_command": (
+                "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, "
+                "SESSION innodb_lock_wait_timeout = 1, SESSION lock_wait_timeout = 2, "
+                "SESSION max_execution_time = 2500, SESSION time_zone = '+00:00', "
+                "SESSION sql_mode = 'TRADITIONAL,NO_ENGINE_SUBSTITUTION'"
+            ),
+        },
+    )
+
+
+def _sqlite_engine(url: URL) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        hide_parameters=True,
+        connect_args={"timeout": 2.0},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        for setting in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+            cursor.execute(f"PRAGMA {setting}")
+        cursor.close()
+
+    return engine
+
+
+def database_url(url: str, password: str | None) -> URL:
+    """The configured URL with the password from its secret file."""
+    parsed = make_url(url)
+    return parsed.set(password=password) if password else parsed

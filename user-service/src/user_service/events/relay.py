@@ -1,0 +1,103 @@
+"""The one relay: committed events go from the outbox to the Redis stream, oldest first, at least once.
+
+It reads a batch by id, adds it to the stream with no transaction open, and deletes those ids. It keeps no
+cursor: an id that commits later than a higher one is simply in the next batch. Ids are in commit order per
+person, so first deliveries are too; what is sent twice carries the same id.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from prometheus_client import Gauge
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from user_service.database import create_engine
+from user_service.events import repository
+from user_service.events.stream import Stream
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 200
+# How soon an event is seen when nothing else is waiting, and how soon another relay takes over.
+PAUSE_SECONDS: Final = 0.05
+TAKE_OVER_SECONDS: Final = 1.0
+TIDY_SECONDS: Final = 5.0
+# The server drops a relay's connection, and with it the lock, when the relay's machine is gone without a word.
+SILENCE_SECONDS: Final = 30
+
+WAITING = Gauge("user_events_waiting", "Committed events not yet in the stream", multiprocess_mode="mostrecent")
+LAG = Gauge("user_events_lag_seconds", "Age of the oldest such event", multiprocess_mode="mostrecent")
+LENGTH = Gauge("user_events_stream_length", "Entries in the stream", multiprocess_mode="mostrecent")
+
+
+class Relay:
+    """Runs in every worker; the one that holds the lock works, the others ask for it once a second."""
+
+    def __init__(self, url: URL, stream: Stream) -> None:
+        self._url = url
+        self._stream = stream
+        self._tidied = 0.0
+
+    async def run(self) -> None:
+        failing = False
+        while True:
+            try:
+                async with self._connection() as connection:
+                    if await self._take_lock(connection):
+                        log.info("event relay holds the lock")
+                        failing = False
+                        await self._work(connection)
+            except (SQLAlchemyError, RedisError, OSError) as error:
+                if not failing:
+                    log.warning("event relay waits, reason=%s", type(error).__name__)
+                failing = True
+            await asyncio.sleep(TAKE_OVER_SECONDS)
+
+    async def _work(self, connection: AsyncConnection) -> None:
+        while True:
+            if not await self.deliver(connection):
+                await self._tidy()
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def deliver(self, connection: AsyncConnection) -> int:
+        """Move one batch; how many events it had."""
+        events = await repository.oldest(connection, BATCH)
+        WAITING.set(await repository.newest_id(connection) - events[0].id + 1 if events else 0)
+        LAG.set((datetime.now(UTC) - events[0].at).total_seconds() if events else 0.0)
+        if events:
+            await self._stream.add(events)
+            await repository.remove(connection, [event.id for event in events])
+        return len(events)
+
+    async def _tidy(self) -> None:
+        if time.monotonic() - self._tidied < TIDY_SECONDS:
+            return
+        self._tidied = time.monotonic()
+        await self._stream.trim()
+        LENGTH.set(await self._stream.length())
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        # Of its own, and closed for good afterwards: the lock lives exactly as long as the connection.
+        engine = create_engine(self._url, pool_size=1)
+        try:
+            async with engine.connect() as connection:
+                yield connection
+        finally:
+            await engine.dispose()
+
+    async def _take_lock(self, connection: AsyncConnection) -> bool:
+        if connection.dialect.name != "mysql":
+            return True  # two relays repeat events, which is allowed; SQLite serves one process anyway
+        await connection.execute(text(f"SET SESSION wait_timeout = {SILENCE_SECONDS}"))
+        taken = await connection.execute(text("SELECT GET_LOCK(CONCAT('user-service:relay:', MD5(DATABASE())), 0)"))
+        return taken.scalar() == 1

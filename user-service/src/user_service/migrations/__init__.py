@@ -1,0 +1,30 @@
+"""Alembic, shipped inside the package and run without the web framework."""
+
+from pathlib import Path
+from typing import Final
+
+from alembic.config import Config
+from sqlalchemy import MetaData
+from sqlalchemy.engine import URL
+
+from user_service.audit import models as _audit
+from user_service.database import Base
+from user_service.events import models as _events
+from user_service.migrations import models as _migrations
+from user_service.users import models as _users
+
+# Naming the modules here is what puts their tables into the metadata.
+MODELS: Final = (_audit, _events, _migrations, _users)
+TABLES: Final[MetaData] = Base.metadata
+
+
+class LockTaken(Exception):
+    """Another migrator held the lock for longer than this one waits."""
+
+
+def alembic_config(url: URL) -> Config:
+    """Alembic's configuration without a file, so that nothing reconfigures logging."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["url"] = url
+    return config

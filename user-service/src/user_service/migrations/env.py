@@ -1,0 +1,68 @@
+"""What alembic runs for every command: one connection, one lock on it, then the migrations."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection, delete, insert, inspect, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from user_service.migrations import TABLES, LockTaken
+from user_service.migrations.models import SchemaFloorRow
+
+# Another migrator's DDL on a large table may take this long; readers and writers never wait for this lock.
+LOCK_SECONDS = 60
+# DDL waits no longer than this for running transactions, so that it never queues all others behind it.
+METADATA_LOCK_SECONDS = 5
+# GET_LOCK takes 64 characters, a database's name alone may have as many.
+LOCK_NAME = "CONCAT('user-service:migrations:', MD5(DATABASE()))"
+
+
+def migrate(connection: Connection) -> None:
+    if connection.dialect.name == "mysql":
+        lock(connection)
+    context.configure(
+        connection=connection,
+        target_metadata=TABLES,
+        compare_type=True,
+        compare_server_default=True,
+        render_as_batch=connection.dialect.name == "sqlite",
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+    write_floor(connection)
+    connection.commit()
+
+
+def lock(connection: Connection) -> None:
+    """Keep other migrators out. The lock lives and dies with this connection, which runs the migrations."""
+    connection.execute(text(f"SET SESSION lock_wait_timeout = {METADATA_LOCK_SECONDS}"))
+    taken = connection.execute(text(f"SELECT GET_LOCK({LOCK_NAME}, {LOCK_SECONDS})")).scalar()  # noqa: S608
+    connection.commit()
+    if taken != 1:
+        raise LockTaken
+
+
+def write_floor(connection: Connection) -> None:
+    """Say in the database which code it still serves, as the newest applied migration declares it."""
+    revision = context.get_context().get_current_revision()
+    if revision is None or not inspect(connection).has_table(SchemaFloorRow.__tablename__):
+        return
+    floor = context.script.get_revision(revision).module.oldest_code
+    connection.execute(delete(SchemaFloorRow))
+    connection.execute(insert(SchemaFloorRow).values(id=1, revision=floor))
+
+
+async def run() -> None:
+    engine = create_async_engine(
+        context.config.attributes["url"], poolclass=NullPool, hide_parameters=True
+    )
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(migrate)
+    finally:
+        await engine.dispose()
+
+
+asyncio.run(run())

@@ -1,0 +1,51 @@
+"""Keyset pages: the next page starts after the last row seen, so page 20,000 costs what page 1 costs."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import ClassVar, Generic, TypeVar
+
+from service_kit.problems import Problem
+from starlette.datastructures import URL
+
+T = TypeVar("T")
+
+
+class CursorInvalid(Problem):
+    status: ClassVar[int] = HTTPStatus.BAD_REQUEST
+    code = "cursor_invalid"
+    title = "This cursor did not come from a page of this list"
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    items: Sequence[T]
+    next: str | None
+
+
+def encode_cursor(*position: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).rstrip(b"=").decode()
+
+
+def decode_cursor(cursor: str, length: int) -> tuple[str, ...]:
+    """The position of the last row seen: `length` strings, in the order of the list's columns."""
+    try:
+        position = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error) as error:
+        raise CursorInvalid from error
+    if not isinstance(position, list) or len(position) != length:
+        raise CursorInvalid
+    if not all(isinstance(part, str) for part in position):
+        raise CursorInvalid
+    return tuple(position)
+
+
+def link_header(url: URL, page: Page[T]) -> dict[str, str]:
+    """RFC 8288: the next page, relative to the address the client used."""
+    if page.next is None:
+        return {}
+    following = url.include_query_params(cursor=page.next)
+    return {"Link": f'<{following.path}?{following.query}>; rel="next"'}

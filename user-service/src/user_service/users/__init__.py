@@ -1,0 +1,1 @@
+"""People: the users table and everything that is asked of it."""

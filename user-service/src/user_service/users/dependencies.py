@@ -1,0 +1,61 @@
+"""Who asks, about whom, and from where."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Request
+from service_kit.addresses import client_address
+from service_kit.dependencies import get_current_user, require
+from service_kit.tokens import Caller
+from service_kit.tracing import request_id
+
+from user_service.audit.models import Origin
+from user_service.users.exceptions import NotAllowed, NotAPerson
+from user_service.users.service import ADMIN, UserService
+
+
+def get_users(request: Request) -> UserService:
+    users: UserService = request.app.state.users
+    return users
+
+
+def person_id(caller: Caller) -> UUID:
+    """The id of the person whose token this is; a client's own token is refused."""
+    try:
+        return UUID(caller.subject)
+    except ValueError as error:
+        raise NotAPerson from error
+
+
+def origin_of(request: Request, caller: Caller | None) -> Origin:
+    return Origin(caller.subject if caller else "anonymous", client_address(request), request_id())
+
+
+async def get_my_id(caller: Annotated[Caller, Depends(get_current_user)]) -> UUID:
+    return person_id(caller)
+
+
+async def get_own_or_any_as_admin(id: UUID, caller: Annotated[Caller, Depends(get_current_user)]) -> UUID:  # noqa: A002
+    """The id in the path, if it is the caller's own or the caller is an administrator.
+
+    The refusal is the same whether or not such a person exists.
+    """
+    if ADMIN not in caller.roles and caller.subject != str(id):
+        raise NotAllowed
+    return id
+
+
+async def get_origin(request: Request, caller: Annotated[Caller, Depends(get_current_user)]) -> Origin:
+    return origin_of(request, caller)
+
+
+async def get_anonymous_origin(request: Request) -> Origin:
+    return origin_of(request, None)
+
+
+Users = Annotated[UserService, Depends(get_users)]
+MyId = Annotated[UUID, Depends(get_my_id)]
+ReadableId = Annotated[UUID, Depends(get_own_or_any_as_admin)]
+By = Annotated[Origin, Depends(get_origin)]
+Anonymous = Annotated[Origin, Depends(get_anonymous_origin)]
+admin_only = Depends(require(roles=(ADMIN,)))

@@ -1,0 +1,62 @@
+"""Why a request about a person is refused."""
+
+from http import HTTPStatus
+from typing import ClassVar
+
+from service_kit.problems import Problem
+
+
+class EmailTaken(Problem):
+    status: ClassVar[int] = HTTPStatus.CONFLICT
+    code = "email_taken"
+    title = "This e-mail address already has an account"
+
+
+class UserNotFound(Problem):
+    status: ClassVar[int] = HTTPStatus.NOT_FOUND
+    code = "user_not_found"
+    title = "There is no such person"
+
+
+class NotAllowed(Problem):
+    status: ClassVar[int] = HTTPStatus.FORBIDDEN
+    code = "not_allowed"
+    title = "Only the person and administrators may do this"
+
+
+class NotAPerson(Problem):
+    status: ClassVar[int] = HTTPStatus.FORBIDDEN
+    code = "not_a_person"
+    title = "This token belongs to a client, not to a person"
+
+
+class OwnAccount(Problem):
+    """Keeps the last administrator from locking everybody out."""
+
+    status: ClassVar[int] = HTTPStatus.CONFLICT
+    code = "own_account"
+    title = "An administrator cannot do this to their own account"
+
+
+class NotDeleted(Problem):
+    status: ClassVar[int] = HTTPStatus.CONFLICT
+    code = "not_deleted"
+    title = "Only a deleted person can be restored or erased"
+
+
+class IdempotencyKeyInvalid(Problem):
+    status: ClassVar[int] = HTTPStatus.BAD_REQUEST
+    code = "idempotency_key_invalid"
+    title = "An Idempotency-Key is 1 to 255 printable ASCII characters"
+
+
+class IdempotencyKeyReused(Problem):
+    status: ClassVar[int] = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "idempotency_key_reused"
+    title = "This Idempotency-Key was used with another body"
+
+
+class RequestInProgress(Problem):
+    status: ClassVar[int] = HTTPStatus.CONFLICT
+    code = "request_in_progress"
+    title = "The first request with this Idempotency-Key is still being answered"

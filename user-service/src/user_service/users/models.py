@@ -1,0 +1,125 @@
+"""The users table, its roles, and what a person is to the rest of the service."""
+
+import secrets
+import unicodedata
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, Integer, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from user_service.database import MYSQL, Base, Digest, Id, Moment
+
+
+class Status(StrEnum):
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    DELETED = "deleted"
+
+
+class UserRow(Base):
+    __tablename__ = "users"
+    __table_args__ = (Index(None, "status", "id"), Index(None, "name_key", "id"), MYSQL)
+
+    id: Mapped[UUID] = mapped_column(Id, primary_key=True)
+    email: Mapped[str] = mapped_column(String(320))
+    email_key: Mapped[str] = mapped_column(String(320), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    name_key: Mapped[str] = mapped_column(String(200))
+    password_hash: Mapped[str | None] = mapped_column(String(255))
+    status: Mapped[str] = mapped_column(String(16), server_default=text("'active'"))
+    credentials_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    sessions_cv: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    email_verified_at: Mapped[datetime | None] = mapped_column(Moment)
+    version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    external_id: Mapped[str | None] = mapped_column(String(190), unique=True)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    updated_at: Mapped[datetime] = mapped_column(Moment)
+    disabled_at: Mapped[datetime | None] = mapped_column(Moment)
+    deleted_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class RoleRow(Base):
+    __tablename__ = "user_roles"
+    __table_args__ = (Index(None, "role", "user_id"), MYSQL)
+
+    user_id: Mapped[UUID] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    role: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
+class IdempotencyRow(Base):
+    """The answer to a creating POST, kept for a day so that a retry gets the same one."""
+
+    __tablename__ = "idempotency"
+    __table_args__ = (Index(None, "created_at"), Index(None, "user_id"), MYSQL)
+
+    caller: Mapped[str] = mapped_column(String(64), primary_key=True)
+    route: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[bytes] = mapped_column(Digest)
+    body: Mapped[str | None] = mapped_column(Text)
+    user_id: Mapped[UUID | None] = mapped_column(Id)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person as stored, at one version."""
+
+    id: UUID
+    email: str
+    email_key: str
+    name: str
+    password_hash: str | None
+    status: Status
+    roles: tuple[str, ...]
+    credentials_version: int
+    sessions_cv: int
+    email_verified_at: datetime | None
+    version: int
+    external_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    disabled_at: datetime | None
+    deleted_at: datetime | None
+
+    def with_sessions_ended(self) -> "User":
+        """The same person after a change that no session, the changing one included, may outlive."""
+        version = self.credentials_version + 1
+        return replace(self, credentials_version=version, sessions_cv=version)
+
+    def with_roles(self, roles: tuple[str, ...]) -> "User":
+        """Sessions live on: their clients refresh and get tokens with the new roles."""
+        return replace(self, roles=roles, credentials_version=self.credentials_version + 1)
+
+
+def name_key(name: str) -> str:
+    """What a prefix search on names compares: without case and width, cut to the column."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())[:200]
+
+
+def new_id(at: datetime) -> UUID:
+    """A UUIDv7 (RFC 9562): ids sort by `at`, to the millisecond."""
+    random_bits = secrets.randbits(74)
+    return UUID(
+        int=_milliseconds(at) << 80
+        | 0x7 << 76
+        | (random_bits >> 62) << 64
+        | 0b10 << 62
+        | random_bits & 2**62 - 1
+    )
+
+
+def first_id(at: datetime) -> UUID:
+    """The bound between ids made before `at` and those made at or after it."""
+    return UUID(int=_milliseconds(at) << 80)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _milliseconds(at: datetime) -> int:
+    return max(0, int(at.timestamp() * 1000)) & 2**48 - 1

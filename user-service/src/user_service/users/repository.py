@@ -1,0 +1,187 @@
+"""Every query against the users table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, delete, func, insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from user_service.pagination import CursorInvalid, Page, decode_cursor, encode_cursor
+from user_service.users.exceptions import EmailTaken, UserNotFound
+from user_service.users.models import RoleRow, Status, User, UserRow, first_id, name_key
+
+_ROLES = (
+    select(func.group_concat(RoleRow.role)).where(RoleRow.user_id == UserRow.id).correlate(UserRow).scalar_subquery()
+)
+_COLUMNS = (
+    UserRow.id,
+    UserRow.email,
+    UserRow.email_key,
+    UserRow.name,
+    UserRow.password_hash,
+    UserRow.status,
+    _ROLES.label("roles"),
+    UserRow.credentials_version,
+    UserRow.sessions_cv,
+    UserRow.email_verified_at,
+    UserRow.version,
+    UserRow.external_id,
+    UserRow.created_at,
+    UserRow.updated_at,
+    UserRow.disabled_at,
+    UserRow.deleted_at,
+)
+_BY_ID = select(*_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What an administrator's list is narrowed to; None and empty narrow nothing."""
+
+    status: Status | None = None
+    role: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+    email_prefix: str = ""
+    name_prefix: str = ""
+
+
+async def find(connection: AsyncConnection, user_id: UUID) -> User | None:
+    row = (await connection.execute(_BY_ID.where(UserRow.id == user_id))).one_or_none()
+    return _user(row) if row else None
+
+
+async def find_by_email_key(connection: AsyncConnection, key: str) -> User | None:
+    row = (await connection.execute(_BY_ID.where(UserRow.email_key == key))).one_or_none()
+    return _user(row) if row else None
+
+
+async def lock(connection: AsyncConnection, user_id: UUID) -> User:
+    """Read a person and hold their row until the transaction ends, or raise UserNotFound."""
+    await connection.execute(select(UserRow.id).where(UserRow.id == user_id).with_for_update())
+    user = await find(connection, user_id)
+    if user is None:
+        raise UserNotFound
+    return user
+
+
+async def add(connection: AsyncConnection, user: User) -> None:
+    """Insert a person, or raise EmailTaken: the unique key decides the race."""
+    try:
+        await connection.execute(
+            insert(UserRow).values(id=user.id, created_at=user.created_at, external_id=user.external_id, **_values(user))
+        )
+    except IntegrityError as error:
+        raise EmailTaken from error
+    await _write_roles(connection, user)
+
+
+async def save(connection: AsyncConnection, before: User, after: User) -> None:
+    """Write a person whose row is locked; only roles that changed are touched."""
+    try:
+        await connection.execute(update(UserRow).where(UserRow.id == after.id).values(**_values(after)))
+    except IntegrityError as error:
+        raise EmailTaken from error
+    if before.roles != after.roles:
+        await connection.execute(delete(RoleRow).where(RoleRow.user_id == after.id))
+        await _write_roles(connection, after)
+
+
+async def replace_hash(connection: AsyncConnection, user_id: UUID, old: str, new: str) -> None:
+    """Store the same password's new hash, unless the password changed meanwhile."""
+    await connection.execute(
+        update(UserRow).where(UserRow.id == user_id, UserRow.password_hash == old).values(password_hash=new)
+    )
+
+
+async def remove(connection: AsyncConnection, user_id: UUID) -> None:
+    await connection.execute(delete(UserRow).where(UserRow.id == user_id))
+
+
+async def page(connection: AsyncConnection, filters: Filters, limit: int, cursor: str | None) -> Page[User]:
+    """One page in a stable order: by the searched key when searching, else by id, which is by creation."""
+    query = _narrowed(_BY_ID, filters)
+    if filters.email_prefix:
+        query = query.order_by(UserRow.email_key)
+        if cursor:
+            query = query.where(UserRow.email_key > decode_cursor(cursor, 1)[0])
+    elif filters.name_prefix:
+        query = query.order_by(UserRow.name_key, UserRow.id)
+        if cursor:
+            name, last = decode_cursor(cursor, 2)
+            # The plain bound lets MySQL start in the index; it does not do so for a row comparison.
+            query = query.where(
+                UserRow.name_key >= name, tuple_(UserRow.name_key, UserRow.id) > tuple_(name, _id(last))
+            )
+    else:
+        query = query.order_by(UserRow.id)
+        if cursor:
+            query = query.where(UserRow.id > _id(decode_cursor(cursor, 1)[0]))
+    users = [_user(row) for row in await connection.execute(query.limit(limit + 1))]
+    more = len(users) > limit
+    return Page(users[:limit], _position(users[limit - 1], filters) if more else None)
+
+
+def _narrowed(query: Select[Any], filters: Filters) -> Select[Any]:
+    if filters.status:
+        query = query.where(UserRow.status == filters.status)
+    if filters.role:
+        query = query.join(RoleRow, RoleRow.user_id == UserRow.id).where(RoleRow.role == filters.role)
+    # Ids carry the time of creation, so that a range of time is a range of the primary key.
+    if filters.created_from:
+        query = query.where(UserRow.id >= first_id(filters.created_from))
+    if filters.created_before:
+        query = query.where(UserRow.id < first_id(filters.created_before))
+    if prefix := filters.email_prefix:
+        query = query.where(UserRow.email_key >= prefix, UserRow.email_key < prefix + "\U0010ffff")
+    if prefix := name_key(filters.name_prefix):
+        query = query.where(UserRow.name_key >= prefix, UserRow.name_key < prefix + "\U0010ffff")
+    return query
+
+
+def _position(last: User, filters: Filters) -> str:
+    if filters.email_prefix:
+        return encode_cursor(last.email_key)
+    if filters.name_prefix:
+        return encode_cursor(name_key(last.name), str(last.id))
+    return encode_cursor(str(last.id))
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise CursorInvalid from error
+
+
+def _values(user: User) -> dict[str, Any]:
+    return {
+        "email": user.email,
+        "email_key": user.email_key,
+        "name": user.name,
+        "name_key": name_key(user.name),
+        "password_hash": user.password_hash,
+        "status": user.status,
+        "credentials_version": user.credentials_version,
+        "sessions_cv": user.sessions_cv,
+        "email_verified_at": user.email_verified_at,
+        "version": user.version,
+        "updated_at": user.updated_at,
+        "disabled_at": user.disabled_at,
+        "deleted_at": user.deleted_at,
+    }
+
+
+async def _write_roles(connection: AsyncConnection, user: User) -> None:
+    if user.roles:
+        await connection.execute(insert(RoleRow), [{"user_id": user.id, "role": role} for role in user.roles])
+
+
+def _user(row: Row[Any]) -> User:
+    values: Sequence[Any] = row
+    status, roles = Status(values[5]), tuple(sorted(values[6].split(","))) if values[6] else ()
+    return User(*values[:5], status, roles, *values[7:])

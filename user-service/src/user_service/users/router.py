@@ -1,0 +1,130 @@
+"""The public routes about people."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
+
+from user_service.pagination import link_header
+from user_service.users.dependencies import Anonymous, By, MyId, ReadableId, Users, admin_only
+from user_service.users.idempotency import KeyedRequest, keyed_request
+from user_service.users.models import User
+from user_service.users.preconditions import etag, is_known
+from user_service.users.repository import Filters
+from user_service.users.schemas import ListQuery, NewUser, Roles, UserChanges, UserOut, UserPage
+
+router = APIRouter(prefix="/v1/users", tags=["users"])
+
+IfMatch = Annotated[str | None, Header(description="The ETag that the change was made from.")]
+IfNoneMatch = Annotated[str | None, Header()]
+
+
+async def get_keyed_request(
+    request: Request, idempotency_key: Annotated[str | None, Header()] = None
+) -> KeyedRequest | None:
+    """The request by its Idempotency-Key. Registration is anonymous: the body's HMAC tells people apart."""
+    if idempotency_key is None:
+        return None
+    server_key: bytes = request.app.state.idempotency_key
+    return keyed_request(server_key, "anonymous", "users.register", idempotency_key, await request.body())
+
+
+@router.post("", status_code=status.HTTP_201_CREATED)
+async def register(
+    new: NewUser,
+    users: Users,
+    origin: Anonymous,
+    request: Annotated[KeyedRequest | None, Depends(get_keyed_request)],
+    response: Response,
+) -> UserOut:
+    """Register. A repeat with the same Idempotency-Key and body gets the first answer again."""
+    registered = await users.register(new, origin, request)
+    response.headers["Location"] = f"/v1/users/{registered.user.id}"
+    response.headers["ETag"] = etag(registered.user.version)
+    if registered.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return registered.user
+
+
+@router.get("", dependencies=[admin_only])
+async def list_users(
+    query: Annotated[ListQuery, Query()], users: Users, request: Request, response: Response
+) -> UserPage:
+    """People, a page at a time, in a stable order."""
+    filters = Filters(
+        query.status, query.role, query.created_from, query.created_before, query.email, query.name
+    )
+    page = await users.page(filters, query.limit, query.cursor)
+    response.headers.update(link_header(request.url, page))
+    return UserPage(items=[UserOut.of(user) for user in page.items], next=page.next)
+
+
+@router.get("/me", response_model=UserOut)
+async def read_me(me: MyId, users: Users, if_none_match: IfNoneMatch = None) -> Response:
+    """The person whose token this is."""
+    return _shown(await users.find(me), if_none_match)
+
+
+@router.patch("/me", response_model=UserOut)
+async def change_me(me: MyId, changes: UserChanges, users: Users, origin: By, if_match: IfMatch = None) -> Response:
+    """Change what is given; needs If-Match."""
+    return _shown(await users.update(me, changes, if_match, origin))
+
+
+@router.get("/{id}", response_model=UserOut)
+async def read_user(id: ReadableId, users: Users, if_none_match: IfNoneMatch = None) -> Response:  # noqa: A002
+    """One person: oneself, or anyone for administrators."""
+    return _shown(await users.find(id), if_none_match)
+
+
+@router.patch("/{id}", response_model=UserOut)
+async def change_user(
+    id: ReadableId, changes: UserChanges, users: Users, origin: By, if_match: IfMatch = None  # noqa: A002
+) -> Response:
+    """Change what is given: oneself, or anyone for administrators; needs If-Match."""
+    return _shown(await users.update(id, changes, if_match, origin))
+
+
+@router.put("/{id}/roles", response_model=UserOut, dependencies=[admin_only])
+async def set_roles(
+    id: UUID, body: Roles, users: Users, origin: By, if_match: IfMatch = None  # noqa: A002
+) -> Response:
+    """Set what the person may do; needs If-Match. Tokens with the old roles stop working at once."""
+    return _shown(await users.set_roles(id, body.roles, if_match, origin))
+
+
+@router.post("/{id}/disable", response_model=UserOut, dependencies=[admin_only])
+async def disable(id: UUID, users: Users, origin: By) -> Response:  # noqa: A002
+    """Keep the person out; every session ends."""
+    return _shown(await users.disable(id, origin))
+
+
+@router.post("/{id}/enable", response_model=UserOut, dependencies=[admin_only])
+async def enable(id: UUID, users: Users, origin: By) -> Response:  # noqa: A002
+    """Let a disabled person in again."""
+    return _shown(await users.enable(id, origin))
+
+
+@router.delete("/{id}", response_model=UserOut, dependencies=[admin_only])
+async def delete(id: UUID, users: Users, origin: By) -> Response:  # noqa: A002
+    """Delete the person so that they can still be restored; every session ends, the address stays taken."""
+    return _shown(await users.delete(id, origin))
+
+
+@router.post("/{id}/restore", response_model=UserOut, dependencies=[admin_only])
+async def restore(id: UUID, users: Users, origin: By) -> Response:  # noqa: A002
+    """Bring a deleted person back."""
+    return _shown(await users.restore(id, origin))
+
+
+@router.post("/{id}/erase", status_code=status.HTTP_204_NO_CONTENT, dependencies=[admin_only])
+async def erase(id: UUID, users: Users, origin: By) -> None:  # noqa: A002
+    """Remove a deleted person for good. The audit keeps what happened, not to whom."""
+    await users.erase(id, origin)
+
+
+def _shown(user: User, if_none_match: str | None = None) -> Response:
+    headers = {"ETag": etag(user.version), "Cache-Control": "private, no-cache"}
+    if is_known(if_none_match, user.version):
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    return Response(UserOut.of(user).model_dump_json(), media_type="application/json", headers=headers)

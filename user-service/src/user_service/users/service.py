@@ -1,0 +1,206 @@
+"""What can be done with people, one method a use case."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from user_service.audit import repository as audit
+from user_service.audit.models import Origin
+from user_service.credentials import policy
+from user_service.credentials.passwords import Passwords
+from user_service.database import Database
+from user_service.pagination import Page
+from user_service.users import idempotency, repository
+from user_service.users.changes import record, write
+from user_service.users.email import parse_email
+from user_service.users.exceptions import NotDeleted, OwnAccount, UserNotFound
+from user_service.users.idempotency import AlreadyAnswered, KeyedRequest
+from user_service.users.models import Status, User, new_id, utc_now
+from user_service.users.preconditions import require_match
+from user_service.users.repository import Filters
+from user_service.users.schemas import NewUser, UserChanges, UserOut
+
+ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    user: UserOut
+    replayed: bool
+
+
+class UserService:
+    def __init__(self, database: Database, passwords: Passwords, *, shortest_password: int) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._shortest = shortest_password
+
+    async def register(self, new: NewUser, origin: Origin, request: KeyedRequest | None) -> Registered:
+        """Create a person once: a repeated request with an Idempotency-Key gets the first one's answer."""
+        if request and (answer := await self._answered(request)):
+            return answer
+        policy.check(new.password, shortest=self._shortest, about=(new.email, new.name))
+        password_hash = await self._passwords.hash(new.password)
+        user = _new_user(new, password_hash)
+
+        async def create(connection: AsyncConnection) -> Registered:
+            if request:
+                await idempotency.claim(connection, request, user.created_at)
+            await repository.add(connection, user)
+            await record(connection, origin, user, "user.created", user.created_at)
+            created = UserOut.of(user)
+            if request:
+                await idempotency.store_answer(connection, request, user.id, created.model_dump_json())
+            return Registered(created, replayed=False)
+
+        try:
+            return await self._database.transaction(create)
+        except AlreadyAnswered:
+            if request and (answer := await self._answered(request)):
+                return answer
+            raise
+
+    async def find(self, user_id: UUID) -> User:
+        """The person, deleted or not, or UserNotFound."""
+        user = await self._database.read(lambda connection: repository.find(connection, user_id))
+        if user is None:
+            raise UserNotFound
+        return user
+
+    async def page(self, filters: Filters, limit: int, cursor: str | None) -> Page[User]:
+        return await self._database.read(lambda connection: repository.page(connection, filters, limit, cursor))
+
+    async def update(self, user_id: UUID, changes: UserChanges, if_match: str | None, origin: Origin) -> User:
+        async def work(connection: AsyncConnection) -> User:
+            before = await repository.lock(connection, user_id)
+            require_match(if_match, before.version)
+            after = replace(before, **changes.model_dump(exclude_none=True))
+            if after == before:
+                return before
+            return await write(
+                connection, origin, before, after, "user.updated", fields=sorted(changes.model_fields_set)
+            )
+
+        return await self._database.transaction(work)
+
+    async def set_roles(self, user_id: UUID, roles: list[str], if_match: str | None, origin: Origin) -> User:
+        wanted = tuple(sorted(set(roles)))
+
+        async def work(connection: AsyncConnection) -> User:
+            before = await repository.lock(connection, user_id)
+            require_match(if_match, before.version)
+            if before.roles == wanted:
+                return before
+            if ADMIN in before.roles and ADMIN not in wanted:
+                _refuse_own_account(user_id, origin)
+            return await write(
+                connection,
+                origin,
+                before,
+                before.with_roles(wanted),
+                "user.roles_changed",
+                granted=sorted(set(wanted) - set(before.roles)),
+                taken=sorted(set(before.roles) - set(wanted)),
+            )
+
+        return await self._database.transaction(work)
+
+    async def disable(self, user_id: UUID, origin: Origin) -> User:
+        """Keep a person out: every session ends, and no sign-in succeeds."""
+        _refuse_own_account(user_id, origin)
+
+        def disabled(user: User) -> User | None:
+            if user.status is not Status.ACTIVE:
+                return None
+            return replace(user.with_sessions_ended(), status=Status.DISABLED, disabled_at=utc_now())
+
+        return await self._change(user_id, origin, "user.disabled", disabled)
+
+    async def enable(self, user_id: UUID, origin: Origin) -> User:
+        def enabled(user: User) -> User | None:
+            if user.status is not Status.DISABLED:
+                return None
+            return replace(user, status=Status.ACTIVE, disabled_at=None)
+
+        return await self._change(user_id, origin, "user.enabled", enabled)
+
+    async def delete(self, user_id: UUID, origin: Origin) -> User:
+        """Take a person away so that they can still be restored; the address stays taken."""
+        _refuse_own_account(user_id, origin)
+
+        def deleted(user: User) -> User | None:
+            if user.status is Status.DELETED:
+                return None
+            return replace(user.with_sessions_ended(), status=Status.DELETED, deleted_at=utc_now())
+
+        return await self._change(user_id, origin, "user.deleted", deleted)
+
+    async def restore(self, user_id: UUID, origin: Origin) -> User:
+        """Bring a deleted person back; who was disabled before is disabled again."""
+
+        def restored(user: User) -> User:
+            if user.status is not Status.DELETED:
+                raise NotDeleted
+            status = Status.DISABLED if user.disabled_at else Status.ACTIVE
+            return replace(user, status=status, deleted_at=None)
+
+        return await self._change(user_id, origin, "user.restored", restored)
+
+    async def erase(self, user_id: UUID, origin: Origin) -> None:
+        """Remove a deleted person for good; the audit keeps what happened, under a name that means nobody."""
+
+        async def work(connection: AsyncConnection) -> None:
+            user = await repository.lock(connection, user_id)
+            if user.status is not Status.DELETED:
+                raise NotDeleted
+            await record(connection, origin, user, "user.erased", utc_now())
+            await audit.pseudonymise(connection, user_id)
+            await idempotency.forget_person(connection, user_id)
+            await repository.remove(connection, user_id)
+
+        await self._database.transaction(work)
+
+    async def _change(
+        self, user_id: UUID, origin: Origin, kind: str, change: Callable[[User], User | None]
+    ) -> User:
+        """Apply `change` under the row's lock; None from it means that there is nothing to change."""
+
+        async def work(connection: AsyncConnection) -> User:
+            before = await repository.lock(connection, user_id)
+            after = change(before)
+            return before if after is None else await write(connection, origin, before, after, kind)
+
+        return await self._database.transaction(work)
+
+    async def _answered(self, request: KeyedRequest) -> Registered | None:
+        body = await self._database.read(lambda connection: idempotency.stored_answer(connection, request))
+        return Registered(UserOut.model_validate_json(body), replayed=True) if body else None
+
+
+def _new_user(new: NewUser, password_hash: str) -> User:
+    email, now = parse_email(new.email), utc_now()
+    return User(
+        id=new_id(now),
+        email=email.address,
+        email_key=email.key,
+        name=new.name,
+        password_hash=password_hash,
+        status=Status.ACTIVE,
+        roles=(),
+        credentials_version=1,
+        sessions_cv=1,
+        email_verified_at=None,
+        version=1,
+        external_id=None,
+        created_at=now,
+        updated_at=now,
+        disabled_at=None,
+        deleted_at=None,
+    )
+
+
+def _refuse_own_account(user_id: UUID, origin: Origin) -> None:
+    if origin.actor == str(user_id):
+        raise OwnAccount
