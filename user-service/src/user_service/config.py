@@ -3,10 +3,9 @@
 from typing import Annotated
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings
-from service_kit.settings import ServiceSettings, VerifierSettings
 from sqlalchemy.engine import URL
 
+from service_kit.settings import KitSettings, ServiceSettings, VerifierSettings
 from user_service.database import database_url
 
 
@@ -25,7 +24,7 @@ class DatabaseSettings(ServiceSettings):
         return database_url(self.database_url, password.get_secret_value() if password else None)
 
 
-class HashingSettings(BaseSettings):
+class HashingSettings(KitSettings):
     """argon2id: 0 threads means one per core this process may use."""
 
     hashing_threads: Annotated[int, Field(ge=0, le=64)] = 0

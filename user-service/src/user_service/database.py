@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
-from service_kit.problems import Problem
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, MetaData, TypeDecorator, event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL, make_url
@@ -20,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeEngine
+
+from service_kit.problems import Problem
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
@@ -32,7 +33,7 @@ DUPLICATE: Final = 1062
 ATTEMPTS: Final = 4
 
 # A NO PAD binary collation: text is equal on MySQL exactly when it is equal on SQLite, byte for byte.
-MYSQL: Final = {
+MYSQL: Final[dict[str, Any]] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_0900_bin",

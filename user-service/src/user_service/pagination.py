@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import ClassVar, Generic, TypeVar
 
-from service_kit.problems import Problem
 from starlette.datastructures import URL
+
+from service_kit.problems import Problem
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from service_kit.dependencies import require
 
+from service_kit.dependencies import require
 from user_service.audit import repository
 from user_service.audit.schemas import RecordOut, RecordPage
 from user_service.database import Database

@@ -11,8 +11,8 @@ from typing import ClassVar, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from service_kit.problems import Problem
 
+from service_kit.problems import Problem
 from user_service.credentials import django_hashes
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Which passwords are accepted (NIST SP 800-63B-4): long enough, any characters, not one everybody guesses."""
+"""Which passwords are accepted (NIST SP 800-63B-4): long enough, any characters, not easily guessed."""
 
 from functools import cache
 from importlib import resources

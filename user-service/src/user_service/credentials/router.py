@@ -3,8 +3,8 @@
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, status
-from service_kit.dependencies import get_service_caller
 
+from service_kit.dependencies import get_service_caller
 from user_service.credentials.dependencies import CredentialChecks
 from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Verified
 from user_service.credentials.service import Refusal
@@ -16,7 +16,9 @@ internal_router = APIRouter(prefix="/internal/v1")
 
 
 @router.post("/me/password", status_code=status.HTTP_204_NO_CONTENT)
-async def change_password(me: MyId, change: PasswordChange, credentials: CredentialChecks, origin: By) -> None:
+async def change_password(
+    me: MyId, change: PasswordChange, credentials: CredentialChecks, origin: By
+) -> None:
     """Change the password. Every session ends, this one too: sign in again with the new one."""
     await credentials.change(me, change.current_password, change.new_password, origin)
 

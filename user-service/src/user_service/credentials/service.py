@@ -27,7 +27,12 @@ class Refusal(StrEnum):
 
 class CredentialService:
     def __init__(
-        self, database: Database, passwords: Passwords, *, shortest_password: int, require_verified_email: bool = False
+        self,
+        database: Database,
+        passwords: Passwords,
+        *,
+        shortest_password: int,
+        require_verified_email: bool = False,
     ) -> None:
         self._database = database
         self._passwords = passwords
@@ -86,4 +91,6 @@ class CredentialService:
         if old is None or not self._passwords.outdated(old):
             return
         new = await self._passwords.hash(password)
-        await self._database.transaction(lambda connection: repository.replace_hash(connection, user.id, old, new))
+        await self._database.transaction(
+            lambda connection: repository.replace_hash(connection, user.id, old, new)
+        )

@@ -31,10 +31,12 @@ BATCH: Final = 200
 PAUSE_SECONDS: Final = 0.05
 TAKE_OVER_SECONDS: Final = 1.0
 TIDY_SECONDS: Final = 5.0
-# The server drops a relay's connection, and with it the lock, when the relay's machine is gone without a word.
+# The server drops the relay's connection, and its lock, when the machine it ran on is gone without a word.
 SILENCE_SECONDS: Final = 30
 
-WAITING = Gauge("user_events_waiting", "Committed events not yet in the stream", multiprocess_mode="mostrecent")
+WAITING = Gauge(
+    "user_events_waiting", "Committed events not yet in the stream", multiprocess_mode="mostrecent"
+)
 LAG = Gauge("user_events_lag_seconds", "Age of the oldest such event", multiprocess_mode="mostrecent")
 LENGTH = Gauge("user_events_stream_length", "Entries in the stream", multiprocess_mode="mostrecent")
 
@@ -99,5 +101,7 @@ class Relay:
         if connection.dialect.name != "mysql":
             return True  # two relays repeat events, which is allowed; SQLite serves one process anyway
         await connection.execute(text(f"SET SESSION wait_timeout = {SILENCE_SECONDS}"))
-        taken = await connection.execute(text("SELECT GET_LOCK(CONCAT('user-service:relay:', MD5(DATABASE())), 0)"))
+        taken = await connection.execute(
+            text("SELECT GET_LOCK(CONCAT('user-service:relay:', MD5(DATABASE())), 0)")
+        )
         return taken.scalar() == 1

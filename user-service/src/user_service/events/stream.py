@@ -18,7 +18,7 @@ class Stream:
         """All of them in order, or none: half a batch would put a later event before an earlier one."""
         async with self._redis.pipeline(transaction=True) as pipeline:
             for event in events:
-                pipeline.xadd(KEY, event.fields())
+                pipeline.xadd(KEY, event.fields())  # type: ignore[arg-type] # its dict is invariant
             await pipeline.execute()
 
     async def length(self) -> int:
@@ -28,7 +28,7 @@ class Stream:
         """Drop what every consumer group has acknowledged; with no group yet, nothing."""
         if not await self._redis.xlen(KEY):
             return
-        state: dict[str, Any] = await self._redis.execute_command(
+        state: dict[str, Any] = await self._redis.execute_command(  # type: ignore[no-untyped-call] # no method takes FULL with COUNT
             "XINFO STREAM", KEY, "FULL", "COUNT", 1, full=True
         )
         needed = [_oldest_needed(group) for group in state["groups"]]

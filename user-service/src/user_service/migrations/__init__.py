@@ -25,6 +25,7 @@ class LockTaken(Exception):
 def alembic_config(url: URL) -> Config:
     """Alembic's configuration without a file, so that nothing reconfigures logging."""
     config = Config()
+    config.set_main_option("file_template", "%%(rev)s")
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["url"] = url
     return config

@@ -1,4 +1,4 @@
-"""`python -m user_service.migrations upgrade|downgrade|revision`: change the schema, without the web framework."""
+"""`python -m user_service.migrations upgrade|downgrade|revision`: change the schema, no framework started."""
 
 import argparse
 import asyncio
@@ -7,13 +7,13 @@ import sys
 from alembic import command
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from service_kit.settings import load
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from service_kit.settings import load
 from user_service.config import DatabaseSettings
 from user_service.migrations import LockTaken, alembic_config
 
@@ -60,7 +60,9 @@ def upgrade(url: URL, revision: str = "head") -> None:
     elif floor in known:
         print(f"the database is at {current}, ahead of this release, and still serves it")
     else:
-        raise CommandError(f"the database is at {current} and needs code that knows {floor}: use a newer release")
+        raise CommandError(
+            f"the database is at {current} and needs code that knows {floor}: use a newer release"
+        )
 
 
 async def _state(url: URL) -> tuple[str | None, str | None]:

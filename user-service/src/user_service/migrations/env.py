@@ -24,6 +24,7 @@ def migrate(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=TABLES,
+        user_module_prefix="",
         compare_type=True,
         compare_server_default=True,
         render_as_batch=connection.dialect.name == "sqlite",
@@ -38,7 +39,7 @@ def migrate(connection: Connection) -> None:
 def lock(connection: Connection) -> None:
     """Keep other migrators out. The lock lives and dies with this connection, which runs the migrations."""
     connection.execute(text(f"SET SESSION lock_wait_timeout = {METADATA_LOCK_SECONDS}"))
-    taken = connection.execute(text(f"SELECT GET_LOCK({LOCK_NAME}, {LOCK_SECONDS})")).scalar()  # noqa: S608
+    taken = connection.execute(text(f"SELECT GET_LOCK({LOCK_NAME}, {LOCK_SECONDS})")).scalar()
     connection.commit()
     if taken != 1:
         raise LockTaken
@@ -55,9 +56,7 @@ def write_floor(connection: Connection) -> None:
 
 
 async def run() -> None:
-    engine = create_async_engine(
-        context.config.attributes["url"], poolclass=NullPool, hide_parameters=True
-    )
+    engine = create_async_engine(context.config.attributes["url"], poolclass=NullPool, hide_parameters=True)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(migrate)

@@ -1,4 +1,4 @@
-"""One change of a person: the row, the event and the audit record, in one transaction under the row's lock."""
+"""One change of a person: row, event and audit record, in one transaction under the row's lock."""
 
 from dataclasses import replace
 from datetime import datetime

@@ -4,14 +4,15 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Request
+
 from service_kit.addresses import client_address
 from service_kit.dependencies import get_current_user, require
 from service_kit.tokens import Caller
 from service_kit.tracing import request_id
-
 from user_service.audit.models import Origin
 from user_service.users.exceptions import NotAllowed, NotAPerson
-from user_service.users.service import ADMIN, UserService
+from user_service.users.models import ADMIN
+from user_service.users.service import UserService
 
 
 def get_users(request: Request) -> UserService:

@@ -47,7 +47,8 @@ async def stored_answer(connection: AsyncConnection, request: KeyedRequest) -> s
         return None
     if not hmac.compare_digest(row.fingerprint, request.fingerprint):
         raise IdempotencyKeyReused
-    return row.body
+    body: str | None = row.body
+    return body
 
 
 async def claim(connection: AsyncConnection, request: KeyedRequest, at: datetime) -> None:
@@ -80,7 +81,7 @@ async def forget_person(connection: AsyncConnection, user_id: UUID) -> None:
     await connection.execute(delete(IdempotencyRow).where(IdempotencyRow.user_id == user_id))
 
 
-async def forget_before(connection: AsyncConnection, at: datetime, limit: int = 1000) -> int:
+async def forget_before(connection: AsyncConnection, at: datetime, limit: int) -> int:
     """Drop old answers, a bounded number at a time; how many went."""
     old = (
         await connection.execute(

@@ -5,12 +5,16 @@ import unicodedata
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from user_service.database import MYSQL, Base, Digest, Id, Moment
+
+# The role that may see and change anyone.
+ADMIN: Final = "admin"
 
 
 class Status(StrEnum):

@@ -1,6 +1,5 @@
 """Every query against the users table."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +14,10 @@ from user_service.users.exceptions import EmailTaken, UserNotFound
 from user_service.users.models import RoleRow, Status, User, UserRow, first_id, name_key
 
 _ROLES = (
-    select(func.group_concat(RoleRow.role)).where(RoleRow.user_id == UserRow.id).correlate(UserRow).scalar_subquery()
+    select(func.group_concat(RoleRow.role))
+    .where(RoleRow.user_id == UserRow.id)
+    .correlate(UserRow)
+    .scalar_subquery()
 )
 _COLUMNS = (
     UserRow.id,
@@ -35,6 +37,8 @@ _COLUMNS = (
     UserRow.disabled_at,
     UserRow.deleted_at,
 )
+# Where in the columns the two values are that are not yet what User holds.
+_STATUS, _ROLE_LIST = 5, 6
 _BY_ID = select(*_COLUMNS)
 
 
@@ -73,7 +77,9 @@ async def add(connection: AsyncConnection, user: User) -> None:
     """Insert a person, or raise EmailTaken: the unique key decides the race."""
     try:
         await connection.execute(
-            insert(UserRow).values(id=user.id, created_at=user.created_at, external_id=user.external_id, **_values(user))
+            insert(UserRow).values(
+                id=user.id, created_at=user.created_at, external_id=user.external_id, **_values(user)
+            )
         )
     except IntegrityError as error:
         raise EmailTaken from error
@@ -182,6 +188,7 @@ async def _write_roles(connection: AsyncConnection, user: User) -> None:
 
 
 def _user(row: Row[Any]) -> User:
-    values: Sequence[Any] = row
-    status, roles = Status(values[5]), tuple(sorted(values[6].split(","))) if values[6] else ()
-    return User(*values[:5], status, roles, *values[7:])
+    values = list(row)
+    values[_STATUS] = Status(values[_STATUS])
+    values[_ROLE_LIST] = tuple(sorted(values[_ROLE_LIST].split(","))) if values[_ROLE_LIST] else ()
+    return User(*values)

@@ -66,7 +66,9 @@ async def read_me(me: MyId, users: Users, if_none_match: IfNoneMatch = None) -> 
 
 
 @router.patch("/me", response_model=UserOut)
-async def change_me(me: MyId, changes: UserChanges, users: Users, origin: By, if_match: IfMatch = None) -> Response:
+async def change_me(
+    me: MyId, changes: UserChanges, users: Users, origin: By, if_match: IfMatch = None
+) -> Response:
     """Change what is given; needs If-Match."""
     return _shown(await users.update(me, changes, if_match, origin))
 
@@ -79,7 +81,11 @@ async def read_user(id: ReadableId, users: Users, if_none_match: IfNoneMatch = N
 
 @router.patch("/{id}", response_model=UserOut)
 async def change_user(
-    id: ReadableId, changes: UserChanges, users: Users, origin: By, if_match: IfMatch = None  # noqa: A002
+    id: ReadableId,
+    changes: UserChanges,
+    users: Users,
+    origin: By,
+    if_match: IfMatch = None,
 ) -> Response:
     """Change what is given: oneself, or anyone for administrators; needs If-Match."""
     return _shown(await users.update(id, changes, if_match, origin))
@@ -87,7 +93,11 @@ async def change_user(
 
 @router.put("/{id}/roles", response_model=UserOut, dependencies=[admin_only])
 async def set_roles(
-    id: UUID, body: Roles, users: Users, origin: By, if_match: IfMatch = None  # noqa: A002
+    id: UUID,
+    body: Roles,
+    users: Users,
+    origin: By,
+    if_match: IfMatch = None,
 ) -> Response:
     """Set what the person may do; needs If-Match. Tokens with the old roles stop working at once."""
     return _shown(await users.set_roles(id, body.roles, if_match, origin))

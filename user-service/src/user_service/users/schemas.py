@@ -1,7 +1,6 @@
 """What clients send and get about people."""
 
 import unicodedata
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -122,5 +121,3 @@ class CurrentState(BaseModel):
             sessions_cv=user.sessions_cv,
             email_verified=user.email_verified_at is not None,
         )
-
-

@@ -17,12 +17,10 @@ from user_service.users.changes import record, write
 from user_service.users.email import parse_email
 from user_service.users.exceptions import NotDeleted, OwnAccount, UserNotFound
 from user_service.users.idempotency import AlreadyAnswered, KeyedRequest
-from user_service.users.models import Status, User, new_id, utc_now
+from user_service.users.models import ADMIN, Status, User, new_id, utc_now
 from user_service.users.preconditions import require_match
 from user_service.users.repository import Filters
 from user_service.users.schemas import NewUser, UserChanges, UserOut
-
-ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,9 @@ class UserService:
         return user
 
     async def page(self, filters: Filters, limit: int, cursor: str | None) -> Page[User]:
-        return await self._database.read(lambda connection: repository.page(connection, filters, limit, cursor))
+        return await self._database.read(
+            lambda connection: repository.page(connection, filters, limit, cursor)
+        )
 
     async def update(self, user_id: UUID, changes: UserChanges, if_match: str | None, origin: Origin) -> User:
         async def work(connection: AsyncConnection) -> User:

@@ -1,0 +1,138 @@
+"""The parts list: what the service is made of, and how the parts are put together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from sqlalchemy import text
+from starlette.types import ASGIApp
+
+from service_kit import health, logs, metrics, problems
+from service_kit.addresses import ClientAddress
+from service_kit.binds import TwoBinds
+from service_kit.identity import Identity
+from service_kit.settings import load
+from service_kit.tracing import RequestContext
+from user_service import __version__
+from user_service.audit.router import router as audit_router
+from user_service.config import Settings
+from user_service.credentials.passwords import Passwords
+from user_service.credentials.router import internal_router
+from user_service.credentials.router import router as credentials_router
+from user_service.credentials.service import CredentialService
+from user_service.database import Database, DatabaseUnavailable, create_engine
+from user_service.events.relay import Relay
+from user_service.events.stream import Stream
+from user_service.users.purge import forget_old_answers
+from user_service.users.router import router as users_router
+from user_service.users.service import UserService
+
+NAME: Final = "user-service"
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The service on its two binds, with nothing connected yet."""
+    database = Database(
+        create_engine(settings.url(), pool_size=settings.database_pool_size),
+        settings.database_deadline_seconds,
+    )
+    passwords = Passwords(settings.hashing_threads, settings.hashing_queue)
+    users = UserService(database, passwords, shortest_password=settings.password_min_length)
+    credentials = CredentialService(database, passwords, shortest_password=settings.password_min_length)
+    identity = Identity(settings, NAME)
+    address_rule = ClientAddress(settings.gateway_peers)
+    events_redis = _events_redis(settings)
+    relay = Relay(settings.url(), Stream(events_redis))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(database.close)
+            stack.callback(passwords.close)
+            stack.push_async_callback(events_redis.aclose)
+            await stack.enter_async_context(identity.running())
+            background = (address_rule.run(), relay.run(), forget_old_answers(database))
+            tasks = [asyncio.create_task(work) for work in background]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    public = public_api(lifespan)
+    internal = internal_api(database, identity)
+    for app in (public, internal):
+        app.state.identity = identity
+        app.state.client_address = address_rule
+        app.state.database = database
+        app.state.users = users
+        app.state.credentials = credentials
+        app.state.idempotency_key = settings.idempotency_key.get_secret_value().encode()
+    both = TwoBinds(public, internal, settings.internal_port)
+    return RequestContext(logs.AccessLog(both))
+
+
+def public_api(lifespan: object = None) -> FastAPI:
+    """What the gateway may forward to; its OpenAPI document is the service's contract."""
+    app = FastAPI(
+        title="User service",
+        version=__version__,
+        description="People: who they are, what they may do, and what they sign in with.",
+        lifespan=lifespan,  # type: ignore[arg-type] # None while the contract is written
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.add_middleware(metrics.RequestMetrics)
+    for router in (credentials_router, users_router, audit_router):
+        app.include_router(router)
+    return app
+
+
+def internal_api(database: Database, identity: Identity) -> FastAPI:
+    """What only the other services and the operators reach."""
+    app = FastAPI(title="User service, internal", version=__version__, openapi_url=None)
+    problems.install(app)
+    app.add_middleware(metrics.RequestMetrics)
+    app.include_router(internal_router)
+    app.include_router(metrics.router())
+
+    async def database_answers() -> str | None:
+        try:
+            await database.read(lambda connection: connection.execute(text("SELECT 1")))
+        except DatabaseUnavailable:
+            return "the database does not answer"
+        return None
+
+    async def tokens_verifiable() -> str | None:
+        return identity.ready()
+
+    app.include_router(
+        health.router({"database": database_answers, "tokens": tokens_verifiable}, deadline=2.0)
+    )
+    return app
+
+
+def serve() -> ASGIApp:
+    """What gunicorn calls in each worker."""
+    settings = load(Settings)
+    logs.configure(settings, NAME)
+    return create_app(settings)
+
+
+def _events_redis(settings: Settings) -> Redis:
+    password = settings.events_redis_password
+    return Redis.from_url(
+        settings.events_redis_url,
+        username=settings.events_redis_user if password else None,
+        password=password.get_secret_value() if password else None,
+        socket_timeout=2.0,
+        socket_connect_timeout=1.0,
+        retry=Retry(NoBackoff(), 0),
+    )
