@@ -1,31 +1,136 @@
-"""A service of its own for every test: SQLite by default, MySQL where the test asks for it."""
+"""A service of its own for every test: on SQLite, and with `-m containers` on MySQL."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from argon2 import PasswordHasher
+from pydantic import SecretStr
+from service_kit.identity import Identity
 from service_kit.testing import TestIssuer
-from service_kit.tokens import Caller
 from sqlalchemy import text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
+from starlette.types import ASGIApp
 
-from user_service.credentials.passwords import Passwords
-from user_service.database import Database, create_engine
+from user_service.config import Settings
+from user_service.main import Parts, create_app, make_parts
 from user_service.migrations.__main__ import upgrade
 
 PASSWORD = "correct horse battery staple"
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Whatever touches the database runs on SQLite, and with `-m containers` on MySQL too."""
-    if "database_url" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "database_kind", ["sqlite", pytest.param("mysql", marks=pytest.mark.containers)], scope="function"
+@pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.containers)])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without a table; of its own for every test."""
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path / 'users.db'}"
+        return
+    server = make_url(os.environ["TEST_MYSQL_URL"])
+    name = f"test_{uuid4().hex}"
+    asyncio.run(_run_on(server.render_as_string(False), f"CREATE DATABASE {name}"))
+    yield server.set(database=name).render_as_string(False)
+    asyncio.run(_run_on(server.render_as_string(False), f"DROP DATABASE {name}"))
+
+
+async def _run_on(url: str, statement: str) -> None:
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        await connection.execute(text(statement))
+    await engine.dispose()
+
+
+@pytest.fixture
+def database_url(empty_database: str) -> str:
+    """The URL of a database that is migrated."""
+    upgrade(make_url(empty_database))
+    return empty_database
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        secrets_dir=tmp_path / "no-secrets",
+        database_url=database_url,
+        public_url="http://localhost:8080",
+        jwks_url="http://localhost:1/jwks.json",
+        revocations_redis_url="redis://localhost:1/0",
+        events_redis_url="redis://localhost:1/0",
+        idempotency_key=SecretStr("a server key of the tests"),
+        hashing_threads=2,
+        database_deadline_seconds=10,
+    )
+
+
+@pytest.fixture
+async def parts(settings: Settings) -> AsyncIterator[Parts]:
+    made = make_parts(settings)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def app(settings: Settings, parts: Parts, issuer: TestIssuer) -> AsyncIterator[ASGIApp]:
+    async def fetch_keys() -> dict[str, Any]:
+        return issuer.jwks()
+
+    identity = Identity(settings, "user-service", fetch_keys=fetch_keys)
+    identity.revocations.prove(time.time())
+    yield create_app(settings, parts, identity)
+
+
+@dataclass
+class Person:
+    """Somebody who registered, and the client they use."""
+
+    id: UUID
+    email: str
+    client: httpx.AsyncClient
+    etag: str
+
+
+class Service:
+    """The service as its callers meet it."""
+
+    def __init__(self, app: ASGIApp, issuer: TestIssuer) -> None:
+        self._app = app
+        self._issuer = issuer
+        self.anonymous = self.client()
+
+    def client(self, token: str | None = None, *, port: int = 8000) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        transport = httpx.ASGITransport(self._app)
+        return httpx.AsyncClient(transport=transport, base_url=f"http://users:{port}", headers=headers)
+
+    async def register(self, email: str | None = None, name: str = "Ada", **headers: str) -> Person:
+        email = email or f"{uuid4().hex}@example.com"
+        body = {"email": email, "name": name, "password": PASSWORD}
+        answer = await self.anonymous.post("/v1/users", json=body, headers=headers)
+        assert answer.status_code == 201, answer.text
+        id_ = UUID(answer.json()["id"])
+        return Person(id_, email, self.client(self._issuer.token(sub=str(id_))), answer.headers["etag"])
+
+    def admin(self) -> httpx.AsyncClient:
+        return self.client(self._issuer.token(roles=["admin"]))
+
+    def auth_service(self, scope: str = "credentials:verify users:read") -> httpx.AsyncClient:
+        return self.client(self._issuer.service_token("user-service", scope), port=9000)
+
+    async def verify(self, email: str, password: str = PASSWORD) -> dict[str, Any]:
+        answer = await self.auth_service().post(
+            "/internal/v1/credentials/verify", json={"email": email, "password": password}
         )
+        assert answer.status_code == 200, answer.text
+        verdict: dict[str, Any] = answer.json()
+        return verdict
+
+
+@pytest.fixture
+def service(app: ASGIApp, issuer: TestIssuer) -> Service:
+    return Service(app, issuer)

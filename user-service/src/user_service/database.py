@@ -242,7 +242,7 @@ def create_engine(url: URL, *, pool_size: int = 10, pool_timeout: float = 2.0) -
             "read_timeout": 3,
             # MAX_EXECUTION_TIME covers SELECT only; writes are bounded by the lock wait and the deadline.
             "init_command": (
-                "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, "
+                "SET SESSION transaction_isolation = 'READ-COMMITTED', "
                 "SESSION innodb_lock_wait_timeout = 1, SESSION lock_wait_timeout = 2, "
                 "SESSION max_execution_time = 2500, SESSION time_zone = '+00:00', "
                 "SESSION sql_mode = 'TRADITIONAL,NO_ENGINE_SUBSTITUTION'"

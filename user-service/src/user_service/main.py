@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import FastAPI
@@ -35,28 +36,50 @@ from user_service.users.service import UserService
 NAME: Final = "user-service"
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """The service on its two binds, with nothing connected yet."""
-    database = Database(
-        create_engine(settings.url(), pool_size=settings.database_pool_size),
-        settings.database_deadline_seconds,
-    )
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a running service holds; routes find it as `app.state.parts`."""
+
+    database: Database
+    passwords: Passwords
+    users: UserService
+    credentials: CredentialService
+    relay: Relay
+    events_redis: Redis
+    idempotency_key: bytes
+
+    async def close(self) -> None:
+        await self.events_redis.aclose()
+        await self.database.close()
+        self.passwords.close()
+
+
+def make_parts(settings: Settings) -> Parts:
+    """Every part, with nothing connected yet."""
+    engine = create_engine(settings.url(), pool_size=settings.database_pool_size)
+    database = Database(engine, settings.database_deadline_seconds)
     passwords = Passwords(settings.hashing_threads, settings.hashing_queue)
-    users = UserService(database, passwords, shortest_password=settings.password_min_length)
-    credentials = CredentialService(database, passwords, shortest_password=settings.password_min_length)
-    identity = Identity(settings, NAME)
-    address_rule = ClientAddress(settings.gateway_peers)
+    shortest = settings.password_min_length
     events_redis = _events_redis(settings)
-    relay = Relay(settings.url(), Stream(events_redis))
+    return Parts(
+        database=database,
+        passwords=passwords,
+        users=UserService(database, passwords, shortest_password=shortest),
+        credentials=CredentialService(database, passwords, shortest_password=shortest),
+        relay=Relay(settings.url(), Stream(events_redis)),
+        events_redis=events_redis,
+        idempotency_key=settings.idempotency_key.get_secret_value().encode(),
+    )
+
+
+def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
+    """The service on its two binds."""
+    address_rule = ClientAddress(settings.gateway_peers)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(database.close)
-            stack.callback(passwords.close)
-            stack.push_async_callback(events_redis.aclose)
-            await stack.enter_async_context(identity.running())
-            background = (address_rule.run(), relay.run(), forget_old_answers(database))
+        background = (address_rule.run(), parts.relay.run(), forget_old_answers(parts.database))
+        async with identity.running():
             tasks = [asyncio.create_task(work) for work in background]
             try:
                 yield
@@ -64,18 +87,15 @@ def create_app(settings: Settings) -> ASGIApp:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                await parts.close()
 
     public = public_api(lifespan)
-    internal = internal_api(database, identity)
+    internal = internal_api(parts.database, identity)
     for app in (public, internal):
+        app.state.parts = parts
         app.state.identity = identity
         app.state.client_address = address_rule
-        app.state.database = database
-        app.state.users = users
-        app.state.credentials = credentials
-        app.state.idempotency_key = settings.idempotency_key.get_secret_value().encode()
-    both = TwoBinds(public, internal, settings.internal_port)
-    return RequestContext(logs.AccessLog(both))
+    return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
 
 
 def public_api(lifespan: object = None) -> FastAPI:
@@ -123,7 +143,7 @@ def serve() -> ASGIApp:
     """What gunicorn calls in each worker."""
     settings = load(Settings)
     logs.configure(settings, NAME)
-    return create_app(settings)
+    return create_app(settings, make_parts(settings), Identity(settings, NAME))
 
 
 def _events_redis(settings: Settings) -> Redis:

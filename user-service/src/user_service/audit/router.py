@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/users", tags=["users"])
 
 
 def get_database(request: Request) -> Database:
-    database: Database = request.app.state.database
+    database: Database = request.app.state.parts.database
     return database
 
 

@@ -8,7 +8,7 @@ from user_service.credentials.service import CredentialService
 
 
 def get_credentials(request: Request) -> CredentialService:
-    credentials: CredentialService = request.app.state.credentials
+    credentials: CredentialService = request.app.state.parts.credentials
     return credentials
 
 

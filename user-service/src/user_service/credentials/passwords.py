@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -16,6 +16,9 @@ from service_kit.problems import Problem
 from user_service.credentials import django_hashes
 
 T = TypeVar("T")
+
+# OWASP's floor: 19 MiB, two passes, one lane.
+HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
 class HashingBusy(Problem):
@@ -29,8 +32,8 @@ class HashingBusy(Problem):
 class Passwords:
     """Hashes and checks passwords; every call costs one hash, whether there is an account or not."""
 
-    def __init__(self, threads: int = 0, queue: int = 64, hasher: PasswordHasher | None = None) -> None:
-        self._hasher = hasher or PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+    def __init__(self, threads: int = 0, queue: int = 64, hasher: PasswordHasher = HASHER) -> None:
+        self._hasher = hasher
         self._threads = threads or len(os.sched_getaffinity(0))
         self._places = self._threads + queue
         self._taken = 0

@@ -102,6 +102,6 @@ class Relay:
             return True  # two relays repeat events, which is allowed; SQLite serves one process anyway
         await connection.execute(text(f"SET SESSION wait_timeout = {SILENCE_SECONDS}"))
         taken = await connection.execute(
-            text("SELECT GET_LOCK(CONCAT('user-service:relay:', MD5(DATABASE())), 0)")
+            text("SELECT GET_LOCK(CONCAT('user-service:relay:', LEFT(SHA2(DATABASE(), 256), 32)), 0)")
         )
         return taken.scalar() == 1

@@ -15,7 +15,7 @@ LOCK_SECONDS = 60
 # DDL waits no longer than this for running transactions, so that it never queues all others behind it.
 METADATA_LOCK_SECONDS = 5
 # GET_LOCK takes 64 characters, a database's name alone may have as many.
-LOCK_NAME = "CONCAT('user-service:migrations:', MD5(DATABASE()))"
+LOCK_NAME = "CONCAT('user-service:migrations:', LEFT(SHA2(DATABASE(), 256), 32))"
 
 
 def migrate(connection: Connection) -> None:

@@ -16,7 +16,7 @@ from user_service.users.service import UserService
 
 
 def get_users(request: Request) -> UserService:
-    users: UserService = request.app.state.users
+    users: UserService = request.app.state.parts.users
     return users
 
 

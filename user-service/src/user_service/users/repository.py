@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, delete, func, insert, select, tuple_, update
+from sqlalchemy import Row, Select, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.pagination import CursorInvalid, Page, decode_cursor, encode_cursor
+from user_service.users.email import email_key_prefix
 from user_service.users.exceptions import EmailTaken, UserNotFound
 from user_service.users.models import RoleRow, Status, User, UserRow, first_id, name_key
 
@@ -119,9 +120,9 @@ async def page(connection: AsyncConnection, filters: Filters, limit: int, cursor
         query = query.order_by(UserRow.name_key, UserRow.id)
         if cursor:
             name, last = decode_cursor(cursor, 2)
-            # The plain bound lets MySQL start in the index; it does not do so for a row comparison.
+            # The plain bound is what lets MySQL start in the middle of the index.
             query = query.where(
-                UserRow.name_key >= name, tuple_(UserRow.name_key, UserRow.id) > tuple_(name, _id(last))
+                UserRow.name_key >= name, or_(UserRow.name_key > name, UserRow.id > _id(last))
             )
     else:
         query = query.order_by(UserRow.id)
@@ -142,7 +143,7 @@ def _narrowed(query: Select[Any], filters: Filters) -> Select[Any]:
         query = query.where(UserRow.id >= first_id(filters.created_from))
     if filters.created_before:
         query = query.where(UserRow.id < first_id(filters.created_before))
-    if prefix := filters.email_prefix:
+    if prefix := email_key_prefix(filters.email_prefix):
         query = query.where(UserRow.email_key >= prefix, UserRow.email_key < prefix + "\U0010ffff")
     if prefix := name_key(filters.name_prefix):
         query = query.where(UserRow.name_key >= prefix, UserRow.name_key < prefix + "\U0010ffff")

@@ -25,7 +25,7 @@ async def get_keyed_request(
     """The request by its Idempotency-Key. Registration is anonymous: the body's HMAC tells people apart."""
     if idempotency_key is None:
         return None
-    server_key: bytes = request.app.state.idempotency_key
+    server_key: bytes = request.app.state.parts.idempotency_key
     return keyed_request(server_key, "anonymous", "users.register", idempotency_key, await request.body())
 
 
