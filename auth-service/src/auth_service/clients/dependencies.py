@@ -1,0 +1,51 @@
+"""Which client is asking: HTTP Basic, or `client_id` and `client_secret` in the form (RFC 6749 section 2.3)."""
+
+import binascii
+from base64 import b64decode
+from typing import Annotated, cast
+from urllib.parse import unquote_plus
+
+from fastapi import Depends, Request
+
+from auth_service.clients.exceptions import InvalidClient
+from auth_service.clients.models import FIRST_PARTY, Client
+from auth_service.clients.service import Clients
+from auth_service.exceptions import InvalidRequest
+from auth_service.forms import Form
+
+
+async def authenticated_client(request: Request, form: Form) -> Client:
+    """The client that proved who it is; nobody named means the first-party client, which has no secret."""
+    clients = cast("Clients", request.app.state.clients)
+    basic = _basic_credentials(request.headers.get("authorization", ""))
+    named, secret = form.get("client_id"), form.get("client_secret")
+    if basic is not None and basic != ("", ""):
+        if secret is not None or (named is not None and named != basic[0]):
+            raise InvalidRequest("The client authenticates in one way only.")
+        return await clients.authenticate(basic[0], basic[1] or None)
+    return await clients.authenticate(named or FIRST_PARTY.id, secret)
+
+
+async def confidential_client(client: Annotated[Client, Depends(authenticated_client)]) -> Client:
+    """A client that showed a secret, where being named is not enough."""
+    if client.public:
+        raise InvalidClient
+    return client
+
+
+def _basic_credentials(header: str) -> tuple[str, str] | None:
+    """Both parts form-decoded; None where another scheme or nothing was sent."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, secret = b64decode(encoded.strip(), validate=True).decode("ascii").partition(":")
+        if not colon and name:
+            raise InvalidClient
+        return unquote_plus(name, errors="strict"), unquote_plus(secret, errors="strict")
+    except (binascii.Error, UnicodeDecodeError):
+        raise InvalidClient from None
+
+
+AuthenticatedClient = Annotated[Client, Depends(authenticated_client)]
+ConfidentialClient = Annotated[Client, Depends(confidential_client)]

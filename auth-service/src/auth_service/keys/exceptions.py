@@ -1,0 +1,14 @@
+"""Why a signing key cannot be had."""
+
+from auth_service.exceptions import Unavailable
+
+
+class KeysUnavailable(Unavailable):
+    """The ring has not been read yet, or its keys are sealed under a key-encryption key that we were not given."""
+
+    code = "signing_keys_unavailable"
+    title = "The signing keys cannot be read"
+
+
+class KeyNotInRing(Exception):
+    """The operator named a kid that the ring does not hold."""

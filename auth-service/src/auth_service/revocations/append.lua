@@ -1,0 +1,20 @@
+-- The shared beginning of every script that ends something early: Redis's clock, and the stream's writer.
+local STREAM = 'auth:revocations'
+
+local function clock()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- 'until' counts from the later of two clocks, so that neither one that stepped back shortens what a revocation must outlive.
+-- Entries are trimmed by their own 'until', never by age: ids stand still after Redis's clock stepped back.
+local function revoke(kind, caller_clock, retention, ...)
+  local now = math.max(clock(), caller_clock)
+  redis.call('XADD', STREAM, '*', 'kind', kind, 'until', string.format('%.0f', math.ceil((now + retention) / 1000)), ...)
+  local first
+  for _, entry in ipairs(redis.call('XRANGE', STREAM, '-', '+', 'COUNT', 100)) do
+    first = entry[1]
+    if tonumber(entry[2][4]) * 1000 >= now then break end
+  end
+  redis.call('XTRIM', STREAM, 'MINID', '=', first)
+end

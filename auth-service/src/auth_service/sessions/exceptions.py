@@ -1,0 +1,28 @@
+"""Why a refresh token is refused."""
+
+from http import HTTPStatus
+
+from service_kit.problems import Problem
+
+from auth_service.exceptions import InvalidGrant
+
+
+class RefreshTokenInvalid(InvalidGrant):
+    code = "refresh_token_invalid"
+    description = "The refresh token is not one that we issued. Sign in again."
+
+
+class RefreshTokenReused(InvalidGrant):
+    code = "refresh_token_reused"
+    description = "The refresh token was used before, so the session has been ended. Sign in again."
+
+
+class SessionEnded(InvalidGrant):
+    code = "session_ended"
+    description = "The session has ended or expired. Sign in again."
+
+
+class SessionUnknown(Problem):
+    status = HTTPStatus.NOT_FOUND
+    code = "session_unknown"
+    title = "This person has no such session"

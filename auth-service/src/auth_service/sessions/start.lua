@@ -1,0 +1,19 @@
+-- Starts a session; beyond the limit the person's oldest ends.
+local a = cjson.decode(ARGV[1])
+local now = clock()
+local index, key = 'auth:sessions:' .. a.sub, 'auth:session:' .. a.sid
+for _, sid in ipairs(redis.call('ZRANGE', index, 0, -1)) do
+  if redis.call('EXISTS', 'auth:session:' .. sid) == 0 then redis.call('ZREM', index, sid) end
+end
+local surplus = redis.call('ZCARD', index) - a.limit
+if surplus >= 0 then
+  for _, sid in ipairs(redis.call('ZRANGE', index, 0, surplus)) do end_session(a.sub, sid, a.clock, a.retention) end
+end
+local expires = now + a.absolute
+redis.call('HSET', key, 'sub', a.sub, 'client_id', a.client_id, 'scope', a.scope, 'cv', a.cv, 'auth_time', a.auth_time,
+  'device', a.device, 'address', a.address, 'created', now, 'used', now, 'expires', expires,
+  'generation', 0, 'attempt', 0, 'parent_attempt', -1, 'made', now)
+redis.call('PEXPIREAT', key, math.min(now + a.idle, expires))
+redis.call('ZADD', index, now, a.sid)
+redis.call('PEXPIREAT', index, expires)
+return redis.call('HGETALL', key)

@@ -1,0 +1,43 @@
+"""Devices that an account has signed in from: a signed value bound to that account, which buys its own allowance."""
+
+import hmac
+import secrets
+import unicodedata
+from base64 import urlsafe_b64encode
+
+import idna
+
+
+class Devices:
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def account(self, email: str) -> str:
+        """An account's name in the limits' store: keyed, so that the store holds no address; one name however it is typed."""
+        return self._mac("account", fold(email))[:22]
+
+    def issue(self, account: str) -> str:
+        device = secrets.token_urlsafe(12)
+        return f"{device}.{self._mac('device', f'{device}.{account}')}"
+
+    def known(self, account: str, value: str) -> str | None:
+        """The device's id, if this account has signed in from it."""
+        device, _, mac = value.partition(".")
+        genuine = hmac.compare_digest(self._mac("device", f"{device}.{account}").encode(), mac.encode())
+        return device if genuine else None
+
+    def _mac(self, purpose: str, text: str) -> str:
+        digest = hmac.digest(self._key, f"{purpose}:{text}".encode(errors="surrogatepass"), "sha256")
+        return urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def fold(email: str) -> str:
+    """At least as coarse as user-service's own key, so that no spelling of one address buys a second allowance."""
+    local, _, domain = email.strip().rpartition("@")
+    visible = "".join(char for char in local if unicodedata.category(char) != "Cf")
+    local = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
+    try:
+        domain = idna.encode(domain.rstrip("."), uts46=True).decode()
+    except (idna.IDNAError, UnicodeError):
+        domain = unicodedata.normalize("NFKC", domain).casefold()
+    return f"{local}@{domain.rstrip('.')}"

@@ -1,0 +1,35 @@
+"""GCRA in this process's memory, for while the limits' store is away: a quarter of every allowance, at least one."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from auth_service.throttle.models import Allowance, Verdict
+
+
+class LocalAllowances:
+    def __init__(self, size: int = 10_000) -> None:
+        self._arrivals: OrderedDict[str, float] = OrderedDict()
+        self._size = size
+
+    def spend(self, allowances: Sequence[Allowance], now: int) -> Verdict:
+        """`now` in milliseconds, of any clock that does not step back."""
+        strict = [replace(each, burst=max(1, each.burst // 4), interval=each.interval * 4) for each in allowances]
+        arrivals = [max(self._arrivals.get(each.key, 0), now) + each.interval for each in strict]
+        verdicts = [
+            Verdict(
+                wait=max(0, int(arrival - now - each.burst * each.interval)),
+                scarcest=each,
+                left=int((now - arrival) // each.interval) + each.burst,
+                reset=int(arrival - now),
+            )
+            for each, arrival in zip(strict, arrivals, strict=True)
+        ]
+        verdict = max(verdicts, key=lambda each: (each.wait, -each.left))
+        if not verdict.wait:
+            for each, arrival in zip(strict, arrivals, strict=True):
+                self._arrivals[each.key] = arrival
+                self._arrivals.move_to_end(each.key)
+            while len(self._arrivals) > self._size:
+                self._arrivals.popitem(last=False)
+        return verdict

@@ -1,0 +1,160 @@
+"""The grants: sign in, renew, a client's own token; and their end."""
+
+import time
+
+from service_kit.tokens import Caller
+
+from auth_service import audit
+from auth_service.audit import Origin
+from auth_service.clients.exceptions import UnauthorizedClient
+from auth_service.clients.models import FIRST_PARTY, Client
+from auth_service.exceptions import InvalidGrant, InvalidScope
+from auth_service.revocations.service import Revocations
+from auth_service.sessions.exceptions import RefreshTokenInvalid
+from auth_service.sessions.models import Session
+from auth_service.sessions.service import Presented, Sessions
+from auth_service.throttle.devices import Devices
+from auth_service.throttle.service import Throttle
+from auth_service.tokens.access import AccessTokens
+from auth_service.tokens.exceptions import (
+    AccountInactive,
+    CredentialsChanged,
+    InvalidCredentials,
+    InvalidTarget,
+    UnsupportedGrantType,
+    WrongClient,
+)
+from auth_service.tokens.models import Grant, SignIn
+from auth_service.users.client import UsersClient
+from auth_service.users.models import Refused, User
+
+
+class Tokens:
+    def __init__(
+        self,
+        *,
+        sessions: Sessions,
+        users: UsersClient,
+        access: AccessTokens,
+        revocations: Revocations,
+        throttle: Throttle,
+        devices: Devices,
+        issuer: str,
+        grant_password: bool,
+    ) -> None:
+        self._sessions = sessions
+        self._users = users
+        self._access = access
+        self._revocations = revocations
+        self._throttle = throttle
+        self._devices = devices
+        self._issuer = issuer
+        self._grant_password = grant_password
+
+    async def sign_in(self, client: Client, given: SignIn, scope: str | None, origin: Origin) -> Grant:
+        """The password grant (RFC 6749 section 4.3): for our own client, since it shows a person's password to it."""
+        if not self._grant_password:
+            raise UnsupportedGrantType
+        if client.id != FIRST_PARTY.id:
+            raise UnauthorizedClient
+        granted = narrowed(client.scopes, scope)
+        account = self._devices.account(given.email)
+        admission = await self._throttle.admit(account, origin.address, given.device)
+        user = await self._users.verify(given.email, given.password)
+        if isinstance(user, Refused):
+            audit.record("sign-in", "refused", user.reason, client=client.id, origin=origin)
+            raise InvalidCredentials(headers=admission.headers)
+        await self._throttle.succeeded(admission)
+        session, refresh_token = await self._sessions.start(
+            subject=user.id,
+            client_id=client.id,
+            scope=granted,
+            cv=user.credentials_version,
+            now=int(time.time()),
+            device=origin.device,
+            address=origin.prefix,
+        )
+        audit.record("sign-in", "granted", actor=user.id, client=client.id, session=session.id, origin=origin)
+        return Grant(
+            self._access.for_person(session, user, granted),
+            self._access.lifetime,
+            granted,
+            refresh_token,
+            device=self._devices.issue(account),
+            headers=admission.headers,
+        )
+
+    async def renew(self, client: Client, refresh_token: str, scope: str | None, origin: Origin) -> Grant:
+        """Check, read the person, rotate, sign: in this order no failure on the way ends a session."""
+        presented = await self._sessions.find(refresh_token)
+        session = presented.session
+        if session.client_id != client.id:
+            raise WrongClient
+        granted = narrowed(frozenset(session.scope.split()), scope)
+        user = await self._person_of(session, origin)
+        try:
+            session, successor = await self._sessions.rotate(presented, user.credentials_version)
+        except InvalidGrant as refusal:
+            audit.record(
+                "refresh", "refused", refusal.code, actor=user.id, client=client.id, session=session.id, origin=origin
+            )
+            raise
+        return Grant(self._access.for_person(session, user, granted), self._access.lifetime, granted, successor)
+
+    async def issue_to_client(self, client: Client, scope: str | None, audience: str | None) -> Grant:
+        """The client_credentials grant: no person, so no roles and no refresh token."""
+        if client.public:
+            raise UnauthorizedClient
+        if audience is not None and audience != self._issuer and audience not in client.audiences:
+            raise InvalidTarget
+        granted = narrowed(client.scopes, scope)
+        audit.record("client-token", "granted", actor=f"client:{client.id}", client=client.id)
+        return Grant(self._access.for_client(client.id, granted, audience), self._access.lifetime, granted)
+
+    async def revoke_refresh_token(self, client: Client, token: str, origin: Origin) -> None:
+        """Ends the session (RFC 7009); a token that is not, or no longer, ours needs no ending."""
+        try:
+            presented = await self._sessions.find(token)
+        except InvalidGrant:
+            return
+        await self._end(client, presented.session.client_id, presented.session.subject, presented.session.id, origin)
+
+    async def revoke_access_token(self, client: Client, caller: Caller, origin: Origin) -> None:
+        await self._end(client, caller.client_id, caller.subject, caller.session_id, origin)
+
+    async def _end(self, client: Client, owner: str, subject: str, session_id: str, origin: Origin) -> None:
+        if owner != client.id:
+            raise WrongClient
+        if subject.startswith("client:"):
+            await self._revocations.revoke_session(session_id)
+        else:
+            await self._sessions.end(subject, session_id)
+        audit.record("sign-out", "ended", actor=subject, client=client.id, session=session_id, origin=origin)
+
+    async def _person_of(self, session: Session, origin: Origin) -> User:
+        """The person as they are now; a session older than what last ended their sessions ends here."""
+        user = await self._users.current(session.subject)
+        if user is not None and user.active and session.credentials_version >= user.sessions_cv:
+            return user
+        refusal = CredentialsChanged() if user is not None and user.active else AccountInactive()
+        await self._sessions.end(session.subject, session.id)
+        audit.record(
+            "refresh",
+            "refused",
+            refusal.code,
+            actor=session.subject,
+            client=session.client_id,
+            session=session.id,
+            origin=origin,
+        )
+        raise refusal
+
+
+def narrowed(held: frozenset[str], asked: str | None) -> str:
+    """The scope asked for, or all that is held; never more. `*` holds every scope."""
+    wanted = frozenset((asked or "").split())
+    if not wanted:
+        return " ".join(sorted(held))
+    if "*" not in held and not wanted <= held:
+        raise InvalidScope
+    return " ".join(sorted(wanted))

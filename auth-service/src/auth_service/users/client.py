@@ -1,0 +1,104 @@
+"""What we ask user-service: is this password right, and who is this person now."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import httpx
+from service_kit.tracing import outgoing_headers
+
+from auth_service.users.exceptions import UsersUnavailable
+from auth_service.users.models import Refused, User
+
+logger = logging.getLogger(__name__)
+
+
+class UsersClient:
+    """Two bounded lanes, so that a pile of sign-ins never keeps a refresh waiting."""
+
+    def __init__(self, url: str, token: Callable[[], str], *, timeout: float, concurrency: int) -> None:
+        self._token = token
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 0.8)),
+            limits=httpx.Limits(max_connections=2 * concurrency, keepalive_expiry=4),
+            trust_env=False,
+        )
+        self._sign_ins = _Lane(concurrency, timeout)
+        self._reads = _Lane(concurrency, timeout)
+
+    async def verify(self, email: str, password: str) -> User | Refused:
+        answer = await self._sign_ins.run(
+            self._ask("POST", "/internal/v1/credentials/verify", {"email": email, "password": password})
+        )
+        if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+            return Refused("malformed")
+        body = _json_of(answer)
+        return User.read(body["user"]) if body["verified"] else Refused(str(body["reason"]))
+
+    async def current(self, user_id: str) -> User | None:
+        answer = await self._reads.run(self._ask("GET", f"/internal/v1/users/{user_id}"))
+        return None if answer.status_code == httpx.codes.NOT_FOUND else User.read(_json_of(answer))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def _ask(self, method: str, path: str, json: Any = None) -> httpx.Response:
+        headers = {**outgoing_headers(), "authorization": f"Bearer {self._token()}"}
+        for last in (False, True):
+            try:
+                return await self._http.request(method, path, json=json, headers=headers)
+            except (httpx.RemoteProtocolError, httpx.ReadError):
+                # The peer may have closed a kept connection just as it was used again. Both questions may be asked twice.
+                if last:
+                    raise
+        raise AssertionError
+
+
+class _Lane:
+    """At most `width` calls at once, the next is refused at once; each in a task that nobody cancels.
+
+    httpx loses a pool slot for good when a call is cancelled while it connects, so a caller who goes away leaves the
+    call to its own timeouts.
+    """
+
+    def __init__(self, width: int, deadline: float) -> None:
+        self._width = width
+        self._deadline = deadline
+        self._tasks: set[asyncio.Task[httpx.Response]] = set()
+
+    async def run(self, call: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
+        if len(self._tasks) >= self._width:
+            call.close()
+            raise UsersUnavailable
+        task = asyncio.create_task(call)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        done, _ = await asyncio.wait({task}, timeout=self._deadline)
+        if not done:
+            raise UsersUnavailable
+        try:
+            return task.result()
+        except httpx.HTTPError as failure:
+            logger.warning("user-service did not answer: %s", type(failure).__name__)
+            raise UsersUnavailable from failure
+
+    def _finished(self, task: asyncio.Task[httpx.Response]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved, also when the caller has gone
+
+
+def _json_of(answer: httpx.Response) -> Any:
+    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        raise UsersUnavailable(_retry_after(answer))
+    if answer.status_code != httpx.codes.OK:
+        logger.error("user-service answered %d", answer.status_code)
+        raise UsersUnavailable
+    return answer.json()
+
+
+def _retry_after(answer: httpx.Response) -> int:
+    value = answer.headers.get("retry-after", "")
+    return min(int(value), 60) if value.isdecimal() else 1

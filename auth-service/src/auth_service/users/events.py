@@ -1,0 +1,80 @@
+"""user-service's events, consumed at least once: what changed about a person ends sessions and tokens here.
+
+Every replica reads as the same consumer of one group; whatever a dead one left unacknowledged is claimed by another.
+Order does not matter and repeats are harmless, since only a higher credentials version changes anything.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from auth_service import audit
+from auth_service.exceptions import Unavailable
+from auth_service.revocations.service import Revocations
+
+STREAM, GROUP, CONSUMER = "users", "auth-service", "auth-service"
+BLOCK_MS = 1000
+ABANDONED_MS = 5000
+
+logger = logging.getLogger(__name__)
+
+
+class UserEvents:
+    def __init__(self, redis: Redis, revocations: Revocations) -> None:
+        self._redis = redis
+        self._revocations = revocations
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.round()
+            except (RedisError, OSError, Unavailable) as failure:
+                if isinstance(failure, ResponseError) and str(failure).startswith("NOGROUP"):
+                    await self._create_group()
+                    continue
+                logger.warning("user events cannot be read: %s", type(failure).__name__)
+                await asyncio.sleep(1)
+
+    async def round(self) -> None:
+        """One look at what was abandoned, then at what is new; acknowledged once its effect is durable."""
+        _, abandoned, *_ = await self._redis.xautoclaim(
+            STREAM, GROUP, CONSUMER, min_idle_time=ABANDONED_MS, start_id="0-0", count=100
+        )
+        for entry_id, fields in abandoned:
+            await self._handle(entry_id, fields)
+        fresh = await self._redis.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=100, block=BLOCK_MS)
+        for _, entries in fresh or ():
+            for entry_id, fields in entries:
+                await self._handle(entry_id, fields)
+
+    async def _handle(self, entry_id: str, fields: Mapping[str, str] | None) -> None:
+        # An entry that was trimmed while pending comes without fields; a refresh asks for the person's state anyway.
+        if fields:
+            await self._apply(entry_id, fields)
+        await self._redis.xack(STREAM, GROUP, entry_id)
+
+    async def _apply(self, entry_id: str, fields: Mapping[str, str]) -> None:
+        try:
+            kind, subject = fields["type"], fields["sub"]
+            cv, sessions_cv = int(fields["cv"]), int(fields["sessions_cv"])
+        except (KeyError, ValueError):
+            logger.error("user event %s is malformed and was passed over", entry_id)  # noqa: TRY400 - no input in logs
+            return
+        if kind == "user.created":
+            return  # nobody can hold an older token
+        ended = await self._revocations.revoke_subject(subject, cv, sessions_cv)
+        if ended:
+            audit.record("sessions", "ended", kind, actor=subject)
+
+    async def _create_group(self) -> None:
+        try:
+            await self._redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+        except ResponseError as failure:
+            if not str(failure).startswith("BUSYGROUP"):
+                logger.warning("user events' group cannot be created: %s", failure)
+                await asyncio.sleep(1)
+        except (RedisError, OSError):
+            await asyncio.sleep(1)

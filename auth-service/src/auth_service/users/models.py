@@ -1,0 +1,35 @@
+"""A person as user-service tells us: what a session and a token need, and no more."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: str
+    status: str
+    roles: tuple[str, ...]
+    credentials_version: int
+    sessions_cv: int
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> "User":
+        return cls(
+            id=str(body["id"]),
+            status=str(body["status"]),
+            roles=tuple(sorted(map(str, body["roles"]))),
+            credentials_version=int(body["credentials_version"]),
+            sessions_cv=int(body["sessions_cv"]),
+        )
+
+    @property
+    def active(self) -> bool:
+        return self.status == "active"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The credentials are not good for a sign-in; the reason is for the audit alone, never for the answer."""
+
+    reason: str
