@@ -71,7 +71,7 @@ refresh-check: $(UV)  ## the refresh contract as a report, against any system (U
 up:  ## build, start and wait (PORT=8080 PROJECT=gatehouse SCALE=1)
 	$(docker)
 	@$(compose) up --build --wait --scale auth-service=$(SCALE) --scale user-service=$(SCALE) $(SERVICE) \
-	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 secrets migrator; exit 1; }
+	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 secrets user-service-migrate; exit 1; }
 	@echo; echo "Gatehouse is up: http://localhost:$(PORT)   API: http://localhost:$(PORT)/docs   stop: make down PROJECT=$(PROJECT)"
 
 down:  ## stop the containers; the data stays
