@@ -12,13 +12,13 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
-from service_kit.identity import Identity
-from service_kit.testing import TestIssuer
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import ASGIApp
 
+from service_kit.identity import Identity
+from service_kit.testing import TestIssuer
 from user_service.config import Settings
 from user_service.main import Parts, create_app, make_parts
 from user_service.migrations.__main__ import upgrade

@@ -1,5 +1,6 @@
 """Pictures of every kind, honest and hostile, through the re-encoder."""
 
+import contextlib
 import io
 import random
 import struct
@@ -39,7 +40,13 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + b"".join(chunks)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 def with_jpeg_size(picture: bytes, width: int, height: int) -> bytes:
@@ -95,7 +102,7 @@ def test_no_metadata_survives_and_the_picture_stands_upright(kind: str) -> None:
     original = saved(drawn(), kind, **options)
     assert SECRET in original
     made = reencode(io.BytesIO(original + SECRET))
-    assert b"canary" not in made and b"EXIF" not in made and b"XMP" not in made and b"ICCP" not in made
+    assert not [mark for mark in (b"canary", b"EXIF", b"XMP", b"ICCP") if mark in made]
     assert Image.open(io.BytesIO(made)).size == (341, SIDE)
 
 
@@ -123,26 +130,27 @@ def test_what_is_no_whole_picture_is_refused(file: bytes) -> None:
         reencode(io.BytesIO(file))
 
 
-WEBP_VP8X = b"RIFF\x00\x10\x00\x00WEBPVP8X\x0a\x00\x00\x00" + bytes(4) + b"\xfe\x3f\x00" * 2 + bytes(4000)
-WEBP_VP8L = b"RIFF\x00\x10\x00\x00WEBPVP8L\x00\x10\x00\x00\x2f" + b"\xff\xff\xff\x0f" + bytes(4000)
-WEBP_VP8 = b"RIFF\x00\x10\x00\x00WEBPVP8 \x00\x10\x00\x00" + b"\x30\x01\x00\x9d\x01\x2a" + b"\xff\x3f\xff\x3f" + bytes(4000)
-GIF = b"GIF89a" + struct.pack("<HH", 65535, 65535) + b"\0\0\0," + struct.pack("<HHHH", 0, 0, 65535, 65535) + b"\0\x08\0;"
+WEBP = b"RIFF\x00\x10\x00\x00WEBP"
+WEBP_EXTENDED = WEBP + b"VP8X\x0a\x00\x00\x00" + bytes(4) + b"\xfe\x3f\x00" * 2 + bytes(4000)
+WEBP_LOSSLESS = WEBP + b"VP8L\x00\x10\x00\x00\x2f" + b"\xff\xff\xff\x0f" + bytes(4000)
+WEBP_LOSSY = WEBP + b"VP8 \x00\x10\x00\x00" + b"\x30\x01\x00\x9d\x01\x2a" + b"\xff\x3f" * 2 + bytes(4000)
+GIF_SCREEN = struct.pack("<HH", 65535, 65535) + b"\0\0\0"
+GIF = b"GIF89a" + GIF_SCREEN + b"," + struct.pack("<HHHH", 0, 0, 65535, 65535) + b"\0\x08\0;"
 
 
-@pytest.mark.parametrize(
-    "bomb",
-    [
-        png(50_000, 50_000),
-        png(4001, 4000),
-        GIF,
-        WEBP_VP8X,
-        WEBP_VP8L,
-        WEBP_VP8,
-        with_jpeg_size(saved(drawn(), "JPEG"), 60_000, 60_000),
-        with_jpeg_size(saved(drawn(), "JPEG", progressive=True), 5000, 5000),
-    ],
-    ids=["png", "png a row too many", "gif", "webp extended", "webp lossless", "webp lossy", "jpeg", "jpeg progressive"],
-)
+BOMBS = {
+    "png": png(50_000, 50_000),
+    "png a row too many": png(4001, 4000),
+    "gif": GIF,
+    "webp extended": WEBP_EXTENDED,
+    "webp lossless": WEBP_LOSSLESS,
+    "webp lossy": WEBP_LOSSY,
+    "jpeg": with_jpeg_size(saved(drawn(), "JPEG"), 60_000, 60_000),
+    "jpeg progressive": with_jpeg_size(saved(drawn(), "JPEG", progressive=True), 5000, 5000),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_refused_before_it_is_decoded(bomb: bytes) -> None:
     begun = time.perf_counter()
     with pytest.raises(TooManyPixels):
@@ -182,7 +190,5 @@ def test_damage_anywhere_is_an_answer_and_never_a_crash(kind: str) -> None:
         damaged = bytearray(whole)
         for _ in range(chance.randint(1, 8)):
             damaged[chance.randrange(len(damaged))] = chance.randrange(256)
-        try:
+        with contextlib.suppress(UnreadablePicture, TooManyPixels):
             reencode(io.BytesIO(damaged))
-        except (UnreadablePicture, TooManyPixels):
-            pass

@@ -63,7 +63,7 @@ def test_a_hash_that_django_made_lets_its_owner_in(name: str) -> None:
 @pytest.mark.parametrize("name", CHEAP)
 @pytest.mark.parametrize("password", ["x" * 200, "ü" * 72, " ", "e\u0301", "\u00e9"], ids=ascii)
 def test_long_and_unusual_passwords_agree_with_django(name: str, password: str) -> None:
-    # Django's own plain bcrypt refuses over 72 bytes with a current library; hashes from before were cut there.
+    # Plain bcrypt in Django refuses over 72 bytes with a current library; hashes from before were cut.
     django_saw = password.encode()[:72].decode() if name == "bcrypt" else password
     encoded = encode(CHEAP[name], django_saw)
     assert django_hashes.verify(encoded, password)
@@ -78,7 +78,7 @@ def test_long_and_unusual_passwords_agree_with_django(name: str, password: str) 
         f"pbkdf2_sha256$0$salt${DIGEST32}",
         f"pbkdf2_sha256$-1$salt${DIGEST32}",
         f"pbkdf2_sha256$1_000$salt${DIGEST32}",
-        f"pbkdf2_sha256$١٠٠٠$salt${DIGEST32}",
+        f"pbkdf2_sha256$\u0661000$salt${DIGEST32}",
         "pbkdf2_sha256$1000$salt$",
         "pbkdf2_sha256$1000$salt$AAAA",
         "pbkdf2_sha256$1000$salt$%%%",
@@ -114,7 +114,7 @@ def test_an_absurd_or_unknown_hash_is_not_supported(encoded: str) -> None:
 
 
 @settings(max_examples=40)
-@given(st.text(max_size=120) | st.from_regex(r"(pbkdf2_sha256|bcrypt|scrypt|argon2)\$.{0,60}", fullmatch=True))
+@given(st.text(max_size=120) | st.from_regex(r"(pbkdf2_sha256|bcrypt|argon2)\$.{0,60}", fullmatch=True))
 def test_no_text_is_worse_than_unsupported(encoded: str) -> None:
     assert django_hashes.supported(encoded) in (True, False)
 

@@ -28,7 +28,10 @@ async def test_a_person_registers_and_reads_themselves(service: Service) -> None
 
 async def test_an_email_is_taken_once_whatever_its_case(service: Service) -> None:
     await service.register("ada@example.com")
-    assert code(await service.anonymous.post("/v1/users", json=body("ADA@EXAMPLE.COM"))) == (409, "email_taken")
+    assert code(await service.anonymous.post("/v1/users", json=body("ADA@EXAMPLE.COM"))) == (
+        409,
+        "email_taken",
+    )
 
 
 async def test_two_registrations_at_once_make_one_person(service: Service) -> None:

@@ -1,32 +1,83 @@
-"""Everything that deciding who calls needs, as one part: keys, revocations, follower and the two verifiers."""
+"""Everything that deciding who calls needs, as one part: keys, revocations, follower, two verifiers."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, time, timedelta
 
-from service_kit.jwks import Fetch, KeyCache
-from service_kit.revocations import Follower, Revocations
+from service_kit.jwks import Fetch, KeyCache, http_fetch
+from service_kit.revocations import Follower, Revocations, connect
 from service_kit.settings import VerifierSettings
 from service_kit.tokens import Verifier
+
+logger = logging.getLogger(__name__)
 
 
 class Identity:
     """Made in create_app, held as `app.state.identity`, run by the lifespan."""
 
-    keys: KeyCache
-    revocations: Revocations
-    follower: Follower
-    verifier: Verifier
-    service_verifier: Verifier
-
-    def __init__(self, settings: VerifierSettings, service_name: str, fetch: Fetch | None = None) -> None:
-        raise NotImplementedError
+    def __init__(
+        self, settings: VerifierSettings, service_name: str, *, fetch_keys: Fetch | None = None
+    ) -> None:
+        password = settings.revocations_redis_password
+        self._redis = connect(
+            settings.revocations_redis_url,
+            settings.revocations_redis_user,
+            password.get_secret_value() if password else None,
+        )
+        self.keys = KeyCache(fetch_keys or http_fetch(settings.jwks_url), settings.jwks_lifetime_seconds)
+        self.revocations = Revocations(settings.revocation_ceiling_seconds)
+        self.follower = Follower(self._redis, self.revocations, self.keys)
+        self.verifier = self._verifier(settings, None)
+        self.service_verifier = self._verifier(settings, service_name)
+        self._was_ready = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow keys and revocations while the block runs."""
-        raise NotImplementedError
-        yield
+        tasks = [asyncio.create_task(_always(run)) for run in (self.follower.run, self.keys.run)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self._redis.aclose()
 
     def ready(self) -> str | None:
-        """None when tokens can be verified, else the reason why not."""
-        raise NotImplementedError
+        """None when tokens can be verified, else the reason why not.
+
+        Once ready it stays so: when proof is lost later, authenticated routes answer 503 by themselves, and
+        taking the service away would end the public ones too.
+        """
+        if not self._was_ready:
+            if not self.follower.caught_up:
+                return "the revocation stream was not read to its end"
+            if not self.keys.loaded:
+                return "the issuer's keys were not fetched"
+            self._was_ready = True
+        return None
+
+    def _verifier(self, settings: VerifierSettings, audience: str | None) -> Verifier:
+        issuers: dict[str, float | None] = {
+            issuer: datetime.combine(last_day + timedelta(days=1), time(), UTC).timestamp()
+            for issuer, last_day in settings.issuers_also_accepted.items()
+        }
+        return Verifier(
+            self.keys,
+            self.revocations,
+            issuers | {settings.public_url: None},
+            audience,
+            settings.token_leeway_seconds,
+            settings.token_max_lifetime_seconds,
+        )
+
+
+async def _always(run: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await run()
+        except Exception:
+            logger.exception("following the issuer failed; starting again")
+            await asyncio.sleep(1)

@@ -1,12 +1,29 @@
-"""The issuer's public keys (RFC 7517): fetched in the background, held in memory, never trusted beyond ES256."""
+"""The issuer's public keys (RFC 7517): fetched in the background, held in memory, ES256 alone."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import base64
+import json
+import logging
+import random
+import re
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum, auto
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
 
-Fetch = Callable[[], Awaitable[dict[str, Any]]]
+Fetch = Callable[[], Awaitable[Mapping[str, Any]]]
+
+# Nothing outside this alphabet and length is ever looked up, fetched for or logged.
+KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_MAX_DOCUMENT = 64 * 1024
+_MAX_KEYS = 32
+
+logger = logging.getLogger(__name__)
 
 
 class FetchOutcome(Enum):
@@ -18,48 +35,161 @@ class FetchOutcome(Enum):
 
 
 class KeyCache:
-    """Keys by id. `version` changes when a key that was held no longer is."""
-
-    version: int = 0
+    """Keys by id. `version` changes when a key that was held no longer is, or is another one."""
 
     def __init__(self, fetch: Fetch, lifetime: float = 300, cooldown: float = 1.0) -> None:
-        raise NotImplementedError
+        self._fetch = fetch
+        self._lifetime = lifetime
+        self._cooldown = cooldown
+        self._keys: dict[str, ec.EllipticCurvePublicKey] = {}
+        self._fetching: asyncio.Task[bool] | None = None
+        self._asked_at = -float("inf")
+        self._answered = False
+        self._wake = asyncio.Event()
+        self.loaded = False
+        self.version = 0
 
-    @property
-    def loaded(self) -> bool:
-        """Whether keys were fetched since the start or the last `drop_all`."""
-        raise NotImplementedError
-
-    def find(self, kid: str) -> EllipticCurvePublicKey | None:
+    def find(self, kid: str) -> ec.EllipticCurvePublicKey | None:
         """The key, if held; no I/O."""
-        raise NotImplementedError
+        return self._keys.get(kid)
 
     async def refresh(self) -> bool:
-        """Fetch once, or join the fetch in flight; False (and the old keys stay) if it failed."""
-        raise NotImplementedError
+        """Fetch once, or join the fetch in flight; False, and the old keys stay, if it failed."""
+        if self._fetching is None or self._fetching.done():
+            self._fetching = asyncio.create_task(self._load())
+        # A caller that gives up must not end the fetch that others wait for.
+        return await asyncio.shield(self._fetching)
 
     async def fetch_for(self, kid: str) -> FetchOutcome:
         """Look for an unknown key at the issuer, at most once per cool-down."""
-        raise NotImplementedError
+        if kid in self._keys:
+            return FetchOutcome.FOUND
+        in_flight = self._fetching is not None and not self._fetching.done()
+        if in_flight or time.monotonic() - self._asked_at >= self._cooldown:
+            answered = await self.refresh()
+        else:
+            answered = self._answered
+        if kid in self._keys:
+            return FetchOutcome.FOUND
+        return FetchOutcome.ABSENT if answered else FetchOutcome.UNAVAILABLE
 
     def drop(self, kid: str) -> None:
-        """Forget one key now."""
-        raise NotImplementedError
+        """Forget one key now, and fetch what took its place."""
+        if self._keys.pop(kid, None) is not None:
+            self._changed()
 
     def drop_all(self) -> None:
-        """Forget every key now: a new epoch began."""
-        raise NotImplementedError
+        """Forget every key now: a new epoch began, and no answer to an earlier question counts."""
+        self._keys.clear()
+        self.loaded = False
+        self._changed()
 
     async def run(self) -> None:
         """Keep the keys fresh until cancelled."""
-        raise NotImplementedError
+        failures = 0
+        while True:
+            self._wake.clear()
+            failures = 0 if await self.refresh() and self.loaded else failures + 1
+            pause = min(0.1 * 2**failures, 1.0 if not self.loaded else 10.0) if failures else self._lifetime
+            try:
+                async with asyncio.timeout(pause * random.uniform(0.8, 1.0)):  # noqa: S311 - spreads load
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._asked_at = -float("inf")
+        self._wake.set()
+
+    async def _load(self) -> bool:
+        version = self.version
+        self._asked_at = time.monotonic()
+        self._answered = False
+        try:
+            keys = parse(await self._fetch())
+        except (httpx.HTTPError, OSError, ValueError, LookupError, TimeoutError) as error:
+            logger.warning("keys not fetched, those held stay: %s: %s", type(error).__name__, error)
+            return False
+        if version != self.version:
+            return False  # asked before keys were dropped: the answer may hold what was dropped
+        gone = any(key != keys.get(kid) for kid, key in self._keys.items())
+        self._keys = keys
+        self.loaded = self._answered = True
+        self.version += gone
+        return True
+
+
+def parse(document: Mapping[str, Any]) -> dict[str, ec.EllipticCurvePublicKey]:
+    """The ES256 keys of a JWKS; what is of another kind is passed over. ValueError if it cannot be relied on."""
+    members = document.get("keys") if isinstance(document, Mapping) else None
+    if not isinstance(members, list) or len(members) > _MAX_KEYS:
+        raise ValueError("not a JWKS")
+    keys: dict[str, ec.EllipticCurvePublicKey] = {}
+    for jwk in members:
+        if not _is_es256(jwk):
+            continue
+        if jwk["kid"] in keys:
+            raise ValueError("a key id is there twice")
+        keys[jwk["kid"]] = _public_key(jwk)
+    return keys
+
+
+def _is_es256(jwk: Any) -> bool:
+    if not isinstance(jwk, dict) or jwk.get("kty") != "EC" or jwk.get("crv") != "P-256":
+        return False
+    if "d" in jwk:
+        logger.error("the issuer published a private key; it is not used")
+        return False
+    kid = jwk.get("kid")
+    return (
+        jwk.get("use", "sig") == "sig"
+        and jwk.get("alg", "ES256") == "ES256"
+        and isinstance(kid, str)
+        and KEY_ID.fullmatch(kid) is not None
+    )
+
+
+def _public_key(jwk: Mapping[str, Any]) -> ec.EllipticCurvePublicKey:
+    x, y = _coordinate(jwk.get("x")), _coordinate(jwk.get("y"))
+    return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()  # ValueError off the curve
+
+
+def _coordinate(text: Any) -> int:
+    if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9_-]{43}", text):
+        raise ValueError("a coordinate is not 32 bytes in base64url")
+    return int.from_bytes(base64.urlsafe_b64decode(text + "="))
+
+
+def public_jwk(kid: str, key: ec.EllipticCurvePublicKey) -> dict[str, str]:
+    """The key as a JWKS member: public members, use and alg."""
+    numbers = key.public_numbers()
+    x, y = (
+        base64.urlsafe_b64encode(number.to_bytes(32)).rstrip(b"=").decode("ascii")
+        for number in (numbers.x, numbers.y)
+    )
+    return {"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": kid, "x": x, "y": y}
 
 
 def http_fetch(url: str, timeout: float = 2.0) -> Fetch:
     """Fetch the JWKS over HTTP, within `timeout` seconds in total."""
-    raise NotImplementedError
+    tls = ssl.create_default_context() if url.startswith("https:") else False
 
+    async def fetch() -> Mapping[str, Any]:
+        # A client of its own for each of these rare calls: one that is cut off leaves nothing behind.
+        async with (
+            asyncio.timeout(timeout),
+            httpx.AsyncClient(verify=tls, timeout=timeout, trust_env=False) as client,
+            client.stream("GET", url, headers={"Accept": "application/json"}) as response,
+        ):
+            if response.status_code != httpx.codes.OK:
+                raise ValueError(f"status {response.status_code}")
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > _MAX_DOCUMENT:
+                    raise ValueError("larger than a JWKS may be")
+        document: Mapping[str, Any] = json.loads(bytes(content))
+        return document
 
-def public_jwk(kid: str, key: EllipticCurvePublicKey) -> dict[str, str]:
-    """The key as a JWKS member: public members, use and alg."""
-    raise NotImplementedError
+    return fetch

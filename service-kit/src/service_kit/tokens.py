@@ -1,14 +1,32 @@
-"""Verifying access tokens (RFC 9068, ES256): strict reading, one signature check, and a memo of what was verified."""
+"""Verifying access tokens (RFC 9068, ES256): strict reading, one signature check, a memo of what was verified."""
 
+import base64
+import json
+import math
+import re
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from hashlib import sha256
+from typing import Any, Protocol
 
-from service_kit.jwks import KeyCache
+from jwt.algorithms import ECAlgorithm
+
+from service_kit.jwks import KEY_ID, FetchOutcome, KeyCache
+
+MAX_TOKEN = 8 * 1024
+
+_MAX_NESTED = 32
+_TYPES = ("at+jwt", "application/at+jwt")
+_SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749, section 3.3
+_IDENTIFIER = re.compile(r"[\x20-\x7e]{1,255}")
+
+_es256 = ECAlgorithm(ECAlgorithm.SHA256)
 
 
 class TokenRefused(Exception):
-    """This token is not accepted: 401 invalid_token. `code` is stable, `detail` is for people and holds no input."""
+    """The token is not accepted: 401 invalid_token. `code` is stable; `detail` is for people, without input."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(code)
@@ -63,8 +81,11 @@ class RevocationCheck(Protocol):
 
 
 class Verifier:
-    """Turns a token into a Caller, or refuses it. `issuers` maps each accepted issuer to the time its acceptance
-    ends (None: never); `audience` None means the token's own issuer (consumer tokens)."""
+    """Turns a token into a Caller, or refuses it.
+
+    `issuers` maps each accepted issuer to the time its acceptance ends (None: never). `audience` None means the
+    token's own issuer, as in consumers' tokens; in services' tokens it is the callee's name.
+    """
 
     def __init__(
         self,
@@ -76,16 +97,205 @@ class Verifier:
         max_lifetime: float = 3600,
         memo_size: int = 20_000,
     ) -> None:
-        raise NotImplementedError
+        self._keys = keys
+        self._revocations = revocations
+        self._issuers = {issuer: math.inf if end is None else end for issuer, end in issuers.items()}
+        self._audience = audience
+        self._leeway = leeway
+        self._max_lifetime = max_lifetime
+        # By digest, so that no token is kept: the caller, and until when the token's own words hold.
+        self._memo: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._memo_size = memo_size
+        self._keys_version = keys.version
 
     def verify(self, token: bytes, now: float) -> Caller:
         """Synchronous, no I/O; raises TokenRefused, KeyUnknown or CannotVerify."""
-        raise NotImplementedError
+        if self._keys_version != self._keys.version:
+            self._memo.clear()  # a key is gone, and with it the proof of every token it signed
+            self._keys_version = self._keys.version
+        digest = sha256(token).digest()
+        remembered = self._memo.get(digest)
+        if remembered is not None and now < remembered[1]:
+            caller = remembered[0]
+        else:
+            caller = self._read(token, now)
+            self._remember(digest, caller)
+        self._revocations.check(caller, now)
+        return caller
 
     def remembered(self, token: bytes, now: float) -> bool:
         """Whether `verify` would find the token in its memo."""
-        raise NotImplementedError
+        entry = self._memo.get(sha256(token).digest())
+        return entry is not None and now < entry[1] and self._keys_version == self._keys.version
 
     async def identify(self, token: bytes) -> Caller:
         """Verify now; for an unknown key fetch the keys once and verify once more."""
-        raise NotImplementedError
+        try:
+            return self.verify(token, time.time())
+        except KeyUnknown as unknown:
+            if await self._keys.fetch_for(unknown.kid) is FetchOutcome.UNAVAILABLE:
+                raise CannotVerify("keys_unavailable") from None
+        return self.verify(token, time.time())
+
+    def _read(self, token: bytes, now: float) -> Caller:
+        header, claims, signature, signed = _split(token)
+        kid = _key_id(header)
+        caller = self._caller(claims, kid, now)
+        key = self._keys.find(kid)
+        if key is None:
+            raise KeyUnknown(kid)
+        if not _es256.verify(signed, key, signature):
+            raise TokenRefused("bad_signature", "The token's signature is wrong.")
+        return caller
+
+    def _remember(self, digest: bytes, caller: Caller) -> None:
+        self._memo[digest] = caller, min(caller.expires_at + self._leeway, self._issuers[caller.issuer])
+        if len(self._memo) > self._memo_size:
+            self._memo.popitem(last=False)
+
+    def _caller(self, claims: dict[str, Any], kid: str, now: float) -> Caller:
+        issuer = _text(claims, "iss")
+        if now >= self._issuers.get(issuer, -math.inf):
+            raise TokenRefused("wrong_issuer", "The token is from another issuer.")
+        audience = issuer if self._audience is None else self._audience
+        if claims.get("aud") not in (audience, [audience]):
+            raise TokenRefused("wrong_audience", "The token is for another audience.")
+        issued_at, expires_at = _time(claims, "iat"), _time(claims, "exp")
+        self._check_times(issued_at, expires_at, _time(claims, "nbf") if "nbf" in claims else 0, now)
+        return Caller(
+            subject=_text(claims, "sub"),
+            client_id=_text(claims, "client_id"),
+            session_id=_text(claims, "sid"),
+            scopes=_scopes(claims),
+            roles=_roles(claims),
+            credentials_version=_version(claims),
+            token_id=_text(claims, "jti"),
+            key_id=kid,
+            issued_at=issued_at,
+            expires_at=expires_at,
+            auth_time=_time(claims, "auth_time") if "auth_time" in claims else None,
+            issuer=issuer,
+            audience=audience,
+        )
+
+    def _check_times(self, issued_at: float, expires_at: float, not_before: float, now: float) -> None:
+        if now >= expires_at + self._leeway:
+            raise TokenRefused("token_expired", "The token has expired.")
+        if max(issued_at, not_before) > now + self._leeway:
+            raise TokenRefused("token_not_yet_valid", "The token is not valid yet.")
+        if not 0 < expires_at - issued_at <= self._max_lifetime:
+            raise TokenRefused("token_lifetime", "The token's lifetime is longer than is accepted.")
+
+
+def _split(token: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
+    """Header, claims, signature and the bytes that were signed."""
+    parts = token.split(b".", 3) if len(token) <= MAX_TOKEN else []
+    if len(parts) != 3:
+        raise _malformed("It must be three parts and at most 8 KiB.")
+    signature = _decode(parts[2])
+    if len(signature) != 64:
+        raise _malformed("An ES256 signature is 64 bytes.")
+    return _object(parts[0]), _object(parts[1]), signature, token[: token.rindex(b".")]
+
+
+def _decode(part: bytes) -> bytes:
+    # Python's decoders overlook padding, foreign characters and trailing bits; no two texts may mean one token,
+    # so what was decoded must encode to the very same text.
+    try:
+        decoded = base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
+    except ValueError:
+        decoded = b""
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != part:
+        raise _malformed("A part is not base64url.")
+    return decoded
+
+
+def _object(part: bytes) -> dict[str, Any]:
+    text = _decode(part)
+    # Every level costs a bracket, so few brackets are few levels.
+    if text.count(b"{") + text.count(b"[") > _MAX_NESTED:
+        raise _malformed("It is nested too deeply.")
+    try:
+        value = _json.decode(text.decode("utf-8"))
+    except ValueError:
+        raise _malformed("A part is not a JSON object with unique members.") from None
+    if not isinstance(value, dict):
+        raise _malformed("A part is not a JSON object with unique members.")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is there twice")
+    return members
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+_json = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _key_id(header: dict[str, Any]) -> str:
+    """The key's id, of a header that asks for nothing but what we do anyway.
+
+    jku, x5u, jwk and x5c are ignored: a token does not say which key to trust.
+    """
+    if header.get("alg") != "ES256":
+        raise TokenRefused("token_algorithm", "The token must be signed with ES256.")
+    if header.get("typ") not in _TYPES:
+        raise TokenRefused("token_type", "The token is not an access token.")
+    if "crit" in header or "b64" in header:
+        raise _malformed("Its header asks for an extension.")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not KEY_ID.fullmatch(kid):
+        raise _malformed("Its key id is missing or malformed.")
+    return kid
+
+
+def _malformed(why: str) -> TokenRefused:
+    return TokenRefused("token_malformed", f"The token is malformed. {why}")
+
+
+def _text(claims: dict[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+        raise _claim(name)
+    return value
+
+
+def _time(claims: dict[str, Any], name: str) -> float:
+    value = claims.get(name)
+    # A bool is an int to Python, and 1e400 is infinite.
+    if type(value) not in (int, float) or not 0 <= value <= 1e12:
+        raise _claim(name)
+    return float(value)
+
+
+def _version(claims: dict[str, Any]) -> int | None:
+    value = claims.get("cv")
+    if value is not None and (type(value) is not int or value < 0):
+        raise _claim("cv")
+    return value
+
+
+def _scopes(claims: dict[str, Any]) -> frozenset[str]:
+    value = claims.get("scope", "")
+    if not isinstance(value, str) or (value and not _SCOPES.fullmatch(value)):
+        raise _claim("scope")
+    return frozenset(value.split())
+
+
+def _roles(claims: dict[str, Any]) -> frozenset[str]:
+    value = claims.get("roles", [])
+    if not isinstance(value, list) or not all(
+        isinstance(role, str) and _IDENTIFIER.fullmatch(role) for role in value
+    ):
+        raise _claim("roles")
+    return frozenset(value)
+
+
+def _claim(name: str) -> TokenRefused:
+    return TokenRefused("token_claims", f"The claim {name} is missing or malformed.")

@@ -1,8 +1,15 @@
 """Request ids and W3C trace context: read once on the way in, passed on by every hop."""
 
-from typing import NamedTuple, Self
+import re
+from contextvars import ContextVar
+from random import getrandbits
+from typing import NamedTuple
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
+_TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
 
 
 class Trace(NamedTuple):
@@ -15,39 +22,91 @@ class Trace(NamedTuple):
 
     def header(self) -> str:
         """As a `traceparent` value for the next hop."""
-        raise NotImplementedError
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+class _Current(NamedTuple):
+    request_id: str
+    trace: Trace
+
+
+# Never reset: each request has a task of its own, and a line logged after the answer still has its id.
+_current: ContextVar[_Current | None] = ContextVar("service_kit.tracing", default=None)
 
 
 def request_id_of(value: bytes | None) -> str:
     """The request id received if it is well formed, else a new one."""
-    raise NotImplementedError
+    if value is not None and _REQUEST_ID.fullmatch(value):
+        return value.decode("ascii")
+    return f"{getrandbits(128):032x}"
 
 
 def trace_of(traceparent: bytes | None, tracestate: bytes | None = None) -> Trace:
     """A new span of the trace received if that is well formed, else of a new trace."""
-    raise NotImplementedError
+    span_id = f"{getrandbits(64) or 1:016x}"
+    parent = _parent(traceparent)
+    if parent is None:
+        return Trace(f"{getrandbits(128) or 1:032x}", span_id, "00", "")
+    state = tracestate.decode("ascii") if tracestate and _TRACESTATE.fullmatch(tracestate) else ""
+    # Only the sampled flag is ours to pass on; the others may mean something we do not know.
+    return Trace(parent[2].decode("ascii"), span_id, f"{int(parent[4], 16) & 1:02x}", state)
+
+
+def _parent(traceparent: bytes | None) -> re.Match[bytes] | None:
+    parent = _TRACEPARENT.fullmatch(traceparent) if traceparent is not None else None
+    if parent is None or not int(parent[2], 16) or not int(parent[3], 16):
+        return None
+    # A later version may say more after the flags; version 00 may not (Trace Context, section 3.2).
+    return None if parent[1] == b"00" and parent[5] else parent
 
 
 def request_id() -> str | None:
     """The id of the request being served, or None outside one."""
-    raise NotImplementedError
+    current = _current.get()
+    return current and current.request_id
 
 
 def trace_id() -> str | None:
     """The trace id of the request being served, or None outside one."""
-    raise NotImplementedError
+    current = _current.get()
+    return current and current.trace.trace_id
 
 
 def outgoing_headers() -> dict[str, str]:
     """Headers for a call made while serving a request; empty outside one."""
-    raise NotImplementedError
+    current = _current.get()
+    if current is None:
+        return {}
+    headers = {"X-Request-Id": current.request_id, "traceparent": current.trace.header()}
+    if current.trace.state:
+        headers["tracestate"] = current.trace.state
+    return headers
 
 
 class RequestContext:
     """Pure ASGI, outermost: gives each request its id and trace, and tells the id in the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        received: dict[bytes, bytes | None] = {}
+        for name, value in scope["headers"]:
+            if name in (b"x-request-id", b"traceparent", b"tracestate"):
+                received[name] = None if name in received else value  # sent twice, it says nothing
+        current = _Current(
+            request_id_of(received.get(b"x-request-id")),
+            trace_of(received.get(b"traceparent"), received.get(b"tracestate")),
+        )
+        _current.set(current)
+        header = (b"x-request-id", current.request_id.encode("ascii"))
+
+        async def tell(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                message["headers"] = [*message.get("headers", ()), header]
+            await send(message)
+
+        await self._app(scope, receive, tell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -12,8 +13,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import httpx
 
 from .waiting import until
 
@@ -55,19 +54,6 @@ def free_port() -> int:
         return port
 
 
-def answers(url: str, within: float) -> None:
-    """Wait until something answers at `url`, whatever it says."""
-
-    def heard() -> bool:
-        try:
-            httpx.get(url, timeout=2)
-        except httpx.TransportError:
-            return False
-        return True
-
-    until(heard, within, f"an answer from {url}")
-
-
 @dataclass
 class Embedded(System):
     """`make run` in a state folder of its own, ended and removed with the run."""
@@ -78,16 +64,13 @@ class Embedded(System):
 
     @classmethod
     def start(cls, checkout: Path) -> Embedded:
-        mail = free_port()
         port = free_port()
         system = cls(f"http://localhost:{port}", checkout=checkout, believes_addresses=True)
         environment = {
             **os.environ,
             "PORT": str(port),
             "VAR": str(system.folder / "var"),
-            "TRUSTED_PROXIES": "127.0.0.0/8,::1/128",
-            "MAIL_CATCHER": "on",
-            "MAIL_CATCHER_PORT": str(mail),
+            "TRUSTED_PROXIES": "127.0.0.0/8",
         }
         log = (system.folder / "system.log").open("wb")
         with log:
@@ -135,17 +118,14 @@ class Embedded(System):
         def ready() -> bool:
             if process.poll() is not None:
                 raise RuntimeError(f"the embedded system ended at start:\n{self._log()[-3000:]}")
-            try:
-                jwks = httpx.get(f"{self.url}/.well-known/jwks.json", timeout=2)
-                probe = httpx.get(f"{self.url}/v1/users/me", timeout=2)
-            except httpx.TransportError:
-                return False
-            return jwks.status_code == 200 and probe.status_code == 401
+            return "Gatehouse is up: " in self._log()
 
         try:
-            until(ready, START_SECONDS, "the embedded system ready", every=0.2)
+            until(ready, START_SECONDS, "the embedded system ready", every=0.1)
         except AssertionError as error:
             raise RuntimeError(f"{error}\n{self._log()[-3000:]}") from None
+        if mailbox := re.search(r"mail it sends: (\S+)/messages", self._log()):
+            self.mail_url = mailbox[1]
 
     def _log(self) -> str:
         return (self.folder / "system.log").read_text(errors="replace")

@@ -18,3 +18,18 @@ class AvatarUnsupported(Problem):
 class AvatarTooManyPixels(Problem):
     status, code = HTTPStatus.UNPROCESSABLE_ENTITY, "avatar_too_many_pixels"
     title = "The picture has more pixels than can be decoded here"
+
+
+class UploadStalled(Problem):
+    status, code = HTTPStatus.REQUEST_TIMEOUT, "upload_stalled"
+    title = "The upload stood still for too long"
+
+
+class AvatarsBusy(Problem):
+    status, code = HTTPStatus.SERVICE_UNAVAILABLE, "avatars_busy"
+    title = "Too many pictures are being read right now"
+
+
+class AvatarNotFound(Problem):
+    status, code = HTTPStatus.NOT_FOUND, "avatar_not_found"
+    title = "This person has no picture"

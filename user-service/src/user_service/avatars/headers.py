@@ -35,8 +35,8 @@ def webp_canvas(file: BinaryIO) -> tuple[int, int] | None:
 def jpeg_scans(file: BinaryIO) -> tuple[int, bool]:
     """The number of scans, and whether the first one holds all components.
 
-    A decoder keeps a full-size copy of the coefficients unless one scan holds everything, and goes over the whole
-    picture once more for each further scan.
+    A decoder keeps a full-size copy of the coefficients unless one scan holds everything, and goes over
+    the whole picture once more for each further scan.
     """
     components = 0
     file.seek(2)
@@ -70,7 +70,7 @@ def _segment_length(file: BinaryIO) -> int:
 
 
 def _count_scans(file: BinaryIO) -> int:
-    # In entropy-coded data the two bytes of the marker cannot stand together, so a plain search counts at least all.
+    # In entropy-coded data the marker's two bytes never stand together: a plain search misses none.
     found, last = 0, b""
     while piece := file.read(256 * 1024):
         found += (last + piece).count(START_OF_SCAN)

@@ -1,6 +1,6 @@
-"""Any picture in, one small WebP out: decoded at a bounded cost and encoded anew, so that nothing but pixels survives.
+"""Any picture in, one small WebP out: decoded at a bounded cost and encoded anew.
 
-Everything here blocks; it runs in the avatars' own thread.
+So nothing but pixels survives: no script, no place, no camera. Everything here blocks and runs in a thread.
 """
 
 import io
@@ -15,8 +15,8 @@ MEDIA_TYPE = "image/webp"
 SIDE = 512
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 
-# 16 million pixels are 64 MiB while decoded. An ordinary JPEG is decoded straight to a fraction of its size, so that
-# the photo of any telephone passes.
+# 16 million pixels are 64 MiB while decoded. An ordinary JPEG is decoded straight to a fraction of its
+# size, so that the photo of any telephone passes.
 MAX_PIXELS = 16_000_000
 MAX_PIXELS_WEBP = 8_000_000  # its decoder holds the canvas three times over
 MAX_PIXELS_SCALED = 256_000_000

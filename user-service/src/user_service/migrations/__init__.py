@@ -16,16 +16,22 @@ from user_service.users import models as _users
 # Naming the modules here is what puts their tables into the metadata.
 MODELS: Final = (_audit, _events, _migrations, _users)
 TABLES: Final[MetaData] = Base.metadata
+# GET_LOCK takes 64 characters, and a database's name alone may have as many.
+LOCK_NAME: Final = "CONCAT('user-service:migrations:', LEFT(SHA2(DATABASE(), 256), 32))"
 
 
 class LockTaken(Exception):
     """Another migrator held the lock for longer than this one waits."""
 
 
-def alembic_config(url: URL) -> Config:
-    """Alembic's configuration without a file, so that nothing reconfigures logging."""
+def alembic_config(url: URL, lock_seconds: int = 60) -> Config:
+    """Alembic's configuration without a file, so that nothing reconfigures logging.
+
+    Another migrator's DDL on a large table may take long; readers and writers never wait for its lock.
+    """
     config = Config()
     config.set_main_option("file_template", "%%(rev)s")
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["url"] = url
+    config.attributes["lock_seconds"] = lock_seconds
     return config

@@ -7,15 +7,11 @@ from sqlalchemy import Connection, delete, insert, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from user_service.migrations import TABLES, LockTaken
+from user_service.migrations import LOCK_NAME, TABLES, LockTaken
 from user_service.migrations.models import SchemaFloorRow
 
-# Another migrator's DDL on a large table may take this long; readers and writers never wait for this lock.
-LOCK_SECONDS = 60
 # DDL waits no longer than this for running transactions, so that it never queues all others behind it.
 METADATA_LOCK_SECONDS = 5
-# GET_LOCK takes 64 characters, a database's name alone may have as many.
-LOCK_NAME = "CONCAT('user-service:migrations:', LEFT(SHA2(DATABASE(), 256), 32))"
 
 
 def migrate(connection: Connection) -> None:
@@ -38,8 +34,9 @@ def migrate(connection: Connection) -> None:
 
 def lock(connection: Connection) -> None:
     """Keep other migrators out. The lock lives and dies with this connection, which runs the migrations."""
+    seconds = context.config.attributes["lock_seconds"]
     connection.execute(text(f"SET SESSION lock_wait_timeout = {METADATA_LOCK_SECONDS}"))
-    taken = connection.execute(text(f"SELECT GET_LOCK({LOCK_NAME}, {LOCK_SECONDS})")).scalar()
+    taken = connection.execute(text(f"SELECT GET_LOCK({LOCK_NAME}, {seconds})")).scalar()
     connection.commit()
     if taken != 1:
         raise LockTaken

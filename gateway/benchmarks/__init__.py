@@ -1,0 +1,1 @@
+"""The gateway against its peers, on one machine, with every configuration in the open."""

@@ -1,0 +1,89 @@
+"""Sends load to a target and says what came of it; a reading with one failed request is no reading."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.targets import PEERS, Target
+from benchmarks.tokens import TokenMaker
+
+PATH = "/v1/items/42"
+
+
+class Spoilt(Exception):
+    """Requests failed or the rate was not held: the reading says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    requests: int
+    seconds: float
+    cpu_seconds: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        return self.cpu_seconds / self.requests * 1e6
+
+    @property
+    def busy(self) -> float:
+        """Share of its core that the target used; well below 1, something else was the limit."""
+        return self.cpu_seconds / self.seconds
+
+
+class Load:
+    def __init__(self, tokens: TokenMaker) -> None:
+        self._tokens = tokens
+        self._fresh_per_second = 5_000
+
+    def saturate(
+        self, target: Target, seconds: int, *, fresh: bool = False, connections: int = 64
+    ) -> Reading:
+        """As much as the target takes over `connections`, closed loop."""
+        while True:
+            count = self._fresh_per_second * seconds if fresh else 1
+            wrk = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
+            wrk += [
+                "--timeout",
+                "10s",
+                "--script",
+                str(PEERS / "load.lua"),
+                f"http://127.0.0.1:{target.port}{PATH}",
+            ]
+            ran_out, reading = _read(target, [*wrk, "--", str(self._tokens.file(count))])
+            if not ran_out:
+                return reading
+            self._fresh_per_second *= (
+                2  # a token used twice would not be fresh: once more, with enough of them
+            )
+
+    def at_rate(self, target: Target, rate: float, seconds: float, *, fresh: bool = False) -> Reading:
+        """`rate` requests a second, open loop."""
+        file = self._tokens.file(int(rate * seconds) if fresh else 1)
+        command = [sys.executable, "-m", "benchmarks.openloop", str(target.port), PATH, str(file)]
+        _, reading = _read(target, [*command, f"{rate:g}", f"{seconds:g}"])
+        if reading.seconds > seconds * 1.02 + 0.1:
+            raise Spoilt(f"{target.name} did not hold {rate:g} requests a second")
+        return reading
+
+
+def _read(target: Target, command: list[str]) -> tuple[bool, Reading]:
+    before = target.cpu_seconds()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    used = target.cpu_seconds() - before
+    if done.returncode != 0:
+        raise Spoilt(
+            f"{target.name}: {command[0]} ended with {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}"
+        )
+    said = json.loads(done.stdout.splitlines()[-1])
+    if said["failed"]:
+        raise Spoilt(f"{target.name}: {said['failed']} of {said['requests']} requests failed")
+    reading = Reading(said["requests"], said["seconds"], used, said["p50_ms"], said["p99_ms"])
+    return said.get("ran_out", False), reading

@@ -1,0 +1,50 @@
+"""The gateway's own answers, as bytes: problem details (RFC 9457) and the empty ones."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from service_kit.problems import Problem
+
+_NO_BODY: Mapping[str, str] = {}
+
+
+def problem_answer(
+    problem: Problem, *, request_id: bytes, path: bytes, extra_fields: bytes, close: bool, head_only: bool
+) -> bytes:
+    """A whole answer that says what went wrong and under which id it can be found in the logs."""
+    document = {
+        "type": "about:blank",
+        "title": problem.title,
+        "status": int(problem.status),
+        "detail": problem.detail,
+        "code": problem.code,
+        "request_id": request_id.decode(),
+        "instance": path.decode("ascii", "replace"),
+    }
+    body = json.dumps({key: value for key, value in document.items() if value}).encode()
+    lines = _opening(int(problem.status), request_id, extra_fields, close)
+    lines.append(b"Content-Type: application/problem+json")
+    lines.append(b"Cache-Control: no-store")
+    lines.append(b"Content-Length: %d" % len(body))
+    for name, value in (problem.headers or _NO_BODY).items():
+        lines.append(f"{name}: {value}".encode("latin-1"))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else body)
+
+
+def empty_answer(status: int, *, request_id: bytes, extra_fields: bytes, close: bool) -> bytes:
+    """A whole answer without a body: 204 to a preflight."""
+    return b"\r\n".join(_opening(status, request_id, extra_fields, close)) + b"\r\n\r\n"
+
+
+def _opening(status: int, request_id: bytes, extra_fields: bytes, close: bool) -> list[bytes]:
+    lines = [
+        b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode()),
+        b"X-Request-Id: " + request_id,
+        b"X-Content-Type-Options: nosniff",
+    ]
+    if extra_fields:
+        lines.append(extra_fields)
+    if close:
+        lines.append(b"Connection: close")
+    return lines

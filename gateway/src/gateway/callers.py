@@ -1,0 +1,81 @@
+"""Who is calling: the bearer token of a request, through the kit's verifier, into a caller."""
+
+from http import HTTPStatus
+from typing import Final
+
+from service_kit.problems import Problem
+from service_kit.tokens import Caller, CannotVerify, KeyUnknown, TokenRefused, Verifier
+
+from gateway.request import Head
+
+_RETRY_AFTER: Final = {"Retry-After": "1"}
+# Browsers cannot set a header on a WebSocket: there the token travels as one of the subprotocols.
+SUBPROTOCOL_PREFIX: Final = b"bearer."
+
+
+class Unauthorized(Problem):
+    status, code, title = HTTPStatus.UNAUTHORIZED, "token_required", "A bearer token is required"
+
+
+class InvalidToken(Problem):
+    status, code, title = HTTPStatus.UNAUTHORIZED, "invalid_token", "The token is not accepted"
+
+
+class InvalidRequest(Problem):
+    status, code, title = HTTPStatus.BAD_REQUEST, "invalid_request", "The token was not sent in one accepted way"
+
+
+class CannotTell(Problem):
+    status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "cannot_verify", "Tokens cannot be verified at present"
+
+
+class Callers:
+    """Turns the Authorization field into a Caller, in memory."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+
+    def identify(self, head: Head, now: float) -> Caller:
+        """The verified caller; a Problem when there is none, KeyUnknown when the key has to be looked for first."""
+        token = bearer_of(head)
+        try:
+            return self._verifier.verify(token, now)
+        except KeyUnknown:
+            raise
+        except TokenRefused as refused:
+            raise refusal_of(refused) from None
+        except CannotVerify as cannot:
+            raise CannotTell(code=cannot.code, headers=_RETRY_AFTER) from None
+
+
+def bearer_of(head: Head) -> bytes:
+    """The one bearer token (RFC 6750); raises a Problem when there is none, or more than one."""
+    values = head.authorization
+    if b"access_token=" in head.target:
+        raise InvalidRequest("a token in the query is not accepted", headers={"WWW-Authenticate": 'Bearer error="invalid_request"'})
+    if len(values) == 1:
+        value = values[0]
+        if value[:7].lower() == b"bearer ":
+            return value[7:].strip(b" ")
+    elif values:
+        raise InvalidRequest("more than one Authorization", headers={"WWW-Authenticate": 'Bearer error="invalid_request"'})
+    elif head.upgrade and b"sec-websocket-protocol" in head.others:
+        for protocol in _subprotocols(head):
+            if protocol.startswith(SUBPROTOCOL_PREFIX):
+                return protocol[len(SUBPROTOCOL_PREFIX) :]
+    raise Unauthorized(headers={"WWW-Authenticate": "Bearer"})
+
+
+def other_subprotocols(head: Head) -> bytes:
+    """The offered subprotocols without the token."""
+    return b", ".join(p for p in _subprotocols(head) if p and not p.startswith(SUBPROTOCOL_PREFIX))
+
+
+def _subprotocols(head: Head) -> list[bytes]:
+    return [p.strip(b" \t") for value in head.others.get(b"sec-websocket-protocol", ()) for p in value.split(b",")]
+
+
+def refusal_of(refused: TokenRefused) -> InvalidToken:
+    """The kit's reason as RFC 6750's challenge."""
+    challenge = f'Bearer error="invalid_token", error_description="{refused.code}"'
+    return InvalidToken(refused.detail, code=refused.code, headers={"WWW-Authenticate": challenge})

@@ -1,0 +1,66 @@
+"""The gateway's settings: the only reader of its environment."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from service_kit.settings import Hosts, ServiceSettings, VerifierSettings
+
+from gateway.upstream.names import Address, parse
+
+_PUBLIC_PORT = 8000
+_INTERNAL_PORT = 9000
+_Seconds = Annotated[float, Field(gt=0)]
+_Count = Annotated[int, Field(gt=0)]
+
+
+class Settings(ServiceSettings, VerifierSettings):
+    """Every field is an environment variable of the same name in capitals."""
+
+    routes_dir: Path = Path("/etc/gateway/routes.d")
+    upstreams: dict[str, str] = {}
+    upstream_internal: dict[str, str] = {}
+    trusted_proxies: Hosts = ()
+
+    limits_redis_url: str | None = None
+    limits_redis_user: str = "limits"
+    limits_redis_password: SecretStr | None = None
+    address_rate: Annotated[float, Field(ge=0)] = 2000.0
+    address_burst: Annotated[float, Field(ge=0)] = 4000.0
+
+    head_seconds: _Seconds = 10.0
+    keepalive_seconds: _Seconds = 75.0
+    first_byte_seconds: _Seconds = 5.0
+    idle_seconds: _Seconds = 30.0
+    connect_seconds: _Seconds = 0.45
+    upstream_idle_seconds: _Seconds = 15.0
+    socket_max_seconds: _Seconds = 12 * 3600.0
+
+    body_max_bytes: _Count = 1024 * 1024
+    connections_max: _Count = 10_000
+    upstream_connections: _Count = 2560
+    upstream_outstanding: _Count = 4096
+
+    hsts_seconds: Annotated[int, Field(ge=0)] = 0
+    access_log_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+    @field_validator("upstreams", "upstream_internal")
+    @classmethod
+    def _addresses(cls, services: dict[str, str]) -> dict[str, str]:
+        for name, addresses in services.items():
+            try:
+                parse(addresses, _PUBLIC_PORT)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return services
+
+    def upstream_of(self, service: str) -> list[Address]:
+        """Where the service's public bind is: as set, else the host that is named like it."""
+        return parse(self.upstreams.get(service, service), _PUBLIC_PORT)
+
+    def internal_of(self, service: str) -> list[Address]:
+        """Where the service's internal bind is, for its health."""
+        set_to = self.upstream_internal.get(service)
+        if set_to is not None:
+            return parse(set_to, _INTERNAL_PORT)
+        return [(host, _INTERNAL_PORT) for host, _ in self.upstream_of(service)]

@@ -1,0 +1,60 @@
+"""Cross-origin answers, which are the gateway's alone: an exact allow-list a route, decided before authentication."""
+
+from gateway.request import Head
+from gateway.routes import Cors, Route
+
+
+def method_meant(head: Head) -> bytes:
+    """The method whose route decides: for a preflight the one that is asked about."""
+    return head.others[b"access-control-request-method"][0] if _is_preflight(head) else head.method
+
+
+def answers_preflight(route: Route, head: Head) -> bool:
+    """Whether the gateway answers by itself; a preflight never needs a token."""
+    return _is_preflight(head)
+
+
+def _is_preflight(head: Head) -> bool:
+    return head.method == b"OPTIONS" and b"origin" in head.others and b"access-control-request-method" in head.others
+
+
+def fields_for(route: Route, head: Head) -> bytes:
+    """The CORS fields of any answer of this route, errors included."""
+    cors = route.cors
+    if cors is None:
+        return b""
+    origin = _allowed(cors, head)
+    if origin is None:
+        return b"Vary: Origin"
+    lines = [b"Vary: Origin", b"Access-Control-Allow-Origin: " + origin]
+    if cors.credentials:
+        lines.append(b"Access-Control-Allow-Credentials: true")
+    if cors.expose:
+        lines.append(b"Access-Control-Expose-Headers: " + ", ".join(cors.expose).encode())
+    return b"\r\n".join(lines)
+
+
+def preflight_fields(route: Route, head: Head) -> bytes:
+    """The answer to a preflight: what this origin may send; only Vary when it may send nothing."""
+    cors = route.cors
+    origin = _allowed(cors, head) if cors is not None else None
+    if cors is None or origin is None:
+        return b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
+    return b"\r\n".join(
+        (
+            fields_for(route, head),
+            b"Vary: Access-Control-Request-Method, Access-Control-Request-Headers",
+            b"Access-Control-Allow-Methods: " + ", ".join(sorted(route.methods)).encode(),
+            b"Access-Control-Allow-Headers: " + ", ".join(cors.headers).encode(),
+            b"Access-Control-Max-Age: %d" % cors.max_age_seconds,
+        )
+    )
+
+
+def _allowed(cors: Cors, head: Head) -> bytes | None:
+    origin = head.value(b"origin")
+    if origin is None:
+        return None
+    if "*" in cors.origins:
+        return b"*"
+    return origin if origin.decode("latin-1") in cors.origins else None

@@ -1,0 +1,498 @@
+"""The uvicorn HTTP protocol: reads requests strictly, keeps caps and deadlines, and hands each to where it belongs.
+
+A request's head is taken from the raw bytes up to its empty line and read by request.read; llhttp is fed the same
+bytes, one message at a time, and has to agree. What comes behind a message stays raw until the message is over.
+"""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import httptools
+from service_kit.jwks import FetchOutcome
+from service_kit.problems import Problem
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway import answers, forwarding, request
+from gateway.callers import CannotTell
+from gateway.pipeline import Passage
+from gateway.portal.asgi import Cycle
+from gateway.request import MAX_HEAD, MAX_TARGET, BadRequest, BodyTooLarge, Head, HeadTooLarge, TargetTooLong
+from gateway.upstream.dispatch import Overloaded
+from gateway.upstream.streaming import Exchange, RequestTimeout
+from gateway.upstream.upgrade import Tunnel
+
+if TYPE_CHECKING:
+    from gateway.front import Front
+
+_NEVER: Final = float("inf")
+_LINGER_SECONDS: Final = 2.0
+# A client that closed its sending half may be gone, or may wait for its answer: an answer this soon still reaches it.
+_HALF_CLOSED_SECONDS: Final = 0.8
+_HELD_FOR_SWITCH: Final = 16 * 1024
+_FRAMING_ONLY: Final = b"POST / HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n"
+
+
+class Edge(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._uvicorn = (config, server_state, app_state, _loop)
+        self._connections: set[Any] = server_state.connections
+        self._front: Front = app_state["front"]
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._peer = b""
+        self._buffer = b""  # raw bytes that are not read yet
+        self._parts: list[bytes] = []  # what llhttp made of the body, until it is handed on
+        self._head_began = False
+        self._message_complete = False
+        self._body_left = 0  # bytes of a counted body that are still to come; -1 while a chunked one is coming
+        self._body_read = 0
+        self._exchange: Exchange | None = None
+        self._cycle: Cycle | None = None
+        self._tunnel: Tunnel | None = None
+        self._looking_for_key: asyncio.Task[None] | None = None
+        self._passage: Passage | None = None
+        self._held = False  # reading is paused
+        self._half_closed = False
+        self._closing = False  # the last answer was written: what still comes is discarded
+        self._advancing = False
+        self.full = False
+        self.draining = False
+        self.deadline = _NEVER
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        front = self._front
+        if transport.get_extra_info("sockname")[1] == front.internal_port:
+            config, state, app_state, loop = self._uvicorn
+            internal = HttpToolsProtocol(config, state, app_state, loop)
+            self._transport.set_protocol(internal)
+            internal.connection_made(self._transport)
+            return
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0].encode() if peer else b"-"
+        self._connections.add(self)
+        front.edges.add(self)
+        self.deadline = front.clock.now + front.head_seconds
+        if len(front.edges) > front.connections_max:
+            self._refuse_unread(Overloaded(headers={"Retry-After": "1"}))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self._front.edges.discard(self)
+        self._closing = True
+        self.deadline = _NEVER
+        if self._exchange is not None:
+            exchange, self._exchange = self._exchange, None
+            exchange.abandon()
+            self._front.journal.record(exchange.passage, 499, exchange.sent, exchange.started)
+        elif self._tunnel is not None:
+            tunnel, self._tunnel = self._tunnel, None
+            tunnel.client_lost()
+        elif self._cycle is not None:
+            self._cycle.disconnect()
+
+    def eof_received(self) -> bool:
+        if self._tunnel is not None:
+            self._tunnel.client_ended()
+            return True
+        if self._closing or not self._busy:
+            return False
+        if self._body_left:
+            self._abort()  # the rest of the body will never come
+            return False
+        self._half_closed = True
+        if self._exchange is not None and not self._exchange.responded:
+            self.deadline = min(self.deadline, self._front.clock.now + _HALF_CLOSED_SECONDS)
+        return True
+
+    def pause_writing(self) -> None:
+        self.full = True
+        if self._exchange is not None:
+            self._exchange.client_full()
+        elif self._tunnel is not None:
+            self._tunnel.client_full()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self._exchange is not None:
+            self._exchange.client_ready()
+        elif self._tunnel is not None:
+            self._tunnel.client_ready()
+        else:
+            self._advance()
+
+    def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.from_client(data)
+        elif self._closing:
+            pass
+        elif self._body_left and self._exchange is not None:
+            self._read_body(data)
+        elif self._busy:
+            self._buffer += data  # the next request's: it waits for this one's answer
+            if len(self._buffer) > _HELD_FOR_SWITCH or self._exchange is None or not self._exchange.passage.upgrading:
+                self.hold()
+        else:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._advance()
+
+    def shutdown(self) -> None:
+        """uvicorn stops: an idle connection closes now, a busy one after its answer."""
+        self.draining = True
+        if self._tunnel is not None:
+            self._tunnel.close(1001, "going away")
+        elif not self._busy:
+            self._transport.close()
+
+    @property
+    def _busy(self) -> bool:
+        return self._exchange is not None or self._cycle is not None or self._looking_for_key is not None
+
+    # Reading.
+
+    def _advance(self) -> None:
+        """Takes the next request out of the buffer, and the next, until one has to wait."""
+        if self._advancing:
+            return
+        self._advancing = True
+        while self._buffer and not (self._busy or self._closing or self.full):
+            if not self._take_head():
+                break
+        self._advancing = False
+
+    def _take_head(self) -> bool:
+        """Reads one head if it is all there; False if not."""
+        data = self._buffer
+        end = data.find(b"\r\n\r\n")
+        if end == 0 or (data[:2] == b"\r\n" and end > 0):
+            data = data[2:]  # one empty line before a request is allowed (RFC 9112, 2.2)
+            end = data.find(b"\r\n\r\n")
+        try:
+            if end < 0:
+                self._check_unfinished(data)
+                self._buffer = data
+                return False
+            if end > MAX_HEAD:
+                self._check_sizes(data)
+            started = time.perf_counter()
+            head = request.read(data[:end])
+            self._message_complete = False
+            self._feed_head(head, data[: end + 4])
+        except Problem as problem:
+            self._refuse_unread(problem)
+            return False
+        except httptools.HttpParserError as error:
+            self._refuse_unread(BadRequest(str(error)))
+            return False
+        self._head_began = False
+        self._buffer = data[end + 4 :]
+        self._body_left = -1 if head.chunked else head.length or 0
+        self._body_read = 0
+        if not (head.keep_alive or self._body_left):
+            self._buffer = b""  # one answer, never two
+        head.peer = self._peer
+        self._decide(head, started)
+        return True
+
+    def _feed_head(self, head: Head, block: bytes) -> None:
+        """llhttp reads the same head, and must see the same end of the message."""
+        try:
+            self._parser.feed_data(block)
+        except httptools.HttpParserUpgrade:
+            # It stops here; a fresh parser with the same framing reads on.
+            self._parser = httptools.HttpRequestParser(self)
+            if head.has_body:
+                self._message_complete = False
+                framing = b"Transfer-Encoding: chunked" if head.chunked else b"Content-Length: %d" % head.length
+                self._parser.feed_data(_FRAMING_ONLY % framing)
+        if self._message_complete == head.has_body:
+            raise BadRequest("the end of the message is not clear")
+
+    def _check_unfinished(self, data: bytes) -> None:
+        if not self._head_began:
+            self._head_began = True
+            self.deadline = self._front.clock.now + self._front.head_seconds
+        if data.count(b"\n") != data.count(b"\r\n") or not (data[:1].isalpha() or data[:2] in (b"\r", b"\r\n")):
+            raise BadRequest("this is not HTTP/1.1")
+        self._check_sizes(data)
+
+    def _check_sizes(self, data: bytes) -> None:
+        if len(data) > MAX_TARGET and b"\r\n" not in data[: MAX_TARGET + 32]:
+            raise TargetTooLong(f"the target is longer than {MAX_TARGET} bytes")
+        if len(data) > MAX_HEAD:
+            raise HeadTooLarge(f"more than {MAX_HEAD} bytes")
+
+    def _read_body(self, data: bytes) -> None:
+        exchange = cast(Exchange, self._exchange)
+        try:
+            rest = self._feed_counted(data) if self._body_left > 0 else self._feed_chunked(data)
+        except httptools.HttpParserError as error:
+            self._give_up(exchange, BadRequest(str(error)))
+            return
+        parts, self._parts = self._parts, []
+        if parts:
+            body = b"".join(parts) if len(parts) > 1 else parts[0]
+            self._body_read += len(body)
+            if self._body_read > exchange.passage.route.body_max_bytes:
+                self._give_up(exchange, BodyTooLarge(f"more than {exchange.passage.route.body_max_bytes} bytes"))
+                return
+            self.wait(exchange.passage.route.idle_seconds)
+            exchange.body(body)
+        if self._message_complete:
+            self._body_left = 0
+            self._buffer = rest
+            exchange.body_ended()
+            if rest:
+                self.hold()
+            else:
+                self.go_on()  # nothing more is expected, but a client that goes away should be noticed
+
+    def _feed_counted(self, data: bytes) -> bytes:
+        left = self._body_left
+        self._parser.feed_data(data[:left] if len(data) > left else data)
+        self._body_left = max(0, left - len(data))
+        if self._message_complete != (self._body_left == 0):
+            raise httptools.HttpParserError("the end of the message is not clear")
+        return data[left:]
+
+    def _feed_chunked(self, data: bytes) -> bytes:
+        """A chunked message can only end behind an empty line: llhttp is fed up to each, to see where it ended."""
+        split = data[:1] in (b"\r", b"\n")  # the empty line may have begun in what came before
+        at = 0
+        while at < len(data):
+            if split and at < 3:
+                stop = at + 1
+            else:
+                end = data.find(b"\r\n\r\n", max(0, at - 3))
+                stop = end + 4 if end >= 0 else len(data)
+            self._parser.feed_data(data[at:stop])
+            at = stop
+            if self._message_complete:
+                break
+        return data[at:]
+
+    # What llhttp calls; it gets no on_header, so that trailers are read, checked and dropped.
+
+    def on_body(self, body: bytes) -> None:
+        self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        self._message_complete = True
+
+    # Deciding.
+
+    def _decide(self, head: Head, started: float, again: bool = False) -> None:
+        front = self._front
+        passage = front.pipeline.decide(head, time.time(), again)
+        if passage.refusal is not None:
+            self._answer_problem(passage, passage.refusal, started)
+        elif passage.unknown_key is not None:
+            self._look_for_key(head, passage, started)
+        elif passage.preflight:
+            self._answer_preflight(passage, started)
+        elif passage.route.service == "gateway":
+            self._cycle = Cycle(self, passage, started)
+            self._cycle.start(front.portal)
+        else:
+            self._exchange_with(passage, started)
+
+    def _exchange_with(self, passage: Passage, started: float) -> None:
+        front = self._front
+        exchange = self._exchange = Exchange(self, passage, front.upstream(passage.route.service), started)
+        self.deadline = front.clock.now + passage.route.first_byte_seconds
+        if passage.head.has_body:
+            self.hold()
+            early, self._buffer = self._buffer, b""
+            if early:
+                self._read_body(early)
+        if self._exchange is exchange:
+            exchange.upstream.send(exchange)
+
+    def _look_for_key(self, head: Head, passage: Passage, started: float) -> None:
+        front = self._front
+        if not front.key_places.take():
+            self._answer_problem(passage, CannotTell(code="keys_unavailable", headers={"Retry-After": "1"}), started)
+            return
+        self.hold()
+        self.deadline = _NEVER
+        self._looking_for_key = asyncio.get_running_loop().create_task(self._find_key(head, passage, started))
+
+    async def _find_key(self, head: Head, passage: Passage, started: float) -> None:
+        outcome = await self._front.key_places.look(cast(str, passage.unknown_key))
+        self._looking_for_key = None
+        if self._closing:
+            return
+        if outcome is FetchOutcome.UNAVAILABLE:
+            self._answer_problem(passage, CannotTell(code="keys_unavailable", headers={"Retry-After": "1"}), started)
+        else:
+            self._decide(head, started, again=True)
+        self._advance()
+
+    # Answering.
+
+    def _answer_problem(self, passage: Passage, problem: Problem, started: float) -> None:
+        """Answers by ourselves; a body that has not been read ends the connection."""
+        head = passage.head
+        self._skip_body()
+        close = not head.keep_alive or bool(self._body_left) or self.draining
+        self.write(
+            answers.problem_answer(
+                problem,
+                request_id=passage.request_id or forwarding.new_request_id(),
+                path=head.path,
+                extra_fields=passage.answer_fields,
+                close=close,
+                head_only=head.method == b"HEAD",
+            )
+        )
+        self._front.journal.record(passage, int(problem.status), 0, started, code=str(problem.members.get("code", problem.code)))
+        self._after_answer(not close)
+
+    def _answer_preflight(self, passage: Passage, started: float) -> None:
+        self._skip_body()
+        close = not passage.head.keep_alive or bool(self._body_left) or self.draining
+        fields = passage.answer_fields
+        self.write(answers.empty_answer(204, request_id=passage.request_id, extra_fields=fields, close=close))
+        self._front.journal.record(passage, 204, 0, started)
+        self._after_answer(not close)
+
+    def _refuse_unread(self, problem: Problem) -> None:
+        """Answers what could not be read as a request, and reads no more."""
+        request_id = forwarding.new_request_id()
+        self.write(
+            answers.problem_answer(
+                problem, request_id=request_id, path=b"", extra_fields=b"", close=True, head_only=False
+            )
+        )
+        self._front.journal.refused(self._peer, request_id, problem)
+        self._after_answer(False)
+
+    def _skip_body(self) -> None:
+        """A body that is here in full is passed over, so that the connection can be kept."""
+        if 0 < self._body_left <= len(self._buffer):
+            self._parser = httptools.HttpRequestParser(self)
+            self._buffer = self._buffer[self._body_left :]
+            self._body_left = 0
+
+    def _after_answer(self, keep: bool) -> None:
+        if not keep or self._closing:
+            self._linger()
+            return
+        self.deadline = self._front.clock.now + self._front.keepalive_seconds
+        self.go_on()
+        if self._buffer:
+            self._advance()
+        elif self._half_closed:
+            self._transport.close()
+
+    def _linger(self) -> None:
+        """Closes our half, and discards what still comes for a while: closing at once could cost the client the answer."""
+        if self._closing:
+            return
+        self._closing = True
+        self._buffer = b""
+        if self._half_closed or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self.go_on()
+        self.deadline = self._front.clock.now + _LINGER_SECONDS
+
+    def _give_up(self, exchange: Exchange, problem: Problem) -> None:
+        """The request went wrong half-way: the upstream is told, and the client if it can still be."""
+        self._exchange = None
+        exchange.abandon()
+        if exchange.responded:
+            self._front.journal.record(exchange.passage, exchange.status, exchange.sent, exchange.started, code=problem.code)
+            self._abort()
+        else:
+            self._body_left = -1
+            self._answer_problem(exchange.passage, problem, exchange.started)
+
+    def _abort(self) -> None:
+        self._closing = True
+        self._transport.abort()
+
+    # What the exchange, the tunnel and the portal's cycle ask for.
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def wait(self, seconds: float) -> None:
+        """Sets the time until which something has to come."""
+        self.deadline = self._front.clock.now + seconds
+
+    def hold(self) -> None:
+        """Reads no more from the client for now."""
+        if not self._held and not self._transport.is_closing():
+            self._held = True
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        if self._held and not self._transport.is_closing():
+            self._held = False
+            self._transport.resume_reading()
+
+    def refuse(self, passage: Passage, problem: Problem) -> None:
+        """The exchange ends without an answer from upstream."""
+        exchange, self._exchange = self._exchange, None
+        self._answer_problem(passage, problem, exchange.started if exchange is not None else time.perf_counter())
+
+    def finished(self, exchange: Exchange, keep: bool) -> None:
+        """The exchange's answer, or the tunnel, is complete."""
+        self._exchange = None
+        self._tunnel = None
+        self._front.journal.record(exchange.passage, exchange.status, exchange.sent, exchange.started)
+        self._after_answer(keep)
+
+    def cut(self, exchange: Exchange) -> None:
+        """The answer broke off: the client must not take it for complete."""
+        self._exchange = None
+        self._front.journal.record(exchange.passage, exchange.status, exchange.sent, exchange.started, code="cut_short")
+        self._abort()
+
+    def end(self) -> None:
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def tunnelled(self, tunnel: Tunnel) -> None:
+        """The connection speaks WebSocket from here on."""
+        self._exchange = None
+        self._tunnel = tunnel
+        self.deadline = self._front.clock.now + self._front.socket_max_seconds
+        early, self._buffer = self._buffer, b""
+        if early:
+            tunnel.from_client(early)
+        self.go_on()
+
+    def cycle_finished(self, cycle: Cycle, status: int, sent: int, keep: bool) -> None:
+        self._cycle = None
+        self._front.journal.record(cycle.passage, status, sent, cycle.started)
+        self._after_answer(keep)
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.deadline = _NEVER
+        if self._tunnel is not None:
+            self._tunnel.close(1001, "maximum age")
+        elif self._closing or self._half_closed:
+            self._abort()
+        elif self._exchange is not None:
+            self._exchange.timed_out()
+        elif self._buffer:
+            self._refuse_unread(RequestTimeout())
+        elif not self._busy:
+            self._transport.close()

@@ -1,0 +1,207 @@
+"""What crosses the gateway, in both directions, and what is stripped or added on the way."""
+
+import random
+import re
+from typing import TYPE_CHECKING, Final
+
+from service_kit.addresses import ClientAddress
+
+from gateway.request import DROP, PASS, Head, LoopDetected, request_id_of, trace_of
+
+if TYPE_CHECKING:
+    from gateway.pipeline import Passage
+
+VIA: Final = b"1.1 gatehouse"
+# Ids must differ between workers and never repeat; they are no secret.
+_bits: Final = random.Random(random.SystemRandom().getrandbits(256)).getrandbits
+
+_ANSWER_COLLECTED: Final = frozenset(b"content-length transfer-encoding connection upgrade content-type".split())
+# HSTS and nosniff belong to the gateway alone, and so does CORS (access-control-*, below).
+_ANSWER_DROPPED: Final = frozenset(
+    b"keep-alive proxy-connection proxy-authenticate te trailer x-request-id "
+    b"strict-transport-security x-content-type-options".split()
+)
+_FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_MEMO_LIMIT: Final = 4096
+_treatments: dict[bytes, bytes] = {}
+_status_lines: dict[bytes, bytes] = {}
+
+
+class BadAnswer(Exception):
+    """An upstream's answer that has more than one reading, or none."""
+
+
+class Answer:
+    """The head of an upstream's answer."""
+
+    __slots__ = ("chunked", "connection", "event_stream", "fields", "http11", "keep_alive", "length", "reason", "status", "upgrade")
+
+    def __init__(self, reason: bytes, http11: bool) -> None:
+        self.status = int(reason[:3])
+        self.reason = reason  # status code and phrase, as they came
+        self.http11 = http11
+        self.connection: list[bytes] | None = None
+        self.fields: list[bytes] = []
+        self.length: int | None = None
+        self.chunked = False
+        self.keep_alive = http11
+        self.upgrade: bytes | None = None
+        self.event_stream = False
+
+
+def name(passage: "Passage") -> None:
+    """Gives the request its id and trace: the caller's where well-formed, else new ones."""
+    others = passage.head.others
+    bits = b"%032x" % _bits(128)
+    passage.request_id = (request_id_of(passage.head) if b"x-request-id" in others else None) or bits
+    trace = trace_of(passage.head) if b"traceparent" in others else None
+    passage.trace = trace or b"00-%b-%b-00" % (bits, bits[16:])
+
+
+def new_request_id() -> bytes:
+    return b"%032x" % _bits(128)
+
+
+def prepare(passage: "Passage", authority: bytes) -> bytes:
+    """The request head as it goes to the upstream."""
+    head, others = passage.head, passage.head.others
+    target = head.target if passage.route.rewrite is None else passage.route.rewritten(head.target)
+    lines = [b"%b %b HTTP/1.1" % (head.method, target), b"Host: " + authority, *head.fields]
+    if head.authorization:
+        lines.append(b"Authorization: " + head.authorization[0])
+    if head.chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif head.length is not None:
+        lines.append(b"Content-Length: %d" % head.length)
+    if others:
+        _add_rare(passage, lines)
+    via = VIA if b"via" not in others else b", ".join((*others[b"via"], VIA))
+    lines.append(
+        b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n"
+        b"traceparent: %b\r\nVia: %b\r\n\r\n"
+        % (passage.client, passage.scheme, head.host, passage.request_id, passage.trace, via)
+    )
+    return b"\r\n".join(lines)
+
+
+def _add_rare(passage: "Passage", lines: list[bytes]) -> None:
+    head, others = passage.head, passage.head.others
+    for value in others.get(b"origin", ()):
+        lines.append(b"Origin: " + value)
+    for value in others.get(b"access-control-request-method", ()):
+        lines.append(b"Access-Control-Request-Method: " + value)
+    if head.expects_continue:
+        lines.append(b"Expect: 100-continue")
+    if b"max-forwards" in others and (hops := head.value(b"max-forwards")) and hops.isdigit():
+        lines.append(b"Max-Forwards: %d" % max(0, int(hops[:9]) - 1))
+    if passage.upgrading:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
+        lines.append(b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + others[b"sec-websocket-key"][0])
+        if passage.subprotocols:
+            lines.append(b"Sec-WebSocket-Protocol: " + passage.subprotocols)
+
+
+def locate(passage: "Passage", proxies: ClientAddress | None) -> None:
+    """Where the request comes from: the connection's peer, or what a trusted proxy says."""
+    if proxies is None:
+        return
+    head = passage.head
+    peer = head.peer.decode()
+    passage.client = proxies.of(peer, head.others.get(b"x-forwarded-for", ())).encode()
+    passage.scheme = proxies.scheme(peer, head.others.get(b"x-forwarded-proto", ()), "http").encode()
+
+
+def refuse_loops(head: Head) -> None:
+    """A request that already names us in Via came from ourselves."""
+    for value in head.others.get(b"via", ()):
+        if any(hop.strip().lower() == VIA for hop in value.split(b",")):
+            raise LoopDetected()
+
+
+def read_answer(block: bytes) -> Answer:
+    """Reads an answer's head, without its closing empty line; llhttp has to accept the same bytes."""
+    lines = block.split(b"\r\n")
+    line = lines[0]
+    version, status = line[:9], line[9:12]
+    if not status.isdigit() or line[12:13] not in (b" ", b""):
+        raise BadAnswer("the status line is not one")
+    if version == b"HTTP/1.1 ":
+        answer = Answer(line[9:], True)
+    elif version == b"HTTP/1.0 ":
+        answer = Answer(line[9:], False)
+    else:
+        raise BadAnswer("the status line is not HTTP/1.1 or HTTP/1.0")
+    if not 100 <= answer.status < 600:
+        raise BadAnswer("the status is out of range")
+    fields = answer.fields
+    for index in range(1, len(lines)):
+        line = lines[index]
+        name, colon, value = line.partition(b":")
+        treatment = _treatments.get(name)
+        if treatment is None:
+            treatment = _classify(name)
+        if not colon:
+            raise BadAnswer("a header line has no colon")
+        if treatment is PASS:
+            fields.append(line)
+        elif treatment is not DROP:
+            _interpret(answer, treatment, value.strip(b" \t"), line)
+    if answer.chunked and (answer.length is not None or not answer.http11):
+        raise BadAnswer("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
+    if answer.connection is not None:
+        _read_connection(answer, answer.connection)
+    return answer
+
+
+def _classify(name: bytes) -> bytes:
+    if not _FIELD_NAME.fullmatch(name):
+        raise BadAnswer("a header name is empty, or holds a character that has no place there")
+    lower = name.lower()
+    if lower in _ANSWER_COLLECTED:
+        treatment = lower
+    elif lower in _ANSWER_DROPPED or lower.startswith(b"access-control-"):
+        treatment = DROP
+    else:
+        treatment = PASS
+    if len(_treatments) < _MEMO_LIMIT and len(name) <= 64:
+        _treatments[name] = treatment
+    return treatment
+
+
+def _interpret(answer: Answer, name: bytes, value: bytes, line: bytes) -> None:
+    if name == b"content-type":
+        answer.fields.append(line)
+        answer.event_stream = value[:17].lower() == b"text/event-stream"
+    elif name == b"content-length":
+        if answer.length is not None or not value.isdigit() or len(value) > 18:
+            raise BadAnswer("Content-Length is not one decimal number")
+        answer.length = int(value)
+    elif name == b"transfer-encoding":
+        if answer.chunked or value.lower() != b"chunked":
+            raise BadAnswer("a transfer coding other than chunked")
+        answer.chunked = True
+    elif name == b"upgrade":
+        answer.upgrade = value
+    else:
+        answer.connection = [*(answer.connection or ()), value]
+
+
+def _read_connection(answer: Answer, values: list[bytes]) -> None:
+    named = {token.strip(b" \t").lower() for value in values for token in value.split(b",")}
+    if b"close" in named:
+        answer.keep_alive = False
+    elif b"keep-alive" in named:
+        answer.keep_alive = True
+    named -= {b"close", b"keep-alive", b"upgrade", b""}
+    if named:
+        answer.fields = [line for line in answer.fields if line.partition(b":")[0].lower() not in named]
+
+
+def status_line(answer_reason: bytes) -> bytes:
+    """The status line for the client; the reason is the upstream's."""
+    line = _status_lines.get(answer_reason)
+    if line is None:
+        line = b"HTTP/1.1 " + (answer_reason if len(answer_reason) > 3 else answer_reason + b" ")
+        if len(_status_lines) < _MEMO_LIMIT:
+            _status_lines[answer_reason] = line
+    return line

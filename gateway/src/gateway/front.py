@@ -1,0 +1,106 @@
+"""What all connections of a worker share: the pipeline, the upstreams, the journal, the clock, the bounds."""
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from service_kit.jwks import FetchOutcome, KeyCache
+from starlette.types import ASGIApp
+
+from gateway.clock import Clock
+from gateway.config import Settings
+from gateway.journal import Journal
+from gateway.pipeline import Pipeline
+from gateway.upstream.dispatch import Bounds, Upstream
+
+if TYPE_CHECKING:
+    from gateway.edge import Edge
+
+TICK_SECONDS: Final = 0.1
+_KEY_PLACES: Final = 64
+_KEY_SECONDS: Final = 1.0
+
+
+class KeyPlaces:
+    """Where requests wait for an unknown key: few places, not for long."""
+
+    def __init__(self, keys: KeyCache) -> None:
+        self._keys = keys
+        self._free = _KEY_PLACES
+
+    def take(self) -> bool:
+        """Takes a place; False if there is none. look() gives it back."""
+        if self._free == 0:
+            return False
+        self._free -= 1
+        return True
+
+    async def look(self, kid: str) -> FetchOutcome:
+        try:
+            async with asyncio.timeout(_KEY_SECONDS):
+                return await self._keys.fetch_for(kid)
+        except TimeoutError:
+            return FetchOutcome.UNAVAILABLE
+        finally:
+            self._free += 1
+
+
+class Front:
+    """Made in main.create_app, found by every connection in the lifespan's state."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline, keys: KeyCache, journal: Journal, portal: ASGIApp) -> None:
+        self.pipeline = pipeline
+        self.journal = journal
+        self.portal = portal
+        self.key_places = KeyPlaces(keys)
+        self.clock = Clock()
+        self.edges: set[Edge] = set()
+        self.internal_port = settings.internal_port
+        self.connections_max = settings.connections_max
+        self.head_seconds = settings.head_seconds
+        self.keepalive_seconds = settings.keepalive_seconds
+        self.socket_max_seconds = settings.socket_max_seconds
+        self._settings = settings
+        self._bounds = Bounds(
+            connections=settings.upstream_connections,
+            outstanding=settings.upstream_outstanding,
+            connect_seconds=settings.connect_seconds,
+            idle_seconds=settings.upstream_idle_seconds,
+        )
+        self._upstreams: dict[str, Upstream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def upstream(self, service: str) -> Upstream:
+        """The service's upstream; made when the first request needs it."""
+        upstream = self._upstreams.get(service)
+        if upstream is None:
+            upstream = Upstream(service, self._settings.upstream_of(service), self._bounds, self.clock)
+            self._upstreams[service] = upstream
+            task = asyncio.get_running_loop().create_task(upstream.run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return upstream
+
+    @property
+    def upstreams(self) -> list[Upstream]:
+        return list(self._upstreams.values())
+
+    async def run(self) -> None:
+        """The one timer: deadlines of all connections, idle upstream connections, the journal."""
+        while True:
+            now = self.clock.tick()
+            for edge in tuple(self.edges):
+                if edge.deadline < now:
+                    edge.expire()
+            for upstream in self.upstreams:
+                upstream.sweep(now)
+            self.pipeline.limits.addresses.sweep(now)
+            self.journal.flush()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self.journal.flush()

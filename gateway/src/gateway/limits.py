@@ -1,0 +1,110 @@
+"""How much, how often: by address before anything is verified, by route and caller afterwards."""
+
+import ipaddress
+from http import HTTPStatus
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+from service_kit.problems import Problem
+
+from gateway.leases import Leases
+from gateway.routes import Limit
+
+if TYPE_CHECKING:
+    from gateway.pipeline import Passage
+
+FAILED_VERIFICATION: Final = 10.0  # what a forged token costs its address, in requests
+_MOST_ADDRESSES: Final = 200_000
+
+
+class AddressLimited(Problem):
+    status, code, title = HTTPStatus.TOO_MANY_REQUESTS, "address_limited", "Too many requests from this address"
+
+
+class RouteLimited(Problem):
+    status, code, title = HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", "Too many requests"
+
+
+class Addresses:
+    """One allowance an address (an IPv6 /64), in this worker's memory: a float each, the GCRA's theoretical arrival."""
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self._interval = 1.0 / per_second if per_second else 0.0
+        self._tolerance = burst * self._interval
+        self._arrivals: dict[bytes, float] = {}
+
+    def admit(self, address: bytes, now: float) -> None:
+        if not self._interval:
+            return
+        if b":" in address:
+            address = _prefix(address)
+        arrival = self._arrivals.get(address, 0.0)
+        if arrival < now:
+            arrival = now
+        if arrival - now > self._tolerance:
+            wait = ceil(arrival - now - self._tolerance)
+            raise AddressLimited(headers={"Retry-After": str(max(1, wait))})
+        self._arrivals[address] = arrival + self._interval
+
+    def punish(self, address: bytes, now: float) -> None:
+        """Charges a failed verification, beyond the request itself."""
+        if self._interval:
+            key = _prefix(address) if b":" in address else address
+            arrival = max(self._arrivals.get(key, 0.0), now)
+            self._arrivals[key] = arrival + (FAILED_VERIFICATION - 1) * self._interval
+
+    def sweep(self, now: float) -> None:
+        """Forgets the addresses whose allowance is whole again."""
+        if len(self._arrivals) > _MOST_ADDRESSES // 2:
+            self._arrivals = {a: t for a, t in self._arrivals.items() if t > now}
+        if len(self._arrivals) > _MOST_ADDRESSES:
+            self._arrivals.clear()
+
+
+class Limits:
+    """The allowances of addresses and of callers."""
+
+    def __init__(self, addresses: Addresses, leases: Leases) -> None:
+        self.addresses = addresses
+        self.leases = leases
+
+    def admit_address(self, address: bytes, now: float) -> None:
+        self.addresses.admit(address, now)
+
+    def punish_address(self, address: bytes, now: float) -> None:
+        self.addresses.punish(address, now)
+
+    def spend(self, passage: "Passage", now: float) -> bytes:
+        """Spends one request of the caller's allowance at this route; returns the answer's fields, now with RateLimit."""
+        route, limit = passage.route, passage.route.limit
+        if limit is None:
+            return passage.answer_fields
+        lease = self.leases.of(f"{route.service}:{route.name}:{_holder(passage, limit)}", limit, now)
+        admitted = lease.spend(now)
+        name = route.name.encode()
+        fields = b'RateLimit-Policy: "%b";q=%d;w=%d\r\nRateLimit: "%b";r=%d;t=%d' % (
+            *(name, limit.rate, ceil(limit.per_seconds)),
+            *(name, lease.remaining(now), ceil(lease.wait(now))),
+        )
+        passage.answer_fields = b"\r\n".join((passage.answer_fields, fields)) if passage.answer_fields else fields
+        if not admitted:
+            raise RouteLimited(headers={"Retry-After": str(max(1, ceil(lease.wait(now))))})
+        return passage.answer_fields
+
+
+def _holder(passage: "Passage", limit: Limit) -> str:
+    """Whose allowance a limit counts: the address's, or the subject's with this client."""
+    caller = passage.caller
+    if limit.by == "address" or caller is None:
+        return "a:" + (_prefix(passage.client) if b":" in passage.client else passage.client).decode("latin-1")
+    return f"c:{caller.subject}:{caller.client_id}"
+
+
+def _prefix(address: bytes) -> bytes:
+    """An IPv6 address's /64: whoever has one address there has them all."""
+    try:
+        packed = ipaddress.IPv6Address(address.decode().partition("%")[0])
+    except ValueError:
+        return address
+    mapped = packed.ipv4_mapped
+    return str(mapped).encode() if mapped else packed.packed[:8]

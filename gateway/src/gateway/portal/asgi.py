@@ -1,0 +1,97 @@
+"""Carries one request of the gateway's own pages into an ASGI application and its answer back."""
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
+
+from starlette.types import ASGIApp, Message
+
+if TYPE_CHECKING:
+    from gateway.pipeline import Passage
+
+_log = logging.getLogger("gateway.portal")
+
+
+class Client(Protocol):
+    """What a cycle needs of the client's connection."""
+
+    draining: bool
+
+    def write(self, data: bytes) -> None: ...
+    def cycle_finished(self, cycle: "Cycle", status: int, sent: int, keep: bool) -> None: ...
+
+
+class Cycle:
+    """One request without a body; the answer's length is counted, so that the connection can be kept."""
+
+    def __init__(self, client: Client, passage: "Passage", started: float) -> None:
+        self._client = client
+        self.passage = passage
+        self.started = started
+        self._status = 0
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._gone = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, app: ASGIApp) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(app))
+
+    def disconnect(self) -> None:
+        self._gone = True
+
+    async def _run(self, app: ASGIApp) -> None:
+        head = self.passage.head
+        path, _, query = head.target.partition(b"?")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": head.method.decode(),
+            "scheme": self.passage.scheme.decode(),
+            "path": path.decode(),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": [(b"host", head.host), *(_pair(line) for line in head.fields)],
+            "client": (self.passage.client.decode(), 0),
+            "server": None,
+        }
+        try:
+            await app(scope, self._receive, self._send)
+        except Exception:
+            _log.exception("a page of the gateway failed")
+            self._status, self._fields, self._body = 500, [], []
+        if not self._gone:
+            self._answer()
+
+    async def _receive(self) -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._fields = list(message.get("headers", ()))
+        else:
+            self._body.append(message.get("body", b""))
+
+    def _answer(self) -> None:
+        head, passage = self.passage.head, self.passage
+        body = b"".join(self._body)
+        keep = head.keep_alive and not head.has_body and not self._client.draining
+        lines = [b"HTTP/1.1 %d %b" % (self._status, HTTPStatus(self._status).phrase.encode())]
+        lines += [name + b": " + value for name, value in self._fields if name.lower() != b"content-length"]
+        if self._status != HTTPStatus.NOT_MODIFIED:
+            lines.append(b"Content-Length: %d" % len(body))
+        if not keep:
+            lines.append(b"Connection: close")
+        lines.append(b"X-Request-Id: %b\r\nX-Content-Type-Options: nosniff\r\n\r\n" % passage.request_id)
+        sent = b"" if head.method == b"HEAD" else body
+        self._client.write(b"\r\n".join(lines) + sent)
+        self._client.cycle_finished(self, self._status, len(sent), keep)
+
+
+def _pair(line: bytes) -> tuple[bytes, bytes]:
+    name, _, value = line.partition(b":")
+    return name.lower(), value.strip(b" \t")

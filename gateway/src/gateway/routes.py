@@ -1,0 +1,324 @@
+"""The table of routes: read from the services' files, matched on the bytes of the path, admitting by scope and role."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from service_kit.problems import Problem
+from service_kit.tokens import Caller
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+_PATTERN: Final = re.compile(r"/|(?:/(?:[A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))*(?:/\*)?")
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(?::\d+)?|\*")
+
+
+class NoRoute(Problem):
+    status, code, title = HTTPStatus.NOT_FOUND, "no_route", "Nothing is served at this path"
+
+
+class MethodNotAllowed(Problem):
+    status, code, title = HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here"
+
+
+class InsufficientScope(Problem):
+    status, code, title = HTTPStatus.FORBIDDEN, "insufficient_scope", "The token lacks a scope"
+
+
+class InsufficientRole(Problem):
+    status, code, title = HTTPStatus.FORBIDDEN, "insufficient_role", "The caller lacks a role"
+
+
+class RoutesRefused(Exception):
+    """A table that cannot be used; the message names file, line and reason."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Limit(_Strict):
+    """`rate` requests per `per_seconds`, of which `burst` may come at once."""
+
+    rate: Annotated[int, Field(gt=0)]
+    per_seconds: Annotated[float, Field(gt=0)] = 1.0
+    burst: Annotated[int, Field(gt=0)] | None = None
+    by: Literal["address", "caller"] = "caller"
+
+
+class Cors(_Strict):
+    """The exact origins that may read this route's answers."""
+
+    origins: tuple[str, ...]
+    expose: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ("authorization", "content-type")
+    credentials: bool = False
+    max_age_seconds: int = 600
+
+    @field_validator("origins")
+    @classmethod
+    def _exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin (scheme://host[:port], lower case)")
+        return origins
+
+    @model_validator(mode="after")
+    def _no_credentials_for_everyone(self) -> "Cors":
+        if self.credentials and "*" in self.origins:
+            raise ValueError("credentials cannot be allowed for every origin")
+        return self
+
+
+class _RouteEntry(_Strict):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    path: str
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)]
+    access: Literal["public", "authenticated"] = "authenticated"
+    scopes: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    limit: Limit | None = None
+    first_byte_seconds: Annotated[float, Field(gt=0)] | None = None
+    idle_seconds: Annotated[float, Field(gt=0)] | None = None
+    body_max_bytes: Annotated[int, Field(ge=0)] | None = None
+    websocket: bool = False
+    cors: Cors | None = None
+    rewrite: str | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _plain(cls, path: str) -> str:
+        # Only characters that no client needs to escape, so that an escaped spelling can never name a literal segment.
+        if not path or not _PATTERN.fullmatch(path):
+            raise ValueError("a path is made of /literal, /{parameter} and a last /*")
+        if path != "/" and any(segment in (".", "..") for segment in path.split("/")):
+            raise ValueError("a path has no dot segments")
+        return path
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "_RouteEntry":
+        if self.access == "public" and (self.scopes or self.roles):
+            raise ValueError("a public route cannot ask for scopes or roles")
+        if self.access == "public" and self.limit is not None and self.limit.by == "caller":
+            raise ValueError("a public route has no caller to limit by: say by = 'address'")
+        if self.websocket and "GET" not in self.methods:
+            raise ValueError("a websocket route needs GET")
+        if self.rewrite is not None:
+            known = set(re.findall(r"\{([a-z0-9_]+)\}", self.path)) | ({"rest"} if self.path.endswith("*") else set())
+            unknown = set(re.findall(r"\{([a-z0-9_]+)\}", self.rewrite)) - known
+            if unknown or not self.rewrite.startswith("/"):
+                raise ValueError(f"rewrite must begin with / and use only {sorted(known)}")
+        return self
+
+
+class _RoutesFile(_Strict):
+    routes: tuple[_RouteEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """One rule: what it matches, who may pass, where it leads and within which bounds."""
+
+    service: str
+    name: str
+    path: str
+    methods: frozenset[str]
+    source: str  # file:line
+    public: bool = False
+    scopes: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    limit: Limit | None = None
+    first_byte_seconds: float | None = None
+    idle_seconds: float | None = None
+    body_max_bytes: int | None = None
+    websocket: bool = False
+    cors: Cors | None = None
+    rewrite: str | None = None
+
+    def admit(self, caller: Caller | None) -> None:
+        """Refuses a caller who lacks a scope (all are needed) or a role (one is enough)."""
+        if caller is None:
+            return
+        for scope in self.scopes:
+            if not caller.has_scope(scope):
+                wanted = " ".join(sorted(self.scopes))
+                challenge = f'Bearer error="insufficient_scope", scope="{wanted}"'
+                raise InsufficientScope(f"needs {wanted}", headers={"WWW-Authenticate": challenge})
+        if self.roles and self.roles.isdisjoint(caller.roles):
+            raise InsufficientRole()
+
+    def rewritten(self, target: bytes) -> bytes:
+        """The target that is forwarded: the same bytes, unless the route moves the path."""
+        if self.rewrite is None:
+            return target
+        path, question, query = target.partition(b"?")
+        segments = path.decode("ascii").split("/")
+        names = self.path.split("/")
+        values = {name[1:-1]: segments[i] for i, name in enumerate(names) if name.startswith("{")}
+        values["rest"] = "/".join(segments[len(names) - 1 :])
+        moved = re.sub(r"\{([a-z0-9_]+)\}", lambda match: values[match.group(1)], self.rewrite)
+        return moved.encode("ascii") + question + query
+
+
+@dataclass(slots=True)
+class _Node:
+    literals: dict[bytes, "_Node"] = field(default_factory=dict)
+    parameter: "_Node | None" = None
+    rest: Route | None = None
+    route: Route | None = None
+
+    def find(self, segments: list[bytes], at: int) -> Route | None:
+        """Literal beats parameter beats rest, decided from the left."""
+        if at == len(segments):
+            return self.route
+        segment = segments[at]
+        child = self.literals.get(segment)
+        if child is not None:
+            found = child.find(segments, at + 1)
+            if found is not None:
+                return found
+        if segment and self.parameter is not None:
+            found = self.parameter.find(segments, at + 1)
+            if found is not None:
+                return found
+        return self.rest if segment else None
+
+
+class Routes:
+    """All rules; matching is a walk along the path's segments, one tree a method."""
+
+    def __init__(self, routes: Iterable[Route] = ()) -> None:
+        self._trees: dict[bytes, _Node] = {}
+        self._exact: dict[bytes, dict[bytes, Route]] = {}
+        self._all: list[Route] = []
+        for route in routes:
+            self._add(route)
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._all)
+
+    def _add(self, route: Route) -> None:
+        self._all.append(route)
+        for method in route.methods:
+            self._plant(method.encode(), route)
+
+    def _plant(self, method: bytes, route: Route) -> None:
+        node = self._trees.setdefault(method, _Node())
+        segments = route.path.encode().split(b"/")[1:]
+        for segment in segments:
+            if segment == b"*":
+                node.rest = _only(node.rest, route, method)
+                return
+            if segment.startswith(b"{"):
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.literals.setdefault(segment, _Node())
+        node.route = _only(node.route, route, method)
+        if "{" not in route.path:
+            self._exact.setdefault(method, {})[route.path.encode()] = route
+
+    def match(self, method: bytes, path: bytes) -> Route:
+        """The one route of this method and path."""
+        route = self.find(method, path)
+        if route is None and method == b"HEAD":
+            route = self.find(b"GET", path)
+        if route is None:
+            allowed = self.allowed(path)
+            if allowed:
+                raise MethodNotAllowed(headers={"Allow": ", ".join(allowed)})
+            raise NoRoute()
+        return route
+
+    def find(self, method: bytes, path: bytes) -> Route | None:
+        exact = self._exact.get(method)
+        if exact is not None and path in exact:
+            return exact[path]
+        tree = self._trees.get(method)
+        return tree.find(path.split(b"/"), 1) if tree is not None else None
+
+    def allowed(self, path: bytes) -> list[str]:
+        """The methods that have a route at this path."""
+        methods = {method.decode() for method in self._trees if self.find(method, path) is not None}
+        return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+
+
+def _only(present: Route | None, route: Route, method: bytes) -> Route:
+    if present is not None:
+        raise RoutesRefused(
+            f"{route.source}: {method.decode()} {route.path} ({route.name}) overlaps "
+            f"{present.path} ({present.name}) of {present.source}"
+        )
+    return route
+
+
+def load(folder: Path, own: Iterable[Route] = ()) -> Routes:
+    """The table of `folder/<service>/*.toml`, after the gateway's own routes."""
+    if not folder.is_dir():
+        raise RoutesRefused(f"{folder}: there is no such folder (ROUTES_DIR)")
+    routes = list(own)
+    for file in sorted(folder.glob("*/*.toml")):
+        routes.extend(_load_file(file))
+    return Routes(routes)
+
+
+def _load_file(file: Path) -> Iterator[Route]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        entries = _RoutesFile.model_validate(tomllib.loads(text)).routes
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RoutesRefused(f"{file}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = [str(part) for part in first["loc"][2:]]
+        index = first["loc"][1] if len(first["loc"]) > 1 else 0
+        line = _line_of(text, int(index) if isinstance(index, int) else 0, where[0] if where else "")
+        field_name = f"{'.'.join(where)}: " if where else ""
+        raise RoutesRefused(f"{file}:{line}: {field_name}{first['msg']}") from None
+    seen: set[str] = set()
+    for index, entry in enumerate(entries):
+        source = f"{file}:{_line_of(text, index, '')}"
+        if entry.name in seen:
+            raise RoutesRefused(f"{source}: a second route is named {entry.name}")
+        seen.add(entry.name)
+        yield _route(file.parent.name, source, entry)
+
+
+def _route(service: str, source: str, entry: _RouteEntry) -> Route:
+    return Route(
+        service=service,
+        name=entry.name,
+        path=entry.path,
+        methods=frozenset(entry.methods),
+        source=source,
+        public=entry.access == "public",
+        scopes=frozenset(entry.scopes),
+        roles=frozenset(entry.roles),
+        limit=entry.limit,
+        first_byte_seconds=entry.first_byte_seconds,
+        idle_seconds=entry.idle_seconds,
+        body_max_bytes=entry.body_max_bytes,
+        websocket=entry.websocket,
+        cors=entry.cors,
+        rewrite=entry.rewrite,
+    )
+
+
+def _line_of(text: str, index: int, key: str) -> int:
+    """The line of the index-th [[routes]] table, or of a key in it; TOML's reader does not say."""
+    found = -1
+    start = 1
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip().startswith("[[routes]]"):
+            found += 1
+            if found > index:
+                break
+            start = number
+        elif found == index and key and re.match(rf"\s*{re.escape(key)}\s*[=.]", line):
+            return number
+    return start

@@ -1,0 +1,151 @@
+"""Sends an exchange to one address of its service: breaker, choice of address, retry, and what failures teach."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from service_kit.problems import Problem
+
+from gateway.clock import Clock
+from gateway.upstream import balancing
+from gateway.upstream.breaker import Breaker
+from gateway.upstream.names import AGAIN_SECONDS, Address, Names
+from gateway.upstream.pool import Pool
+from gateway.upstream.retries import RetryBudget
+
+if TYPE_CHECKING:
+    from gateway.upstream.streaming import Exchange
+
+_log = logging.getLogger("gateway.upstream")
+_SOON: Final = {"Retry-After": "1"}
+
+
+class Unavailable(Problem):
+    status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "upstream_unavailable", "The service cannot be reached"
+
+
+class BreakerOpen(Problem):
+    status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "upstream_down", "The service does not answer at present"
+
+
+class Overloaded(Problem):
+    status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "Too many requests wait for the service"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many connections an address may have, how many exchanges (those that wait included), and deadlines in seconds."""
+
+    connections: int = 2560
+    outstanding: int = 4096
+    connect_seconds: float = 0.45
+    idle_seconds: float = 15.0
+
+
+class Upstream:
+    """One service."""
+
+    def __init__(self, name: str, hosts: Sequence[Address], bounds: Bounds, clock: Clock) -> None:
+        self.name = name
+        self.bounds = bounds
+        self.clock = clock
+        self.breaker = Breaker()
+        self.budget = RetryBudget()
+        host, port = hosts[0]
+        self.authority = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
+        self._names = Names(hosts)
+        self.pools: list[Pool] = []
+        if self._names.literal:
+            self._use(set(hosts))
+
+    def send(self, exchange: "Exchange") -> None:
+        """Gives the exchange to an address, or refuses it."""
+        now = self.clock.now
+        if not self.breaker.admits(now):
+            exchange.refuse(BreakerOpen(headers=_SOON))
+            return
+        self.budget.requests += 1
+        self._give(exchange, now)
+
+    def _give(self, exchange: "Exchange", now: float) -> None:
+        pool = balancing.choose(self.pools, now, exchange.pool)
+        if pool is None:
+            # Before the first resolution, or while the name leads nowhere: ask, then decide.
+            exchange.resolving = asyncio.get_running_loop().create_task(self._resolve_and_give(exchange))
+        elif pool.outstanding >= self.bounds.outstanding:
+            exchange.refuse(Overloaded(headers=_SOON))
+        else:
+            exchange.enter(pool)
+            pool.serve(exchange)
+
+    async def _resolve_and_give(self, exchange: "Exchange") -> None:
+        await self.resolve_again()
+        if exchange.over:
+            return
+        if self.pools:
+            self._give(exchange, self.clock.now)
+        else:
+            self.breaker.failed(self.clock.now)
+            exchange.refuse(Unavailable("its name leads to no address", headers=_SOON))
+
+    def connect_failed(self, pool: Pool, exchange: "Exchange | None", error: Exception) -> None:
+        """No connection could be opened. Nothing was sent, so the exchange may go elsewhere whatever its method."""
+        now = self.clock.now
+        self.breaker.failed(now)
+        balancing.failed(pool, now)
+        if exchange is not None:
+            exchange.leave()
+            if exchange.attempts == 0 and self.budget.take(now):
+                exchange.attempts = 1
+                self._give(exchange, now)
+            else:
+                _log.warning("%s at %s:%d cannot be reached: %r", self.name, pool.host, pool.port, error)
+                exchange.refuse(Unavailable(headers=_SOON))
+        if self.breaker.open:
+            while pool.waiting:
+                waiting = pool.waiting.popleft()
+                if not waiting.over:
+                    waiting.refuse(BreakerOpen(headers=_SOON))
+
+    def retry(self, exchange: "Exchange") -> bool:
+        """Sends the exchange once more, if the budget allows it. The caller made sure that it may be repeated."""
+        if exchange.attempts or not self.breaker.admits(self.clock.now) or not self.budget.take(self.clock.now):
+            return False
+        exchange.attempts = 1
+        self._give(exchange, self.clock.now)
+        return True
+
+    def succeeded(self, pool: Pool) -> None:
+        self.breaker.succeeded()
+        balancing.succeeded(pool)
+
+    def failed(self, pool: Pool) -> None:
+        self.breaker.failed(self.clock.now)
+        balancing.failed(pool, self.clock.now)
+
+    async def resolve_again(self) -> None:
+        """Asks the name service before each opening, so that a stranger at an old address gets nothing."""
+        if not self._names.literal:
+            self._use(await self._names.resolve())
+
+    async def run(self) -> None:
+        """Keeps names fresh, so that new replicas get their share and connections to gone ones are closed."""
+        while not self._names.literal:
+            await self.resolve_again()
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    def sweep(self, now: float) -> None:
+        self.budget.sweep(now)
+        for pool in self.pools:
+            pool.sweep(now)
+
+    def _use(self, addresses: set[Address]) -> None:
+        kept = [pool for pool in self.pools if (pool.host, pool.port) in addresses]
+        for pool in self.pools:
+            if (pool.host, pool.port) not in addresses:
+                pool.retire()
+        present = {(pool.host, pool.port) for pool in kept}
+        self.pools = kept + [Pool(self, host, port) for host, port in sorted(addresses - present)]

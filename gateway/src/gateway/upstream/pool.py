@@ -1,0 +1,130 @@
+"""The connections to one address of a service: kept alive, opened a few at a time, never more than a bound."""
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from gateway.upstream.connections import Connection
+
+if TYPE_CHECKING:
+    from gateway.upstream.dispatch import Upstream
+    from gateway.upstream.streaming import Exchange
+
+# A burst of openings would overrun the listener's backlog, and a dropped SYN costs a second.
+_OPENING_AT_ONCE: Final = 64
+
+
+class Pool:
+    """One address: its idle connections, and the exchanges that wait for one."""
+
+    def __init__(self, upstream: "Upstream", host: str, port: int) -> None:
+        self.upstream = upstream
+        self.host = host
+        self.port = port
+        self.removed = False  # the name no longer leads here
+        self.outstanding = 0  # exchanges that were given to this address and are not over
+        self.failures = 0
+        self.ejections = 0
+        self.ejected_until = 0.0
+        self.open = 0
+        self.waiting: deque[Exchange] = deque()
+        self._opening = 0
+        self._idle: list[Connection] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    def serve(self, exchange: "Exchange") -> None:
+        """Gives the exchange a connection, at once or when there is one."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if not connection.lost and not connection.transport.is_closing():
+                exchange.attach(connection, reused=True)
+                return
+        self.waiting.append(exchange)
+        self._open_more()
+
+    def put_back(self, connection: Connection) -> None:
+        """A connection whose exchange is over: to the next that waits, else idle."""
+        if not connection.transport.is_reading():
+            connection.transport.resume_reading()
+        exchange = self._next_waiting()
+        if exchange is not None:
+            exchange.attach(connection, reused=True)
+        elif self.removed:
+            connection.close()
+        else:
+            connection.idle_since = self.upstream.clock.now
+            self._idle.append(connection)
+
+    def forget(self, exchange: "Exchange") -> None:
+        """An exchange that waited is over."""
+        with contextlib.suppress(ValueError):
+            self.waiting.remove(exchange)
+
+    def gone(self, connection: Connection) -> None:
+        """The connection is closed, by whom ever."""
+        self.open -= 1
+        if connection.exchange is None and connection in self._idle:
+            self._idle.remove(connection)
+        if self.waiting:
+            self._open_more()
+
+    def retire(self) -> None:
+        """The name no longer leads here: nothing new comes, idle connections go."""
+        self.removed = True
+        for connection in self._idle:
+            connection.transport.close()
+        self._idle.clear()
+
+    def sweep(self, now: float) -> None:
+        """Closes what was idle for longer than the upstream is sure to keep it."""
+        idle = self._idle
+        while idle and now - idle[0].idle_since > self.upstream.bounds.idle_seconds:
+            idle.pop(0).transport.close()
+
+    def _next_waiting(self) -> "Exchange | None":
+        while self.waiting:
+            exchange = self.waiting.popleft()
+            if not exchange.over:
+                return exchange
+        return None
+
+    def _open_more(self) -> None:
+        while (
+            self._opening < _OPENING_AT_ONCE
+            and self._opening < len(self.waiting)
+            and self.open < self.upstream.bounds.connections
+        ):
+            self._opening += 1
+            self.open += 1
+            task = asyncio.get_running_loop().create_task(self._connect())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.upstream.bounds.connect_seconds):
+                await self.upstream.resolve_again()
+                if self.removed:
+                    raise ConnectionError("the name no longer leads to this address")
+                _, connection = await loop.create_connection(lambda: Connection(self), self.host, self.port)
+        except (OSError, TimeoutError) as error:
+            self.open -= 1
+            self._opening -= 1
+            self.upstream.connect_failed(self, self._next_waiting(), error)
+            self._open_more()
+            return
+        self._opening -= 1
+        exchange = self._next_waiting()
+        if exchange is None:
+            connection.idle_since = self.upstream.clock.now
+            self._idle.append(connection)
+        else:
+            exchange.attach(connection, reused=False)
+        self._open_more()

@@ -1,0 +1,319 @@
+"""One exchange: a request on its way to an upstream and the answer on its way back, both streamed."""
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, Protocol
+
+from service_kit.problems import Problem
+
+from gateway.forwarding import Answer, prepare, status_line
+from gateway.upstream.retries import IDEMPOTENT
+from gateway.upstream.upgrade import Tunnel
+
+if TYPE_CHECKING:
+    from gateway.pipeline import Passage
+    from gateway.upstream.connections import Connection
+    from gateway.upstream.dispatch import Upstream
+    from gateway.upstream.pool import Pool
+
+_EARLY_BODY: Final = 64 * 1024  # held while there is no connection yet; then the client is not read from
+
+
+class BadGateway(Problem):
+    status, code, title = HTTPStatus.BAD_GATEWAY, "bad_gateway", "The service's answer was cut short or not understood"
+
+
+class GatewayTimeout(Problem):
+    status, code, title = HTTPStatus.GATEWAY_TIMEOUT, "upstream_timeout", "The service did not answer in time"
+
+
+class RequestTimeout(Problem):
+    status, code, title = HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "The rest of the request did not come"
+
+
+class Client(Protocol):
+    """What an exchange needs of the client's connection."""
+
+    draining: bool
+    full: bool  # it does not read what was written
+
+    def write(self, data: bytes) -> None: ...
+    def refuse(self, passage: "Passage", problem: Problem) -> None: ...
+    def wait(self, seconds: float) -> None: ...
+    def hold(self) -> None: ...
+    def go_on(self) -> None: ...
+    def finished(self, exchange: "Exchange", keep: bool) -> None: ...
+    def cut(self, exchange: "Exchange") -> None: ...
+    def end(self) -> None: ...
+    def tunnelled(self, tunnel: Tunnel) -> None: ...
+
+
+class Exchange:
+    """Made for a request that may pass; lives until the answer is complete or one side is gone."""
+
+    __slots__ = (
+        "_answer_head",
+        "_chunked_down",
+        "_client",
+        "_counted",
+        "_early",
+        "_early_size",
+        "_replay",
+        "_request",
+        "attempts",
+        "bodyless",
+        "body_done",
+        "connection",
+        "event_stream",
+        "keep",
+        "over",
+        "passage",
+        "pool",
+        "resolving",
+        "responded",
+        "reused",
+        "sent",
+        "started",
+        "status",
+        "upstream",
+    )
+
+    def __init__(self, client: Client, passage: "Passage", upstream: "Upstream", started: float) -> None:
+        head = passage.head
+        self._client = client
+        self.passage = passage
+        self.upstream = upstream
+        self.started = started
+        self._request = prepare(passage, upstream.authority)
+        self._early: list[bytes] = []
+        self._early_size = 0
+        self._replay = head.method in IDEMPOTENT and not head.chunked
+        self._answer_head = b""
+        self._chunked_down = False
+        self._counted = False
+        self.body_done = not head.has_body
+        self.bodyless = False
+        self.connection: Connection | None = None
+        self.pool: Pool | None = None
+        self.resolving: asyncio.Task[None] | None = None
+        self.attempts = 0
+        self.reused = False
+        self.responded = False
+        self.event_stream = False
+        self.keep = head.keep_alive
+        self.over = False
+        self.status = 0
+        self.sent = 0
+
+    # From the client.
+
+    def body(self, chunk: bytes) -> None:
+        """A piece of the request's body."""
+        data = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self.passage.head.chunked else chunk
+        self._send_body(data)
+
+    def body_ended(self) -> None:
+        self.body_done = True
+        if self.passage.head.chunked:
+            self._send_body(b"0\r\n\r\n")
+        if self.connection is not None and not self.responded:
+            self._client.wait(self.passage.route.first_byte_seconds)
+
+    def _send_body(self, data: bytes) -> None:
+        connection = self.connection
+        if connection is not None:
+            self._replay = False
+            connection.transport.write(data)
+            if connection.paused:
+                self._client.hold()
+            return
+        self._early.append(data)
+        self._early_size += len(data)
+        if self._early_size > _EARLY_BODY:
+            self._replay = False
+            self._client.hold()
+
+    def client_full(self) -> None:
+        """The client does not read: neither do we."""
+        if self.connection is not None and not self.connection.lost:
+            self.connection.transport.pause_reading()
+
+    def client_ready(self) -> None:
+        if self.connection is not None and not self.connection.lost:
+            self.connection.transport.resume_reading()
+
+    def abandon(self) -> None:
+        """The client is gone, or was told to go: the upstream's connection goes too."""
+        if self.over:
+            return
+        self._end()
+        if self.connection is not None:
+            self.connection.close()
+        elif self.pool is not None:
+            self.pool.forget(self)
+
+    def timed_out(self) -> None:
+        """The deadline passed, whichever it was."""
+        waiting_for_client = not self.body_done and (self.connection is None or not self.connection.paused)
+        if not waiting_for_client and not self._client.full and self.pool is not None:
+            self.upstream.failed(self.pool)
+        self.abandon()
+        if self.responded:
+            self._client.cut(self)
+        else:
+            self._client.refuse(self.passage, RequestTimeout() if waiting_for_client else GatewayTimeout())
+
+    # From the upstream's addresses.
+
+    def enter(self, pool: "Pool") -> None:
+        """Counts as outstanding at this address until it leaves."""
+        self.pool = pool
+        self._counted = True
+        pool.outstanding += 1
+
+    def leave(self) -> None:
+        if self._counted and self.pool is not None:
+            self._counted = False
+            self.pool.outstanding -= 1
+
+    def attach(self, connection: "Connection", reused: bool) -> None:
+        """A connection is there: the request, and what of its body has come, is written."""
+        self.connection = connection
+        self.reused = reused
+        connection.begin(self)
+        if self._early:
+            connection.transport.write(b"".join((self._request, *self._early)))
+            if not (self._replay and self.body_done):
+                self._early = []
+                self._replay = False
+        else:
+            connection.transport.write(self._request)
+        route = self.passage.route
+        self._client.wait(route.first_byte_seconds if self.body_done else route.idle_seconds)
+        if not self.body_done and not connection.paused:
+            self._client.go_on()
+
+    def refuse(self, problem: Problem) -> None:
+        """No upstream will answer: we do."""
+        self._end()
+        self._client.refuse(self.passage, problem)
+
+    # From the upstream's connection.
+
+    def upstream_full(self) -> None:
+        self._client.hold()
+
+    def upstream_ready(self) -> None:
+        if not self.body_done:
+            self._client.go_on()
+
+    def interim(self, answer: Answer) -> None:
+        """A 1xx: passed on if this client can read it; 100 only if it was asked for."""
+        head = self.passage.head
+        self._client.wait(self.passage.route.first_byte_seconds if self.body_done else self.passage.route.idle_seconds)
+        if not head.http11 or (answer.status == 100 and not head.expects_continue):
+            return
+        self._client.write(b"\r\n".join((status_line(answer.reason), *answer.fields)) + b"\r\n\r\n")
+
+    def begin_answer(self, answer: Answer) -> None:
+        """The final head is known; it is written with the first piece of the body."""
+        passage = self.passage
+        self.status = answer.status
+        self.bodyless = passage.head.method == b"HEAD" or answer.status in (204, 304)
+        self.event_stream = answer.event_stream
+        self._answer_head = self._write_answer_head(answer)
+
+    def _write_answer_head(self, answer: Answer) -> bytes:
+        passage = self.passage
+        lines = [status_line(answer.reason), *answer.fields]
+        if answer.length is not None:
+            if answer.status != 204:
+                lines.append(b"Content-Length: %d" % answer.length)
+        elif not self.bodyless:
+            if passage.head.http11:
+                self._chunked_down = True
+                lines.append(b"Transfer-Encoding: chunked")
+            else:
+                self.keep = False
+        if self._client.draining or passage.upgrading or not self.body_done:
+            self.keep = False
+        if not self.keep:
+            lines.append(b"Connection: close")
+        elif not passage.head.http11:
+            lines.append(b"Connection: keep-alive")
+        if passage.answer_fields:
+            lines.append(passage.answer_fields)
+        lines.append(b"X-Request-Id: %b\r\nX-Content-Type-Options: nosniff\r\n\r\n" % passage.request_id)
+        return b"\r\n".join(lines)
+
+    def deliver(self, parts: list[bytes], complete: bool) -> None:
+        """Pieces of the answer's body, with the head if it has not been written yet."""
+        out = self._frame(parts, complete)
+        if not self.responded:
+            self.responded = True
+            self._replay = False
+            out.insert(0, self._answer_head)
+        if out:
+            self._client.write(b"".join(out) if len(out) > 1 else out[0])
+        if complete:
+            self._complete()
+        else:
+            self._client.wait(self.passage.route.idle_seconds)
+
+    def _frame(self, parts: list[bytes], complete: bool) -> list[bytes]:
+        if parts:
+            size = sum(map(len, parts))
+            self.sent += size
+            if self._chunked_down:
+                parts = [b"%x\r\n" % size, *parts, b"\r\n"]
+        if complete and self._chunked_down:
+            parts.append(b"0\r\n\r\n")
+        return parts
+
+    def _complete(self) -> None:
+        connection = self.connection
+        self._end()
+        if self.pool is not None:
+            self.upstream.succeeded(self.pool)
+        if connection is not None:
+            connection.release(self.body_done and not self._unsent(connection))
+        self._client.finished(self, self.keep and self.body_done)
+
+    def _unsent(self, connection: "Connection") -> bool:
+        # An upstream that answered without reading the whole body may close, or take the rest for the next request.
+        return self.passage.head.has_body and connection.transport.get_write_buffer_size() > 0
+
+    def lost(self, connection: "Connection") -> None:
+        """The connection ended before the answer did."""
+        if not connection.heard and self._replay and self.attempts == 0:
+            if not self.reused and self.pool is not None:
+                self.upstream.failed(self.pool)
+            self.leave()
+            self.connection = None
+            if self.upstream.retry(self):
+                return
+        self.failed(connection, "the connection was closed")
+
+    def failed(self, connection: "Connection", reason: str) -> None:
+        """No proper answer will come of this connection."""
+        if self.pool is not None:
+            self.upstream.failed(self.pool)
+        self._end()
+        if self.responded:
+            self._client.cut(self)
+        else:
+            self._client.refuse(self.passage, BadGateway(reason))
+
+    def may_switch(self, answer: Answer) -> bool:
+        return self.passage.upgrading and answer.upgrade is not None and answer.upgrade.lower() == b"websocket"
+
+    def switch(self, connection: "Connection", answer: Answer, after: bytes) -> None:
+        """The upstream agreed to speak WebSocket: from here on bytes pass."""
+        self.status = 101
+        self.responded = True
+        self._end()
+        Tunnel(self._client, connection, self, answer).begin(after)
+
+    def _end(self) -> None:
+        self.over = True
+        self.leave()

@@ -1,0 +1,39 @@
+"""What a consumer finds before writing a line: keys, metadata, the API document."""
+
+from __future__ import annotations
+
+from gatehouse_e2e.api import Api
+
+
+def test_the_keys_are_public_ones_with_ids(api: Api) -> None:
+    answer = api.http.get("/.well-known/jwks.json")
+    assert answer.status_code == 200
+    keys = answer.json()["keys"]
+    assert keys
+    assert len({key["kid"] for key in keys}) == len(keys)
+    assert all(key["kty"] == "EC" and key["alg"] == "ES256" and "d" not in key for key in keys)
+    assert "max-age" in answer.headers["cache-control"]
+
+
+def test_the_metadata_names_this_issuer_and_endpoints_that_exist(api: Api) -> None:
+    metadata = api.http.get("/.well-known/oauth-authorization-server").json()
+    assert metadata["issuer"] == str(api.http.base_url).rstrip("/")
+    for name, url in metadata.items():
+        if name.endswith("_endpoint") or name == "jwks_uri":
+            assert url.startswith(metadata["issuer"])
+            path = url.removeprefix(metadata["issuer"])
+            assert api.http.get(path).status_code != 404, name
+
+
+def test_the_api_document_is_served_with_a_page_to_read_it(api: Api) -> None:
+    page = api.http.get("/docs")
+    assert page.status_code == 200
+    assert "text/html" in page.headers["content-type"]
+    assert "//cdn" not in page.text
+
+
+def test_nothing_internal_is_reachable_through_the_gateway(api: Api) -> None:
+    for path in ("/internal/v1/users/x", "/metrics", "/readyz", "/healthz", "/openapi.json"):
+        answer = api.http.get(path)
+        assert answer.status_code in (401, 404), path
+        assert answer.headers["content-type"].startswith("application/problem+json"), path

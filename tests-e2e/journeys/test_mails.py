@@ -1,0 +1,67 @@
+"""Journeys that lead through a person's mailbox."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatehouse_e2e.api import Api, Person, Refused
+from gatehouse_e2e.mails import Mails
+from gatehouse_e2e.people import People
+from gatehouse_e2e.waiting import until
+
+
+def test_a_forgotten_password_is_reset_by_the_mailed_link_once(
+    mails: Mails, people: People, person: Person
+) -> None:
+    api = people.api(person)
+    assert api.http.post("/v1/users/password-reset", json={"email": person.email}).status_code == 202
+    token = mails.wait(person.email, "password").token
+    new = people.stranger().password
+    body = {"token": token, "password": new}
+    assert api.http.post("/v1/users/links/reset-password", json=body).status_code == 204
+    again = api.http.post("/v1/users/links/reset-password", json=body)
+    assert (again.status_code, again.json()["code"]) == (409, "link_used")
+    until(
+        lambda: api.http.get("/v1/users/me", headers=person.tokens.bearer).status_code == 401,
+        3,
+        "the sessions of before the reset refused",
+    )
+    with pytest.raises(Refused):
+        api.sign_in(person.email, person.password)
+    assert api.me(api.sign_in(person.email, new)).json()["email_verified"] is True
+
+
+def test_a_reset_for_nobody_answers_alike(api: Api, people: People) -> None:
+    known = people.registered()
+    answers = [
+        api.http.post("/v1/users/password-reset", json={"email": email})
+        for email in (known.email, people.stranger().email)
+    ]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].content == answers[1].content
+
+
+def test_an_address_is_verified_by_posting_not_by_looking(
+    mails: Mails, people: People, person: Person
+) -> None:
+    api = people.api(person)
+    assert api.http.post("/v1/users/verification", json={"email": person.email}).status_code == 202
+    mail = mails.wait(person.email)
+    for _ in range(2):  # a scanner follows the link: nothing is used up
+        assert api.http.get("/v1/users/links/verify-address").status_code == 200
+    done = api.http.post("/v1/users/links/verify-address", json={"token": mail.token})
+    assert done.status_code == 204
+    assert api.me(person.tokens).json()["email_verified"] is True
+
+
+def test_a_new_address_counts_once_confirmed(mails: Mails, people: People, person: Person) -> None:
+    api = people.api(person)
+    new = people.stranger().email
+    body = {"email": new, "password": person.password}
+    asked = api.http.post("/v1/users/me/email", headers=person.tokens.bearer, json=body)
+    assert asked.status_code == 202
+    assert api.me(person.tokens).json()["email"] == person.email
+    confirmed = api.http.post("/v1/users/links/change-address", json={"token": mails.wait(new).token})
+    assert confirmed.status_code == 204
+    assert api.me(api.sign_in(new, person.password)).json()["email"] == new
+    assert mails.wait(person.email).link

@@ -1,0 +1,133 @@
+"""A picture on its way in: read piece by piece, counted, and written to disk; never whole in memory."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+
+from user_service.avatars.exceptions import AvatarTooLarge, AvatarUnsupported, UploadStalled
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+PIECE = 256 * 1024
+FORM_OVERHEAD = 16 * 1024  # boundaries, part headers and small fields beside the picture
+
+
+@asynccontextmanager
+async def spooled(
+    body: AsyncIterator[bytes], content_type: str, limit: int, folder: Path, idle_seconds: float
+) -> AsyncIterator[BinaryIO]:
+    """The picture in a nameless file, rewound; gone with the block, or with the process."""
+    file = await asyncio.to_thread(tempfile.TemporaryFile, dir=folder, buffering=0)
+    try:
+        await _write(_picture(_paced(body, idle_seconds), content_type, limit), file, limit)
+        await asyncio.to_thread(file.seek, 0, os.SEEK_SET)
+        yield file
+    finally:
+        file.close()
+
+
+async def _write(pieces: AsyncIterator[bytes], file: BinaryIO, limit: int) -> None:
+    size, waiting = 0, bytearray()
+    async for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise AvatarTooLarge(detail=f"The limit is {limit} bytes.")
+        waiting += piece
+        if len(waiting) >= PIECE:
+            await asyncio.to_thread(file.write, bytes(waiting))
+            waiting.clear()
+    await asyncio.to_thread(file.write, bytes(waiting))
+
+
+async def _paced(body: AsyncIterator[bytes], idle_seconds: float) -> AsyncIterator[bytes]:
+    """A slow body may take its time; one that stands still may not keep its file."""
+    while True:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                piece = await anext(body)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as stalled:
+            raise UploadStalled from stalled
+        yield piece
+
+
+def _picture(body: AsyncIterator[bytes], content_type: str, limit: int) -> AsyncIterator[bytes]:
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data":
+        return body
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise AvatarUnsupported(detail="The form has no boundary.")
+    return _first_file(body, boundary, limit + FORM_OVERHEAD)
+
+
+async def _first_file(body: AsyncIterator[bytes], boundary: bytes, limit: int) -> AsyncIterator[bytes]:
+    """The content of the form's first file, whatever its field is called (RFC 7578)."""
+    form = _FirstFile()
+    size = 0
+    try:
+        parser = MultipartParser(boundary, form.callbacks())
+        async for piece in body:
+            size += len(piece)
+            if size > limit:
+                raise AvatarTooLarge(detail="The form is larger than the limit.")
+            parser.write(piece)
+            for content in form.taken():
+                yield content
+        parser.finalize()
+    except FormParserError as error:
+        raise AvatarUnsupported(detail="The form cannot be read.") from error
+    if not form.complete:
+        raise AvatarUnsupported(detail="The form holds no file, or ends within it.")
+
+
+class _FirstFile:
+    """Listens to the parser, and keeps what belongs to the first part that has a file name."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._inside = False
+        self._name, self._value = b"", b""
+        self._content: list[bytes] = []
+
+    def callbacks(self) -> "MultipartCallbacks":
+        return {
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
+        }
+
+    def taken(self) -> list[bytes]:
+        content, self._content = self._content, []
+        return content
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._name.lower() == b"content-disposition" and not self.complete:
+            self._inside = b"filename" in parse_options_header(self._value)[1]
+        self._name, self._value = b"", b""
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._inside:
+            self._content.append(data[start:end])
+
+    def _on_part_end(self) -> None:
+        self.complete = self.complete or self._inside
+        self._inside = False

@@ -1,0 +1,87 @@
+"""Mails that wait, links that were mailed, and changes of address that can still be undone.
+
+A mail waits as what to tell whom, never as text: its link is made when it is sent, and only a hash of the link's
+token is stored. So no token is in this database, and no backup of it opens an account.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import JSON, ForeignKey, Index, Integer, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from user_service.database import MYSQL, Base, Digest, Id, Moment, Serial
+
+
+class LinkKind(StrEnum):
+    """What following the link does; also the last segment of its address."""
+
+    VERIFY = "verify-address"
+    REGISTER = "confirm-registration"
+    CHANGE = "change-address"
+    UNDO = "undo-change"
+    RESET = "reset-password"
+
+
+UNDO_FOR: Final = timedelta(days=7)
+
+LIFETIME: Final = {
+    LinkKind.VERIFY: timedelta(hours=24),
+    LinkKind.REGISTER: timedelta(hours=24),
+    LinkKind.CHANGE: timedelta(hours=1),
+    LinkKind.UNDO: UNDO_FOR,
+    LinkKind.RESET: timedelta(minutes=30),
+}
+
+
+class MailRow(Base):
+    __tablename__ = "mail_outbox"
+    __table_args__ = (Index(None, "next_attempt_at"), Index(None, "user_id"), MYSQL)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    user_id: Mapped[UUID | None] = mapped_column(Id)
+    email: Mapped[str | None] = mapped_column(String(320))
+    email_key: Mapped[str | None] = mapped_column(String(320))
+    sessions_cv: Mapped[int | None] = mapped_column(Integer)
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    next_attempt_at: Mapped[datetime] = mapped_column(Moment)
+
+
+class LinkRow(Base):
+    __tablename__ = "mailed_links"
+    __table_args__ = (
+        Index(None, "email_key", "created_at"),
+        Index(None, "user_id"),
+        Index(None, "expires_at"),
+        MYSQL,
+    )
+
+    digest: Mapped[bytes] = mapped_column(Digest, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    user_id: Mapped[UUID | None] = mapped_column(Id)
+    email: Mapped[str] = mapped_column(String(320))
+    email_key: Mapped[str] = mapped_column(String(320))
+    sessions_cv: Mapped[int | None] = mapped_column(Integer)
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    expires_at: Mapped[datetime] = mapped_column(Moment)
+    used_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class AddressChangeRow(Base):
+    """While it can be undone, the old address stays reserved for its person."""
+
+    __tablename__ = "address_changes"
+    __table_args__ = (Index(None, "old_email_key"), Index(None, "user_id", "id"), MYSQL)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    user_id: Mapped[UUID] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"))
+    old_email: Mapped[str] = mapped_column(String(320))
+    old_email_key: Mapped[str] = mapped_column(String(320))
+    changed_at: Mapped[datetime] = mapped_column(Moment)
+    undo_until: Mapped[datetime] = mapped_column(Moment)

@@ -1,0 +1,259 @@
+"""Every query against the waiting mails, the mailed links and the changes of address."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from user_service.mails.models import LIFETIME, UNDO_FOR, AddressChangeRow, LinkKind, LinkRow, MailRow
+from user_service.users.models import User
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingMail:
+    """What to tell whom. Without an address of its own it goes to the person's stored one."""
+
+    kind: str
+    user_id: UUID | None = None
+    email: str | None = None
+    email_key: str | None = None
+    sessions_cv: int | None = None
+    data: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedMail:
+    id: int
+    attempts: int
+    created_at: datetime
+    mail: WaitingMail
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What following a link does, to whom, and for which address.
+
+    `sessions_cv`: the link is dead once the person's sessions have ended since it was asked for; so a reset, a
+    changed password or an undone change drops what was pending, without looking for it.
+    """
+
+    kind: LinkKind
+    user_id: UUID | None
+    email: str
+    email_key: str
+    sessions_cv: int | None
+    data: dict[str, Any] | None
+    expires_at: datetime
+    used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddressChange:
+    id: int
+    user_id: UUID
+    old_email: str
+    old_email_key: str
+    undo_until: datetime
+
+
+async def add_mail(connection: AsyncConnection, mail: WaitingMail, at: datetime) -> None:
+    await connection.execute(
+        insert(MailRow).values(
+            kind=mail.kind,
+            user_id=mail.user_id,
+            email=mail.email,
+            email_key=mail.email_key,
+            sessions_cv=mail.sessions_cv,
+            data=mail.data,
+            created_at=at,
+            next_attempt_at=at,
+        )
+    )
+
+
+async def due_mails(connection: AsyncConnection, at: datetime, limit: int) -> Sequence[tuple[int, datetime]]:
+    """Ids, with the time for which each was due."""
+    rows = await connection.execute(
+        select(MailRow.id, MailRow.next_attempt_at)
+        .where(MailRow.next_attempt_at <= at)
+        .order_by(MailRow.next_attempt_at)
+        .limit(limit)
+    )
+    return [(row.id, row.next_attempt_at) for row in rows]
+
+
+async def claim_mail(
+    connection: AsyncConnection, mail_id: int, due: datetime, next_attempt_at: datetime
+) -> ClaimedMail | None:
+    """Move the next attempt ahead; who moved it sends. None when somebody else did.
+
+    So no lock is held while sending, and the mail of a sender that died is tried again.
+    """
+    moved = await connection.execute(
+        update(MailRow)
+        .where(MailRow.id == mail_id, MailRow.next_attempt_at == due)
+        .values(next_attempt_at=next_attempt_at, attempts=MailRow.attempts + 1)
+    )
+    if moved.rowcount != 1:
+        return None
+    row = (
+        await connection.execute(
+            select(
+                MailRow.attempts,
+                MailRow.created_at,
+                MailRow.kind,
+                MailRow.user_id,
+                MailRow.email,
+                MailRow.email_key,
+                MailRow.sessions_cv,
+                MailRow.data,
+            ).where(MailRow.id == mail_id)
+        )
+    ).one()
+    return ClaimedMail(mail_id, row.attempts, row.created_at, WaitingMail(*row[2:]))
+
+
+async def remove_mail(connection: AsyncConnection, mail_id: int) -> None:
+    await connection.execute(delete(MailRow).where(MailRow.id == mail_id))
+
+
+async def waiting_mails(connection: AsyncConnection) -> int:
+    return (await connection.execute(select(func.count()).select_from(MailRow))).scalar_one()
+
+
+async def add_link(
+    connection: AsyncConnection, token: str, mail: WaitingMail, kind: LinkKind, at: datetime
+) -> None:
+    await connection.execute(
+        insert(LinkRow).values(
+            digest=_digest(token),
+            kind=kind,
+            user_id=mail.user_id,
+            email=mail.email,
+            email_key=mail.email_key,
+            sessions_cv=mail.sessions_cv,
+            data=mail.data,
+            created_at=at,
+            expires_at=at + LIFETIME[kind],
+        )
+    )
+
+
+async def links_since(connection: AsyncConnection, email_key: str, kind: LinkKind, since: datetime) -> int:
+    return (
+        await connection.execute(
+            select(func.count())
+            .select_from(LinkRow)
+            .where(LinkRow.email_key == email_key, LinkRow.created_at > since, LinkRow.kind == kind)
+        )
+    ).scalar_one()
+
+
+async def find_link(connection: AsyncConnection, token: str) -> Link | None:
+    row = (
+        await connection.execute(
+            select(
+                LinkRow.kind,
+                LinkRow.user_id,
+                LinkRow.email,
+                LinkRow.email_key,
+                LinkRow.sessions_cv,
+                LinkRow.data,
+                LinkRow.expires_at,
+                LinkRow.used_at,
+            ).where(LinkRow.digest == _digest(token))
+        )
+    ).one_or_none()
+    return Link(LinkKind(row.kind), *row[1:]) if row else None
+
+
+async def use_link(connection: AsyncConnection, token: str, at: datetime) -> bool:
+    """Mark the link used; False when it was already. Of two at once the database lets one through."""
+    used = await connection.execute(
+        update(LinkRow)
+        .where(LinkRow.digest == _digest(token), LinkRow.used_at.is_(None))
+        .values(used_at=at, data=None)
+    )
+    return used.rowcount == 1
+
+
+async def add_address_change(connection: AsyncConnection, user: User, at: datetime) -> int:
+    """Keep the address that `user` is about to leave; returns what undoes it."""
+    added = await connection.execute(
+        insert(AddressChangeRow).values(
+            user_id=user.id,
+            old_email=user.email,
+            old_email_key=user.email_key,
+            changed_at=at,
+            undo_until=at + UNDO_FOR,
+        )
+    )
+    return int(added.inserted_primary_key[0])
+
+
+async def find_address_change(connection: AsyncConnection, change_id: int) -> AddressChange | None:
+    row = (
+        await connection.execute(
+            select(
+                AddressChangeRow.id,
+                AddressChangeRow.user_id,
+                AddressChangeRow.old_email,
+                AddressChangeRow.old_email_key,
+                AddressChangeRow.undo_until,
+            ).where(AddressChangeRow.id == change_id)
+        )
+    ).one_or_none()
+    return AddressChange(*row) if row else None
+
+
+async def close_address_changes(connection: AsyncConnection, user_id: UUID, first: int) -> None:
+    """Undone is this change with every later one: none of those addresses can claim the account again."""
+    await connection.execute(
+        delete(AddressChangeRow).where(AddressChangeRow.user_id == user_id, AddressChangeRow.id >= first)
+    )
+
+
+async def reserved(
+    connection: AsyncConnection, email_key: str, at: datetime, *, besides: UUID | None = None
+) -> bool:
+    """Whether somebody else may still take this address back."""
+    query = select(AddressChangeRow.id).where(
+        AddressChangeRow.old_email_key == email_key, AddressChangeRow.undo_until > at
+    )
+    if besides is not None:
+        query = query.where(AddressChangeRow.user_id != besides)
+    return (await connection.execute(query.limit(1))).first() is not None
+
+
+async def forget_person(connection: AsyncConnection, user_id: UUID, email_key: str) -> None:
+    """Everything here about an erased person; what was asked for by address alone included."""
+    for table in (MailRow, LinkRow):
+        await connection.execute(
+            delete(table).where(or_(table.user_id == user_id, table.email_key == email_key))
+        )
+    await connection.execute(delete(AddressChangeRow).where(AddressChangeRow.user_id == user_id))
+
+
+async def forget_expired(connection: AsyncConnection, before: datetime, limit: int = 1000) -> None:
+    digests = (
+        await connection.execute(select(LinkRow.digest).where(LinkRow.expires_at < before).limit(limit))
+    ).scalars()
+    if found := list(digests):
+        await connection.execute(delete(LinkRow).where(LinkRow.digest.in_(found)))
+    changes = (
+        await connection.execute(
+            select(AddressChangeRow.id).where(AddressChangeRow.undo_until < before).limit(limit)
+        )
+    ).scalars()
+    if old := list(changes):
+        await connection.execute(delete(AddressChangeRow).where(AddressChangeRow.id.in_(old)))
+
+
+def _digest(token: str) -> bytes:
+    # 256 random bits need no salt and no slow hash.
+    return hashlib.sha256(token.encode()).digest()

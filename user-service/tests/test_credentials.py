@@ -1,0 +1,190 @@
+"""Passwords: what is accepted, how it is checked, and what a change ends."""
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from argon2 import PasswordHasher
+from conftest import PASSWORD, Service
+
+from user_service.credentials import policy
+from user_service.credentials.exceptions import PasswordRefused
+from user_service.credentials.passwords import HASHER, HashingBusy, Passwords
+from user_service.main import Parts
+from user_service.users import repository
+
+NEW = "a brand new battery staple"
+
+
+async def test_the_right_password_gives_the_present_state(service: Service) -> None:
+    ada = await service.register()
+    verdict = await service.verify(ada.email)
+    assert verdict == {
+        "verified": True,
+        "user": {
+            "id": str(ada.id),
+            "status": "active",
+            "roles": [],
+            "credentials_version": 1,
+            "sessions_cv": 1,
+            "email_verified": False,
+        },
+    }
+
+
+async def test_a_wrong_password_and_an_unknown_account_are_answers(service: Service) -> None:
+    ada = await service.register()
+    assert await service.verify(ada.email, "wrong") == {"verified": False, "reason": "wrong_password"}
+    assert await service.verify("nobody@example.com") == {"verified": False, "reason": "unknown"}
+    assert await service.verify("no address") == {"verified": False, "reason": "unknown"}
+
+
+async def test_only_a_service_token_of_the_right_scope_may_ask(service: Service) -> None:
+    ada = await service.register()
+    body = {"email": ada.email, "password": PASSWORD}
+    path = "http://users:9000/internal/v1/credentials/verify"
+    assert (await service.auth_service("users:read").post(path, json=body)).status_code == 403
+    assert (await service.auth_service("*").post(path, json=body)).status_code == 403
+    assert (await ada.client.post(path, json=body)).status_code == 401
+    assert (await service.auth_service().get("http://users:8000/v1/users/me")).status_code == 401
+
+
+async def test_changing_the_password_ends_every_session(service: Service) -> None:
+    ada = await service.register()
+    wrong = {"current_password": "wrong", "new_password": NEW}
+    refused = await ada.client.post("/v1/users/me/password", json=wrong)
+    assert (refused.status_code, refused.json()["code"]) == (403, "wrong_password")
+    right = {"current_password": PASSWORD, "new_password": NEW}
+    assert (await ada.client.post("/v1/users/me/password", json=right)).status_code == 204
+    assert (await service.verify(ada.email))["verified"] is False
+    user = (await service.verify(ada.email, NEW))["user"]
+    assert (user["credentials_version"], user["sessions_cv"]) == (2, 2)
+
+
+async def test_of_two_password_changes_at_once_one_wins(service: Service) -> None:
+    ada = await service.register()
+    answers = await asyncio.gather(
+        *(
+            ada.client.post(
+                "/v1/users/me/password",
+                json={"current_password": PASSWORD, "new_password": f"{NEW} {number}"},
+            )
+            for number in range(2)
+        )
+    )
+    assert sorted(answer.status_code for answer in answers) in ([204, 403], [204, 409])
+    verdicts = [await service.verify(ada.email, f"{NEW} {number}") for number in range(2)]
+    assert sum(verdict["verified"] for verdict in verdicts) == 1
+
+
+async def test_an_old_password_verified_while_it_changes_has_the_old_version(
+    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await service.register()
+    reached, go_on, verify = asyncio.Event(), asyncio.Event(), parts.passwords.verify
+
+    async def slow(stored: str | None, password: str) -> bool:
+        matches = await verify(stored, password)
+        reached.set()
+        await go_on.wait()
+        return matches
+
+    monkeypatch.setattr(Passwords, "verify", lambda _self, *arguments: slow(*arguments))
+    signing_in = asyncio.create_task(service.verify(ada.email))
+    await reached.wait()
+    monkeypatch.undo()
+    change = {"current_password": PASSWORD, "new_password": NEW}
+    assert (await ada.client.post("/v1/users/me/password", json=change)).status_code == 204
+    go_on.set()
+    assert (await signing_in)["user"]["credentials_version"] == 1
+
+
+async def test_a_weaker_hash_is_renewed_at_sign_in_and_ends_nothing(service: Service, parts: Parts) -> None:
+    ada = await service.register()
+    weak = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+
+    async def weaken(connection: object) -> None:
+        before = await repository.lock(connection, ada.id)  # type: ignore[arg-type] # given by transaction()
+        await repository.save(connection, before, replace(before, password_hash=weak))  # type: ignore[arg-type]
+
+    await parts.database.transaction(weaken)
+    assert (await service.verify(ada.email))["user"]["credentials_version"] == 1
+    user = await parts.users.find(ada.id)
+    assert user.password_hash is not None
+    assert not HASHER.check_needs_rehash(user.password_hash)
+    assert (await service.verify(ada.email))["verified"]
+
+
+async def test_an_account_without_a_password_lets_nobody_in() -> None:
+    passwords = Passwords(1)
+    assert not await passwords.verify("!", "!")
+    assert not await passwords.verify(None, "nobody's password")
+    passwords.close()
+
+
+async def test_the_same_keystrokes_are_the_same_password() -> None:
+    passwords = Passwords(1)
+    assert await passwords.verify(await passwords.hash("Caf\u00e9 au lait!"), "Cafe\u0301 au lait!")
+    passwords.close()
+
+
+async def test_a_full_queue_refuses_at_once_and_the_loop_stays_free() -> None:
+    passwords = Passwords(threads=2, queue=3)
+    started = time.perf_counter()
+    results = await asyncio.gather(*(passwords.hash("x" * 12) for _ in range(40)), return_exceptions=True)
+    refused = [result for result in results if isinstance(result, HashingBusy)]
+    assert len(refused) == 35
+    assert refused[0].headers == {"Retry-After": "1"}
+    assert time.perf_counter() - started < 5
+    assert await passwords.hash("later") != ""
+    passwords.close()
+
+
+async def test_a_cancelled_caller_keeps_the_place_until_the_thread_is_free() -> None:
+    passwords, release = Passwords(threads=1, queue=0), threading.Event()
+    waiting = asyncio.create_task(passwords._in_thread(release.wait))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    with pytest.raises(HashingBusy):
+        await passwords.hash("x")
+    release.set()
+    await asyncio.sleep(0.1)
+    assert await passwords.hash("x")
+    passwords.close()
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "short",
+        "x" * 257,
+        "password1234",
+        "aaaaaaaaaaaa",
+        "121212121212",
+        "ada.lovelace!",
+        "gatehouse2026",
+        "Lovelace1234",
+    ],
+)
+def test_a_password_that_is_guessed_first_is_refused(password: str) -> None:
+    with pytest.raises(PasswordRefused):
+        policy.check(password, shortest=12, about=("ada.lovelace@example.com", "Ada Lovelace"))
+
+
+@pytest.mark.parametrize(
+    "password", [PASSWORD, "パスワードは長いほうがよい、本当に", "x9" + "y7zq" * 60, "            z1q p4"]
+)
+def test_any_characters_make_a_password(password: str) -> None:
+    policy.check(password, shortest=12, about=("ada@example.com", "Ada"))
+
+
+async def test_a_refused_password_says_what_to_do_and_not_what_was_sent(service: Service) -> None:
+    body = {"email": "ada@example.com", "name": "Ada", "password": "canary"}
+    answer = await service.anonymous.post("/v1/users", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "password_refused")
+    assert "12 characters" in answer.json()["detail"]
+    assert "canary" not in answer.text
