@@ -1,1 +1,5 @@
-"""Sign-in sessions, keys and tokens."""
+"""Sign-in sessions, refresh tokens, signing keys, access tokens and revocations."""
+
+from importlib.metadata import version
+
+__version__ = version("auth-service")

@@ -1,4 +1,4 @@
-"""One structured event per security decision: a log line and a metric; never a token, password or e-mail address."""
+"""One event per security decision, as a log line and a metric; never a token, password or e-mail address."""
 
 import ipaddress
 import logging

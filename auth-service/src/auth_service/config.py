@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
+
 from service_kit.settings import ServiceSettings, VerifierSettings
 
 
@@ -22,6 +23,7 @@ class ConfiguredClient(BaseModel, extra="forbid"):
 
 
 class Settings(ServiceSettings, VerifierSettings):
+    jwks_url: str = ""  # never asked: our own keys are read from the ring
     redis_url: str = "redis://127.0.0.1:6379/0"
     redis_user: str = "auth"
     redis_password: SecretStr | None = None
@@ -48,15 +50,21 @@ class Settings(ServiceSettings, VerifierSettings):
     request_deadline_seconds: int = Field(default=30, ge=1)
 
     grant_password: bool = True
-    clients: dict[str, ConfiguredClient] = {}
+    clients: dict[str, ConfiguredClient] = Field(default_factory=dict)
 
     key_rotation_days: float = Field(default=30, gt=0)
 
-    sign_in_address_per_minute: int = Field(default=20, ge=1)
-    sign_in_account_per_minute: int = Field(default=10, ge=1)
-    sign_in_global_per_minute: int = Field(default=3000, ge=1)
+    sign_in_address_per_minute: int = Field(default=20, ge=1, le=6000)
+    sign_in_account_per_minute: int = Field(default=10, ge=1, le=6000)
+    sign_in_global_per_minute: int = Field(default=3000, ge=1, le=60_000)
 
-    @field_validator("refresh_key", "refresh_key_previous", "key_encryption_key", "key_encryption_key_previous", "device_key")
+    @field_validator(
+        "refresh_key",
+        "refresh_key_previous",
+        "key_encryption_key",
+        "key_encryption_key_previous",
+        "device_key",
+    )
     @classmethod
     def keys_are_long(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and len(key.get_secret_value()) < 32:
@@ -65,8 +73,10 @@ class Settings(ServiceSettings, VerifierSettings):
 
     @property
     def revocation_retention_ms(self) -> int:
-        """How long an early end can still matter, counted from the end: a token signed at the request's last moment."""
-        return 1000 * (self.access_token_seconds + int(self.token_leeway_seconds) + self.request_deadline_seconds)
+        """How long an end can still matter: until a token signed at its request's last moment expires."""
+        return 1000 * (
+            self.access_token_seconds + int(self.token_leeway_seconds) + self.request_deadline_seconds
+        )
 
 
 def secret_keys(*keys: SecretStr | None) -> Sequence[bytes]:

@@ -22,7 +22,7 @@ class Unavailable(Problem):
 
 
 class OAuthError(Exception):
-    """A refusal in OAuth's own JSON (RFC 6749 section 5.2): `error` for machines of the standard, `code` for ours."""
+    """A refusal in OAuth's own JSON (RFC 6749 section 5.2): `error` is standard, `code` finer and ours."""
 
     status = HTTPStatus.BAD_REQUEST
     error = "invalid_request"

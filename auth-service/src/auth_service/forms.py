@@ -1,4 +1,4 @@
-"""An OAuth request's form, read one way: no duplicates, and empty is the same as absent (RFC 6749 section 3.2)."""
+"""An OAuth request's form, read one way: no duplicates, and empty means absent (RFC 6749 section 3.2)."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -33,11 +33,16 @@ async def read_form(request: Request) -> Mapping[str, str]:
 Form = Annotated[Mapping[str, str], Depends(read_form)]
 
 
-def form_schema(required: list[str], **properties: str) -> dict[str, Any]:
-    """The OpenAPI of a form that `read_form` reads; properties are name=description."""
+def form_schema(required: list[str], properties: Mapping[str, str]) -> dict[str, Any]:
+    """The OpenAPI of a form that `read_form` reads, of names and descriptions."""
     schema = {
         "type": "object",
         "required": required,
         "properties": {name: {"type": "string", "description": text} for name, text in properties.items()},
     }
-    return {"requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-www-form-urlencoded": {"schema": schema}},
+        }
+    }

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class StoreUnavailable(Unavailable):
-    """Redis did not answer, or not durably; what was asked may or may not have happened, and may be asked again."""
+    """Redis did not answer, or not durably: what was asked may have happened, and may be asked again."""
 
     code = "store_unavailable"
     title = "The session store does not answer"
@@ -57,8 +57,8 @@ class Store:
         self._replicas = replicas
 
     @asynccontextmanager
-    async def answering(self) -> AsyncIterator[Redis]:
-        """The client, its failures said in one way."""
+    async def answering(self) -> AsyncIterator[Any]:
+        """The client (its types do not know that replies are decoded), its failures said in one way."""
         try:
             yield self._redis
         except (RedisError, OSError) as failure:
@@ -80,7 +80,7 @@ class Store:
             except NoScriptError:
                 return await redis.execute_command("EVAL", script.text, 0, payload)
 
-    async def _run_durably(self, redis: Redis, script: Script, payload: str) -> Any:
+    async def _run_durably(self, redis: Any, script: Script, payload: str) -> Any:
         # WAITAOF counts the writes of its own connection only, so both travel in one pipeline.
         async with redis.pipeline(transaction=False) as pipe:
             pipe.execute_command("EVAL", script.text, 0, payload)

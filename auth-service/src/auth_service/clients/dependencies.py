@@ -1,4 +1,4 @@
-"""Which client is asking: HTTP Basic, or `client_id` and `client_secret` in the form (RFC 6749 section 2.3)."""
+"""Which client is asking: by HTTP Basic, or by `client_id` and `client_secret` (RFC 6749 section 2.3)."""
 
 import binascii
 from base64 import b64decode

@@ -43,7 +43,7 @@ class Client:
         )
 
 
-# The built-in client of the people's own front ends. Its tokens carry `*`: what the person may do, they may do.
+# The client of the people's own front ends. Its tokens carry `*`: what the person may do, they may do.
 FIRST_PARTY = Client("first-party", scopes=frozenset({"*"}))
 
 

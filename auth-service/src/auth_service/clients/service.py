@@ -47,7 +47,9 @@ class Clients:
         if not CLIENT_ID.fullmatch(client_id):
             raise ClientFault("a client's name has 1 to 64 letters, digits, '.', '_' or '-'")
         if "*" in scopes or not all(SCOPE.fullmatch(scope) for scope in scopes):
-            raise ClientFault("a scope has no spaces or quotes, and '*' belongs to the first-party client alone")
+            raise ClientFault(
+                "a scope has no spaces or quotes, and '*' belongs to the first-party client alone"
+            )
         secret = new_secret()
         client = Client(client_id, (hash_secret(secret),), frozenset(scopes), frozenset(audiences))
         if client_id in self._configured:

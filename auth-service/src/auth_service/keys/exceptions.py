@@ -4,7 +4,7 @@ from auth_service.exceptions import Unavailable
 
 
 class KeysUnavailable(Unavailable):
-    """The ring has not been read yet, or its keys are sealed under a key-encryption key that we were not given."""
+    """The ring was not read yet, or is sealed under a key-encryption key that we were not given."""
 
     code = "signing_keys_unavailable"
     title = "The signing keys cannot be read"

@@ -10,7 +10,7 @@ State = Literal["next", "current", "retired"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Seconds. Verifiers cache the JWKS for `jwks_lifetime`; a token lives `token_life`, and `skew` longer at a slow clock."""
+    """Seconds. The JWKS may be cached for `jwks_lifetime`; a token lives `token_life`, plus `skew`."""
 
     jwks_lifetime: int
     token_life: int
@@ -45,7 +45,15 @@ class Key:
     @property
     def jwk(self) -> dict[str, str]:
         """Public members only (RFC 7517)."""
-        return {"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.kid, "x": self.x, "y": self.y}
+        return {
+            "kty": "EC",
+            "crv": "P-256",
+            "use": "sig",
+            "alg": "ES256",
+            "kid": self.kid,
+            "x": self.x,
+            "y": self.y,
+        }
 
 
 class TooEarly(Exception):
@@ -100,7 +108,9 @@ class Ring:
     def rotated(self, new: Key, now: int, policy: Policy) -> "Ring":
         if now < (safe_at := self.rotation_safe_at(policy)):
             raise TooEarly(safe_at)
-        return Ring(replace(self.next, current_from=now), new, (replace(self.current, retired_at=now), *self.retired))
+        return Ring(
+            replace(self.next, current_from=now), new, (replace(self.current, retired_at=now), *self.retired)
+        )
 
     def revoked(self, kid: str, new: Key, now: int) -> "Ring":
         """Without that key at once, whatever breaks: a leaked key signs for anybody."""
@@ -112,5 +122,7 @@ class Ring:
 
     def pruned(self, now: int, policy: Policy) -> "Ring":
         """Without the retired keys whose last token has expired at every verifier."""
-        kept = tuple(key for key in self.retired if (gone_at := self.gone_at(key, policy)) is None or now < gone_at)
+        kept = tuple(
+            key for key in self.retired if (gone_at := self.gone_at(key, policy)) is None or now < gone_at
+        )
         return self if kept == self.retired else replace(self, retired=kept)

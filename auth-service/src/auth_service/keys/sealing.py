@@ -23,7 +23,7 @@ from auth_service.keys.models import Key
 
 
 class Sealer:
-    """Seals under the first key-encryption key, opens under each: two are accepted while one replaces the other."""
+    """Seals under the first key-encryption key, opens under each: two while one replaces the other."""
 
     def __init__(self, key_encryption_keys: Sequence[bytes]) -> None:
         self._ciphers = [

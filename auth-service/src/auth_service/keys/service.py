@@ -5,6 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +45,7 @@ class KeyRing:
         self.policy = policy
         self._retention = retention_ms
         self._read: _Read | None = None
+        self._wake = asyncio.Event()
 
     @property
     def signer(self) -> Signer:
@@ -66,7 +68,7 @@ class KeyRing:
         return self._keep(text)
 
     async def jwks(self) -> dict[str, Any]:
-        """What the store holds now, so that no replica's copy lags; the last one read while the store is away."""
+        """What the store holds now, so that no replica lags; the last one read while the store is away."""
         try:
             return (await self.load()).jwks()
         except Unavailable:
@@ -104,11 +106,18 @@ class KeyRing:
     async def run(self, every: float = 1.0) -> None:
         """Keeps this replica's copy fresh, and the ring in order."""
         while True:
+            self._wake.clear()
             try:
                 await self.tend()
             except Unavailable as failure:
                 logger.warning("the key ring could not be read: %s", failure.code)
-            await asyncio.sleep(every)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every):
+                    await self._wake.wait()
+
+    def wake(self) -> None:
+        """Look at the ring now: another replica has changed it."""
+        self._wake.set()
 
     def _rotated_if_due(self, ring: Ring, now: int) -> Ring:
         if now < ring.rotation_due_at(self.policy):
@@ -132,7 +141,9 @@ class KeyRing:
             raise KeysUnavailable
         return text
 
-    async def _change(self, change: Callable[[Ring, int], Ring], *, event: str, revoked: str | None = None) -> Ring:
+    async def _change(
+        self, change: Callable[[Ring, int], Ring], *, event: str, revoked: str | None = None
+    ) -> Ring:
         """Compare and set: of several replicas that change one ring, one wins and the others look again."""
         while True:
             await self.load()

@@ -1,7 +1,7 @@
 """The writer of the revocation stream: what ended early, until the last token it concerns has expired.
 
-The stream `auth:revocations` is a contract (contract/revocations.md). Sessions and keys that end are written by the
-script that ends them; here is what ends without either.
+The stream `auth:revocations` is a contract (contract/revocations.md). Sessions and keys that end are written
+by the script that ends them; here is what ends without either.
 """
 
 from auth_service.store import Script, Store
@@ -20,7 +20,7 @@ class Revocations:
         await self._store.run(SESSION, durable=True, sid=session_id, retention=self._retention)
 
     async def revoke_subject(self, subject: str, cv: int, sessions_cv: int) -> int:
-        """Refuses tokens older than `cv` and ends sessions older than `sessions_cv`; how many sessions ended."""
+        """Refuses tokens older than `cv`, ends sessions older than `sessions_cv`; how many sessions ended."""
         ended: int = await self._store.run(
             SUBJECT, durable=True, sub=subject, cv=cv, sessions_cv=sessions_cv, retention=self._retention
         )

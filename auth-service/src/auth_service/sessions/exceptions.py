@@ -2,9 +2,8 @@
 
 from http import HTTPStatus
 
-from service_kit.problems import Problem
-
 from auth_service.exceptions import InvalidGrant
+from service_kit.problems import Problem
 
 
 class RefreshTokenInvalid(InvalidGrant):

@@ -22,7 +22,7 @@ class RefreshToken:
 
 
 class RefreshTokens:
-    """Writes under the first key and reads under each, so that a key can be replaced without signing anybody out."""
+    """Writes under the first key and reads under each, so that replacing a key signs nobody out."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = keys
@@ -42,4 +42,6 @@ class RefreshTokens:
 
 
 def _mac(key: bytes, token: RefreshToken) -> str:
-    return urlsafe_b64encode(hmac.digest(key, b"refresh:" + str(token).encode(), "sha256")).decode().rstrip("=")
+    return (
+        urlsafe_b64encode(hmac.digest(key, b"refresh:" + str(token).encode(), "sha256")).decode().rstrip("=")
+    )

@@ -26,7 +26,9 @@ class Presented:
 
 
 class Sessions:
-    def __init__(self, store: Store, refresh_tokens: RefreshTokens, lifetimes: Lifetimes, retention_ms: int) -> None:
+    def __init__(
+        self, store: Store, refresh_tokens: RefreshTokens, lifetimes: Lifetimes, retention_ms: int
+    ) -> None:
         self._store = store
         self._refresh_tokens = refresh_tokens
         self._lifetimes = lifetimes
@@ -99,7 +101,9 @@ class Sessions:
                 for session_id in ids:
                     pipe.hgetall(f"auth:session:{session_id}")
                 found = await pipe.execute()
-        return [Session.read(session_id, stored) for session_id, stored in zip(ids, found, strict=True) if stored]
+        return [
+            Session.read(session_id, stored) for session_id, stored in zip(ids, found, strict=True) if stored
+        ]
 
     async def end(self, subject: str, session_id: str | None = None, *, keep: str | None = None) -> int:
         """Ends one session, or all but `keep`; returns how many, once that is durable."""

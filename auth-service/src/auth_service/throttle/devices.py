@@ -1,4 +1,4 @@
-"""Devices that an account has signed in from: a signed value bound to that account, which buys its own allowance."""
+"""Devices that an account has signed in from: a signed value, bound to the account, buys its own allowance."""
 
 import hmac
 import secrets
@@ -13,7 +13,7 @@ class Devices:
         self._key = key
 
     def account(self, email: str) -> str:
-        """An account's name in the limits' store: keyed, so that the store holds no address; one name however it is typed."""
+        """An account's name in the limits' store: one however it is typed, keyed so that it tells no address."""
         return self._mac("account", fold(email))[:22]
 
     def issue(self, account: str) -> str:
@@ -32,7 +32,7 @@ class Devices:
 
 
 def fold(email: str) -> str:
-    """At least as coarse as user-service's own key, so that no spelling of one address buys a second allowance."""
+    """At least as coarse as user-service's key, so that no spelling of an address buys a second allowance."""
     local, _, domain = email.strip().rpartition("@")
     visible = "".join(char for char in local if unicodedata.category(char) != "Cf")
     local = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())

@@ -1,4 +1,4 @@
-"""GCRA in this process's memory, for while the limits' store is away: a quarter of every allowance, at least one."""
+"""GCRA in this process's memory, while the limits' store is away: a quarter of every allowance."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,7 +14,9 @@ class LocalAllowances:
 
     def spend(self, allowances: Sequence[Allowance], now: int) -> Verdict:
         """`now` in milliseconds, of any clock that does not step back."""
-        strict = [replace(each, burst=max(1, each.burst // 4), interval=each.interval * 4) for each in allowances]
+        strict = [
+            replace(each, burst=max(1, each.burst // 4), interval=each.interval * 4) for each in allowances
+        ]
         arrivals = [max(self._arrivals.get(each.key, 0), now) + each.interval for each in strict]
         verdicts = [
             Verdict(

@@ -1,4 +1,4 @@
-"""Sign-in limits, spent before anything is hashed: by address, by account or by known device, and for everybody together."""
+"""Sign-in limits, spent before anything is hashed: by address, account or known device, and for everybody."""
 
 import ipaddress
 import logging
@@ -48,7 +48,7 @@ class Throttle:
         self._local = LocalAllowances()
 
     async def admit(self, account: str, address: str, device: str | None) -> Admission:
-        """Raises TooManyAttempts. The answer depends on nothing but how often was tried: not on whether the account exists."""
+        """Raises TooManyAttempts, by how often was tried alone: never by whether the account exists."""
         known = self._devices.known(account, device) if device else None
         allowances = self._of_device(known) if known else self._of_stranger(account, address)
         backoff = f"signin:backoff:{known or account}"
@@ -60,7 +60,9 @@ class Throttle:
     async def succeeded(self, admission: Admission) -> None:
         """Only failures count: gives the attempt back."""
         try:
-            await self._store.run(REFUND, allowances=_as_arguments(admission.allowances), backoff=admission.backoff)
+            await self._store.run(
+                REFUND, allowances=_as_arguments(admission.allowances), backoff=admission.backoff
+            )
         except Unavailable:
             logger.warning("a successful sign-in could not be given back to its limits")
 

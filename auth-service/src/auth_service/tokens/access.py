@@ -33,8 +33,10 @@ class AccessTokens:
             self.lifetime,
         )
 
-    def for_client(self, client_id: str, scope: str, audience: str | None = None, lifetime: int | None = None) -> str:
-        """Its `sub` has a colon, so it is no user's id; a fresh `sid` of its own, so that it alone can be revoked."""
+    def for_client(
+        self, client_id: str, scope: str, audience: str | None = None, lifetime: int | None = None
+    ) -> str:
+        """Its `sub` has a colon, so it is no user's id; its `sid` is fresh, so it can be revoked alone."""
         return self._sign(
             {
                 "aud": audience or self._issuer,
@@ -49,14 +51,22 @@ class AccessTokens:
     def _sign(self, claims: dict[str, Any], lifetime: int) -> str:
         now = int(time.time())
         signer = self._keys.signer
-        registered = {"iss": self._issuer, "iat": now, "exp": now + lifetime, "jti": secrets.token_urlsafe(12)}
+        registered = {
+            "iss": self._issuer,
+            "iat": now,
+            "exp": now + lifetime,
+            "jti": secrets.token_urlsafe(12),
+        }
         return jwt.encode(
-            registered | claims, signer.private, algorithm="ES256", headers={"typ": "at+jwt", "kid": signer.kid}
+            registered | claims,
+            signer.private,
+            algorithm="ES256",
+            headers={"typ": "at+jwt", "kid": signer.kid},
         )
 
 
 class ServiceToken:
-    """Our own token towards one service, signed again when half its minute is over or the key was replaced."""
+    """Our own token towards one service, signed again at half its life or when the key was replaced."""
 
     LIFETIME = 60
 

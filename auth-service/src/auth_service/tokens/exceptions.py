@@ -22,7 +22,9 @@ class AccountInactive(InvalidGrant):
 
 class CredentialsChanged(InvalidGrant):
     code = "credentials_changed"
-    description = "The password or the account's state has changed, so the session has been ended. Sign in again."
+    description = (
+        "The password or the account's state has changed, so the session has been ended. Sign in again."
+    )
 
 
 class WrongClient(InvalidGrant):

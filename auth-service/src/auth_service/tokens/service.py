@@ -2,17 +2,14 @@
 
 import time
 
-from service_kit.tokens import Caller
-
 from auth_service import audit
 from auth_service.audit import Origin
 from auth_service.clients.exceptions import UnauthorizedClient
 from auth_service.clients.models import FIRST_PARTY, Client
 from auth_service.exceptions import InvalidGrant, InvalidScope
 from auth_service.revocations.service import Revocations
-from auth_service.sessions.exceptions import RefreshTokenInvalid
 from auth_service.sessions.models import Session
-from auth_service.sessions.service import Presented, Sessions
+from auth_service.sessions.service import Sessions
 from auth_service.throttle.devices import Devices
 from auth_service.throttle.service import Throttle
 from auth_service.tokens.access import AccessTokens
@@ -27,6 +24,7 @@ from auth_service.tokens.exceptions import (
 from auth_service.tokens.models import Grant, SignIn
 from auth_service.users.client import UsersClient
 from auth_service.users.models import Refused, User
+from service_kit.tokens import Caller
 
 
 class Tokens:
@@ -52,7 +50,7 @@ class Tokens:
         self._grant_password = grant_password
 
     async def sign_in(self, client: Client, given: SignIn, scope: str | None, origin: Origin) -> Grant:
-        """The password grant (RFC 6749 section 4.3): for our own client, since it shows a person's password to it."""
+        """The password grant (RFC 6749 section 4.3): for our own client alone, which sees the password."""
         if not self._grant_password:
             raise UnsupportedGrantType
         if client.id != FIRST_PARTY.id:
@@ -96,10 +94,18 @@ class Tokens:
             session, successor = await self._sessions.rotate(presented, user.credentials_version)
         except InvalidGrant as refusal:
             audit.record(
-                "refresh", "refused", refusal.code, actor=user.id, client=client.id, session=session.id, origin=origin
+                "refresh",
+                "refused",
+                refusal.code,
+                actor=user.id,
+                client=client.id,
+                session=session.id,
+                origin=origin,
             )
             raise
-        return Grant(self._access.for_person(session, user, granted), self._access.lifetime, granted, successor)
+        return Grant(
+            self._access.for_person(session, user, granted), self._access.lifetime, granted, successor
+        )
 
     async def issue_to_client(self, client: Client, scope: str | None, audience: str | None) -> Grant:
         """The client_credentials grant: no person, so no roles and no refresh token."""
@@ -117,7 +123,9 @@ class Tokens:
             presented = await self._sessions.find(token)
         except InvalidGrant:
             return
-        await self._end(client, presented.session.client_id, presented.session.subject, presented.session.id, origin)
+        await self._end(
+            client, presented.session.client_id, presented.session.subject, presented.session.id, origin
+        )
 
     async def revoke_access_token(self, client: Client, caller: Caller, origin: Origin) -> None:
         await self._end(client, caller.client_id, caller.subject, caller.session_id, origin)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
-from service_kit.tracing import outgoing_headers
 
 from auth_service.users.exceptions import UsersUnavailable
 from auth_service.users.models import Refused, User
+from service_kit.tracing import outgoing_headers
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class UsersClient:
             try:
                 return await self._http.request(method, path, json=json, headers=headers)
             except (httpx.RemoteProtocolError, httpx.ReadError):
-                # The peer may have closed a kept connection just as it was used again. Both questions may be asked twice.
+                # A kept connection may be closed just as it is used again; both questions may be repeated.
                 if last:
                     raise
         raise AssertionError
@@ -59,8 +59,8 @@ class UsersClient:
 class _Lane:
     """At most `width` calls at once, the next is refused at once; each in a task that nobody cancels.
 
-    httpx loses a pool slot for good when a call is cancelled while it connects, so a caller who goes away leaves the
-    call to its own timeouts.
+    httpx loses a pool slot for good when a call is cancelled while it connects, so a caller who goes away
+    leaves the call to its own timeouts.
     """
 
     def __init__(self, width: int, deadline: float) -> None:

@@ -1,12 +1,13 @@
 """user-service's events, consumed at least once: what changed about a person ends sessions and tokens here.
 
-Every replica reads as the same consumer of one group; whatever a dead one left unacknowledged is claimed by another.
+Every replica reads as the same consumer of one group; what a dead one left unacknowledged, another claims.
 Order does not matter and repeats are harmless, since only a higher credentials version changes anything.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 class UserEvents:
     def __init__(self, redis: Redis, revocations: Revocations) -> None:
-        self._redis = redis
+        self._redis: Any = redis  # its types do not know that replies are decoded
         self._revocations = revocations
 
     async def run(self) -> None:
@@ -51,7 +52,7 @@ class UserEvents:
                 await self._handle(entry_id, fields)
 
     async def _handle(self, entry_id: str, fields: Mapping[str, str] | None) -> None:
-        # An entry that was trimmed while pending comes without fields; a refresh asks for the person's state anyway.
+        # An entry trimmed while pending has no fields; a refresh asks for the person's state anyway.
         if fields:
             await self._apply(entry_id, fields)
         await self._redis.xack(STREAM, GROUP, entry_id)
@@ -61,7 +62,7 @@ class UserEvents:
             kind, subject = fields["type"], fields["sub"]
             cv, sessions_cv = int(fields["cv"]), int(fields["sessions_cv"])
         except (KeyError, ValueError):
-            logger.error("user event %s is malformed and was passed over", entry_id)  # noqa: TRY400 - no input in logs
+            logger.error("user event %s is malformed and was passed over", entry_id)
             return
         if kind == "user.created":
             return  # nobody can hold an older token

@@ -1,0 +1,283 @@
+"""The parts list: what the service is made of, and how the parts are put together."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from redis.asyncio import Redis
+from starlette.types import ASGIApp
+
+from auth_service import __version__
+from auth_service.clients.models import Client
+from auth_service.clients.service import Clients
+from auth_service.config import Settings, secret_keys
+from auth_service.exceptions import OAuthError, Unavailable
+from auth_service.keys.models import Policy
+from auth_service.keys.router import router as keys_router
+from auth_service.keys.sealing import Sealer
+from auth_service.keys.service import KeyRing
+from auth_service.revocations.service import Revocations
+from auth_service.sessions.models import Lifetimes
+from auth_service.sessions.refresh_tokens import RefreshTokens
+from auth_service.sessions.router import router as sessions_router
+from auth_service.sessions.service import Sessions
+from auth_service.store import Store, connect
+from auth_service.throttle.devices import Devices
+from auth_service.throttle.service import Limits, Throttle
+from auth_service.tokens.access import AccessTokens, ServiceToken
+from auth_service.tokens.introspection import Introspection
+from auth_service.tokens.router import describe
+from auth_service.tokens.router import router as tokens_router
+from auth_service.tokens.service import Tokens
+from auth_service.users.client import UsersClient
+from auth_service.users.events import BLOCK_MS, UserEvents
+from service_kit import health, logs, metrics, problems
+from service_kit.addresses import ClientAddress
+from service_kit.binds import TwoBinds
+from service_kit.identity import Identity
+from service_kit.revocations import Revocation
+from service_kit.settings import load
+from service_kit.tracing import RequestContext
+
+NAME: Final = "auth-service"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a running service holds; nothing is connected before it is used."""
+
+    store: Store
+    limits: Store
+    events_redis: Redis
+    keys: KeyRing
+    sessions: Sessions
+    clients: Clients
+    users: UsersClient
+    events: UserEvents
+    identity: Identity
+    introspection: Introspection
+    tokens: Tokens
+
+    async def close(self) -> None:
+        await self.users.close()
+        await self.events_redis.aclose()
+        await self.limits.close()
+        await self.store.close()
+
+
+def make_store(settings: Settings) -> Store:
+    password = _text(settings.redis_password)
+    redis = connect(settings.redis_url, settings.redis_user, password, timeout=settings.redis_timeout_seconds)
+    return Store(redis, settings.redis_replicas)
+
+
+def make_keys(settings: Settings, store: Store) -> KeyRing:
+    return KeyRing(
+        store,
+        Sealer(secret_keys(settings.key_encryption_key, settings.key_encryption_key_previous)),
+        Policy(
+            jwks_lifetime=int(settings.jwks_lifetime_seconds),
+            token_life=settings.access_token_seconds,
+            skew=int(settings.token_leeway_seconds),
+            rotation=settings.key_rotation_days * 86400,
+        ),
+        settings.revocation_retention_ms,
+    )
+
+
+def make_clients(settings: Settings, store: Store) -> Clients:
+    configured = {
+        name: Client(name, tuple(each.secret_hashes), frozenset(each.scopes), frozenset(each.audiences))
+        for name, each in settings.clients.items()
+    }
+    return Clients(store, configured)
+
+
+def make_parts(settings: Settings) -> Parts:
+    issuer, retention = settings.public_url, settings.revocation_retention_ms
+    store = make_store(settings)
+    limits = Store(
+        connect(
+            settings.limits_redis_url,
+            settings.limits_redis_user,
+            _text(settings.limits_redis_password),
+            timeout=0.25,
+        )
+    )
+    events_redis = connect(
+        settings.redis_url,
+        settings.redis_user,
+        _text(settings.redis_password),
+        timeout=BLOCK_MS / 1000 + 1,
+        connections=2,
+    )
+    keys = make_keys(settings, store)
+    revocations = Revocations(store, retention)
+    access = AccessTokens(keys, issuer, settings.access_token_seconds)
+    users = UsersClient(
+        settings.users_url,
+        ServiceToken(access, keys, "user-service", ["credentials:verify", "users:read"]),
+        timeout=settings.users_timeout_seconds,
+        concurrency=settings.users_concurrency,
+    )
+    sessions = Sessions(
+        store,
+        RefreshTokens(secret_keys(settings.refresh_key, settings.refresh_key_previous)),
+        Lifetimes(
+            settings.session_idle_seconds, settings.session_absolute_seconds, settings.sessions_per_person
+        ),
+        retention,
+    )
+    devices = Devices(secret_keys(settings.device_key)[0])
+    per_minute = Limits(
+        settings.sign_in_address_per_minute,
+        settings.sign_in_account_per_minute,
+        settings.sign_in_global_per_minute,
+    )
+    identity = Identity(settings, NAME, fetch_keys=_own_keys(keys))
+    return Parts(
+        store=store,
+        limits=limits,
+        events_redis=events_redis,
+        keys=keys,
+        sessions=sessions,
+        clients=make_clients(settings, store),
+        users=users,
+        events=UserEvents(events_redis, revocations),
+        identity=identity,
+        introspection=Introspection(identity, issuer),
+        tokens=Tokens(
+            sessions=sessions,
+            users=users,
+            access=access,
+            revocations=revocations,
+            throttle=Throttle(limits, devices, per_minute),
+            devices=devices,
+            issuer=issuer,
+            grant_password=settings.grant_password,
+        ),
+    )
+
+
+def create_app(settings: Settings, parts: Parts) -> ASGIApp:
+    """The service on its two binds."""
+    address_rule = ClientAddress(settings.gateway_peers)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        parts.identity.revocations.on_change(_look_at_keys(parts.keys))
+        work = (address_rule.run, parts.keys.run, parts.events.run)
+        async with parts.identity.running():
+            tasks = [asyncio.create_task(_always(run)) for run in work]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+                await parts.close()
+
+    public = public_api(lifespan)
+    internal = internal_api(parts)
+    for app in (public, internal):
+        app.state.identity = parts.identity
+        app.state.client_address = address_rule
+    public.state.issuer = settings.public_url
+    public.state.metadata = describe(settings.public_url, grant_password=settings.grant_password)
+    public.state.tokens = parts.tokens
+    public.state.introspection = parts.introspection
+    public.state.clients = parts.clients
+    public.state.sessions = parts.sessions
+    public.state.keys = parts.keys
+    return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
+
+
+def public_api(lifespan: Any = None) -> FastAPI:
+    """What the gateway may forward to; its OpenAPI document is the service's contract."""
+    app = FastAPI(
+        title="Auth service",
+        version=__version__,
+        description="Sign-in sessions, refresh tokens, signing keys, access tokens and revocations.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.add_exception_handler(OAuthError, _on_oauth_error)
+    app.add_middleware(metrics.RequestMetrics)
+    for router in (tokens_router, sessions_router, keys_router):
+        app.include_router(router)
+    return app
+
+
+def internal_api(parts: Parts) -> FastAPI:
+    """What only operators reach."""
+    app = FastAPI(title="Auth service, internal", version=__version__, openapi_url=None)
+    problems.install(app)
+    app.add_middleware(metrics.RequestMetrics)
+    app.include_router(metrics.router())
+
+    async def keys_readable() -> str | None:
+        return None if parts.keys.readable else "the signing keys were not read"
+
+    async def tokens_verifiable() -> str | None:
+        return parts.identity.ready()
+
+    app.include_router(health.router({"keys": keys_readable, "tokens": tokens_verifiable}))
+    return app
+
+
+def serve() -> ASGIApp:
+    """What gunicorn calls in each worker."""
+    settings = load(Settings)
+    logs.configure(settings, NAME)
+    return create_app(settings, make_parts(settings))
+
+
+async def _on_oauth_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OAuthError)
+    return JSONResponse(
+        {"error": error.error, "error_description": error.description, "code": error.code},
+        error.status,
+        {"cache-control": "no-store", "pragma": "no-cache"} | error.headers,
+    )
+
+
+def _own_keys(keys: KeyRing) -> Callable[[], Awaitable[dict[str, Any]]]:
+    async def fetch() -> dict[str, Any]:
+        try:
+            return await keys.jwks()
+        except Unavailable as failure:
+            raise ConnectionError(
+                failure.code
+            ) from failure  # what a key cache takes for an issuer that is away
+
+    return fetch
+
+
+def _look_at_keys(keys: KeyRing) -> Callable[[Revocation], None]:
+    def look(revocation: Revocation) -> None:
+        if revocation.kind == "key":
+            keys.wake()
+
+    return look
+
+
+async def _always(run: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await run()
+        except Exception:
+            logger.exception("a background task failed and starts again")
+            await asyncio.sleep(1)
+
+
+def _text(secret: Any) -> str | None:
+    return None if secret is None else secret.get_secret_value()

@@ -1,0 +1,32 @@
+"""Whose sessions a request is about, and the sessions themselves."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from auth_service.sessions.service import Sessions
+from service_kit.dependencies import InsufficientRole, require
+from service_kit.tokens import Caller
+
+SCOPE = "sessions"
+
+Person = Annotated[Caller, Depends(require(scopes=[SCOPE]))]
+
+
+def get_sessions(request: Request) -> Sessions:
+    sessions: Sessions = request.app.state.sessions
+    return sessions
+
+
+async def get_subject(
+    caller: Person, user: Annotated[str | None, Query(description="Another person's id, for an admin")] = None
+) -> str:
+    if user is None or user == caller.subject:
+        return caller.subject
+    if "admin" not in caller.roles:
+        raise InsufficientRole("Another person's sessions are for an admin.")
+    return user
+
+
+TheSessions = Annotated[Sessions, Depends(get_sessions)]
+Subject = Annotated[str, Depends(get_subject)]

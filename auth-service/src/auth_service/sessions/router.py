@@ -1,0 +1,45 @@
+"""A person's sessions: see them, end one, all others, or all; an admin does so for somebody else."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from auth_service import audit
+from auth_service.sessions.dependencies import Person, Subject, TheSessions
+from auth_service.sessions.exceptions import SessionUnknown
+from auth_service.sessions.schemas import SessionList, SessionView
+
+router = APIRouter(prefix="/auth/sessions", tags=["sessions"])
+
+
+@router.get("", summary="The live sessions, newest first")
+async def list_sessions(caller: Person, subject: Subject, sessions: TheSessions) -> SessionList:
+    found = await sessions.of(subject)
+    return SessionList(items=[SessionView.of(session, caller.session_id) for session in found])
+
+
+@router.delete("", summary="End all sessions, or all others", status_code=204)
+async def end_sessions(
+    caller: Person,
+    subject: Subject,
+    sessions: TheSessions,
+    keep: Annotated[Literal["current"] | None, Query(description="Spare the session that asks")] = None,
+) -> Response:
+    await sessions.end(subject, keep=caller.session_id if keep else None)
+    audit.record(
+        "sessions", "ended", "others" if keep else "all", actor=caller.subject, client=caller.client_id
+    )
+    return Response(status_code=204)
+
+
+@router.delete("/{session_id}", summary="End one session", status_code=204)
+async def end_session(session_id: str, caller: Person, subject: Subject, sessions: TheSessions) -> Response:
+    session = await sessions.get(session_id)
+    # Somebody else's session is as unknown as one that never was.
+    if session is None or session.subject != subject:
+        raise SessionUnknown
+    await sessions.end(subject, session_id)
+    audit.record(
+        "sessions", "ended", "one", actor=caller.subject, client=caller.client_id, session=session_id
+    )
+    return Response(status_code=204)

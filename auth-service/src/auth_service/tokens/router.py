@@ -1,0 +1,189 @@
+"""The OAuth endpoints: token (RFC 6749), revoke (7009), introspect (7662), metadata (8414); forward-auth."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from auth_service.clients.dependencies import AuthenticatedClient, ConfidentialClient
+from auth_service.exceptions import InvalidRequest
+from auth_service.forms import Form, form_schema
+from auth_service.tokens.dependencies import (
+    DEVICE_COOKIE,
+    DEVICE_HEADER,
+    TheDevice,
+    TheIntrospection,
+    TheOrigin,
+    TheTokens,
+)
+from auth_service.tokens.exceptions import UnsupportedGrantType
+from auth_service.tokens.introspection import claims_of, headers_of
+from auth_service.tokens.models import Grant, SignIn
+from auth_service.tokens.schemas import ErrorResponse, IntrospectionResponse, Metadata, TokenResponse
+from service_kit.dependencies import InsufficientRole, InsufficientScope, get_current_user
+from service_kit.tokens import Caller
+
+NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
+REFUSALS: dict[int | str, dict[str, Any]] = {400: {"model": ErrorResponse}, 401: {"model": ErrorResponse}}
+YEAR = 365 * 86400
+
+router = APIRouter(tags=["oauth"])
+
+
+@router.post(
+    "/auth/token",
+    summary="Sign in, renew, or get a client's own token",
+    response_model=TokenResponse,
+    responses=REFUSALS | {429: {"model": ErrorResponse}},
+    openapi_extra=form_schema(
+        ["grant_type"],
+        {
+            "grant_type": "password, refresh_token or client_credentials",
+            "username": "The e-mail address (password)",
+            "password": "The password (password)",
+            "refresh_token": "The refresh token (refresh_token)",
+            "scope": "Scopes, separated by spaces; all that are granted if absent",
+            "audience": "The service that the token is for (client_credentials)",
+            "client_id": "first-party if absent",
+            "client_secret": "A confidential client's secret; or use HTTP Basic",
+        },
+    ),
+)
+async def token(
+    request: Request,
+    form: Form,
+    client: AuthenticatedClient,
+    tokens: TheTokens,
+    device: TheDevice,
+    origin: TheOrigin,
+) -> Response:
+    scope = form.get("scope")
+    match required(form, "grant_type"):
+        case "password":
+            given = SignIn(required(form, "username"), required(form, "password"), device)
+            grant = await tokens.sign_in(client, given, scope, origin)
+        case "refresh_token":
+            grant = await tokens.renew(client, required(form, "refresh_token"), scope, origin)
+        case "client_credentials":
+            grant = await tokens.issue_to_client(client, scope, form.get("audience"))
+        case _:
+            raise UnsupportedGrantType
+    return _answer(grant, secure=request.app.state.issuer.startswith("https:"))
+
+
+@router.post(
+    "/auth/revoke",
+    summary="Sign out: end the session that a token belongs to",
+    response_class=Response,
+    responses=REFUSALS,
+    openapi_extra=form_schema(
+        ["token"],
+        {
+            "token": "A refresh token or an access token",
+            "token_type_hint": "Not needed: the two look different",
+            "client_id": "first-party if absent",
+            "client_secret": "A confidential client's secret; or use HTTP Basic",
+        },
+    ),
+)
+async def revoke(
+    form: Form,
+    client: AuthenticatedClient,
+    tokens: TheTokens,
+    introspection: TheIntrospection,
+    origin: TheOrigin,
+) -> Response:
+    text = required(form, "token")
+    if text.count(".") == 2:
+        caller = await introspection.caller(text, client.audiences)
+        if caller is not None:
+            await tokens.revoke_access_token(client, caller, origin)
+    else:
+        await tokens.revoke_refresh_token(client, text, origin)
+    return Response(headers=NO_STORE)
+
+
+@router.post(
+    "/auth/introspect",
+    summary="Whether an access token is good now, and what it says",
+    response_model=IntrospectionResponse,
+    responses=REFUSALS,
+    openapi_extra=form_schema(
+        ["token"],
+        {
+            "token": "An access token",
+            "client_id": "The caller",
+            "client_secret": "Its secret",
+        },
+    ),
+)
+async def introspect(form: Form, client: ConfidentialClient, introspection: TheIntrospection) -> Response:
+    caller = await introspection.caller(required(form, "token"), client.audiences)
+    body = {"active": True, "token_type": "Bearer", **claims_of(caller)} if caller else {"active": False}
+    return JSONResponse(body, headers=NO_STORE)
+
+
+@router.get(
+    "/auth/verify",
+    summary="For an ingress: admit a request by its bearer token (nginx auth_request, Traefik, Caddy)",
+    status_code=204,
+)
+async def verify(
+    caller: Annotated[Caller, Depends(get_current_user)],
+    scope: Annotated[list[str], Query(description="Each one needed")] = [],  # noqa: B006 - FastAPI copies it
+    role: Annotated[list[str], Query(description="Any one needed")] = [],  # noqa: B006 - FastAPI copies it
+) -> Response:
+    if not all(map(caller.has_scope, scope)):
+        raise InsufficientScope(scope)
+    if role and caller.roles.isdisjoint(role):
+        raise InsufficientRole("This needs another role.")
+    return Response(status_code=204, headers=NO_STORE | headers_of(caller))
+
+
+@router.get(
+    "/.well-known/oauth-authorization-server", summary="What this server can do", response_model=Metadata
+)
+async def metadata(request: Request) -> JSONResponse:
+    described: Metadata = request.app.state.metadata
+    return JSONResponse(described.model_dump(), headers={"cache-control": "public, max-age=300"})
+
+
+def describe(issuer: str, *, grant_password: bool) -> Metadata:
+    """The metadata of this server as it is set up."""
+    grants = ["password", "refresh_token", "client_credentials"]
+    return Metadata(
+        issuer=issuer,
+        token_endpoint=f"{issuer}/auth/token",
+        jwks_uri=f"{issuer}/.well-known/jwks.json",
+        revocation_endpoint=f"{issuer}/auth/revoke",
+        introspection_endpoint=f"{issuer}/auth/introspect",
+        grant_types_supported=grants if grant_password else grants[1:],
+    )
+
+
+def required(form: Form, name: str) -> str:
+    if name not in form:
+        raise InvalidRequest(f"The parameter {name} is missing.")
+    return form[name]
+
+
+def _answer(grant: Grant, *, secure: bool) -> Response:
+    body = TokenResponse(
+        access_token=grant.access_token,
+        expires_in=grant.expires_in,
+        refresh_token=grant.refresh_token,
+        scope=grant.scope,
+    )
+    response = JSONResponse(body.model_dump(exclude_none=True), headers=NO_STORE | grant.headers)
+    if grant.device is not None:
+        response.headers[DEVICE_HEADER] = grant.device
+        response.set_cookie(
+            DEVICE_COOKIE,
+            grant.device,
+            YEAR,
+            path="/auth/token",
+            secure=secure,
+            httponly=True,
+            samesite="strict",
+        )
+    return response
