@@ -6,8 +6,7 @@ from fastapi import APIRouter, Depends, status
 
 from service_kit.dependencies import get_service_caller
 from user_service.credentials.dependencies import CredentialChecks
-from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Verified
-from user_service.credentials.service import Refusal
+from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Refusal, Verified
 from user_service.users.dependencies import By, MyId, Users
 from user_service.users.schemas import CurrentState
 

@@ -1,11 +1,18 @@
 """What is sent and answered about credentials."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from user_service.credentials.service import Refusal
 from user_service.users.schemas import CurrentState, Password, Strict
+
+
+class Refusal(StrEnum):
+    UNKNOWN = "unknown"
+    WRONG_PASSWORD = "wrong_password"  # noqa: S105
+    DISABLED = "disabled"
+    UNVERIFIED = "unverified"
 
 
 class PasswordChange(Strict):

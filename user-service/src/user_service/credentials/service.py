@@ -1,7 +1,6 @@
 """Checking and changing what a person signs in with. Nothing is locked or open while hashing."""
 
 from dataclasses import replace
-from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,19 +9,13 @@ from user_service.audit.models import Origin
 from user_service.credentials import policy
 from user_service.credentials.exceptions import PasswordChangedMeanwhile, WrongPassword
 from user_service.credentials.passwords import Passwords
+from user_service.credentials.schemas import Refusal
 from user_service.database import Database
 from user_service.users import repository
 from user_service.users.changes import write
 from user_service.users.email import InvalidEmail, parse_email
 from user_service.users.exceptions import UserNotFound
 from user_service.users.models import Status, User
-
-
-class Refusal(StrEnum):
-    UNKNOWN = "unknown"
-    WRONG_PASSWORD = "wrong_password"  # noqa: S105
-    DISABLED = "disabled"
-    UNVERIFIED = "unverified"
 
 
 class CredentialService:
