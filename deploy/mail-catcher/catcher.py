@@ -2,7 +2,7 @@
 
     python catcher.py --smtp 127.0.0.1:2525 --http 127.0.0.1:8025
 
-GET /messages?to=ADDRESS lists mails, newest first; GET / shows them to a person; DELETE /messages forgets them.
+GET /messages?to=ADDRESS lists mails, newest first; GET / shows all to a person; DELETE /messages forgets all.
 For first contact and tests: whoever reaches it reads every link, so it belongs on loopback or a test network.
 Standard library only.
 """
@@ -186,7 +186,7 @@ def page(mails: list[Mail]) -> str:
     )
     return (
         "<!doctype html><meta charset=utf-8><title>Mails</title>"
-        "<style>body{font:16px sans-serif;max-width:720px;margin:auto;padding:1em}pre{white-space:pre-wrap}</style>"
+        "<style>body{font:16px sans-serif;max-width:720px;margin:auto}pre{white-space:pre-wrap}</style>"
         f"<h1>Mails</h1>{shown or 'None yet.'}"
     )
 
