@@ -1,4 +1,4 @@
-"""Run the whole of Gatehouse on this machine: the three services and two Redis servers."""
+"""Run the whole of Gatehouse on this machine: the three services, two Redis servers and a mail catcher."""
 
 import fcntl
 import json
@@ -23,7 +23,7 @@ START_SECONDS = 60
 NOT_RUNNING = 3
 USAGE = "usage: run.py [run | exec SERVICE -- COMMAND... | running | clean]     settings: PORT=8080 VAR=var"
 WELCOME = """
-Gatehouse is up: {url}    API document: {url}/docs
+Gatehouse is up: {url}    API document: {url}/docs    mail it sends: {mailbox}
 
 Register, sign in, read yourself:
   curl -s {url}/v1/users -H 'content-type: application/json' \\
@@ -48,6 +48,7 @@ def run(var: Path, given: Environment) -> None:
         environments = service_environments(var, ports, given)
         for name in ("redis", "redis-limits"):
             supervisor.start(name, redis_command(var, name, ports[name]), store=True)
+        supervisor.start("mail", mail_command(ports), store=True)
         supervisor.complete(
             "migrations",
             [room_command("user-service", "python"), "-m", "user_service.migrations", "upgrade"],
@@ -60,6 +61,7 @@ def run(var: Path, given: Environment) -> None:
         supervisor.say(
             WELCOME.format(
                 url=f"http://localhost:{ports['gateway']}",
+                mailbox=f"http://localhost:{ports['mailbox']}",
                 var=var,
             )
         )
@@ -98,7 +100,7 @@ def claim_ports(wanted: str) -> dict[str, int]:
     """The gateway's port as wished for (0: a free one); every other one free, another at each start."""
     if not wanted.isdecimal() or int(wanted) > 65535:
         raise Fault(f"PORT={wanted} is not a port number")
-    names = ("redis", "redis-limits", "gateway-internal",
+    names = ("redis", "redis-limits", "smtp", "mailbox", "gateway-internal",
              "auth-service", "auth-service-internal", "user-service", "user-service-internal")  # fmt: skip
     probes = []
     try:
@@ -183,6 +185,13 @@ def redis_command(var: Path, name: str, port: int) -> Sequence[str]:
     ]  # fmt: skip
 
 
+def mail_command(ports: Mapping[str, int]) -> Sequence[str]:
+    """A mail server that delivers to nobody and shows what it got."""
+    script = str(ROOT / "deploy/mail-catcher/catcher.py")
+    at = "127.0.0.1:{}".format
+    return [sys.executable, script, "--smtp", at(ports["smtp"]), "--http", at(ports["mailbox"])]
+
+
 def service_environments(
     var: Path, ports: Mapping[str, int], given: Environment
 ) -> dict[str, dict[str, str]]:
@@ -206,6 +215,8 @@ def service_environments(
         "USERS_URL": url(ports["user-service-internal"]),
         "DATABASE_URL": f"sqlite+aiosqlite:///{var / 'users.db'}",
         "AVATARS_DIR": str(var / "avatars"),
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(ports["smtp"]),
         "ROUTES_DIR": str(var / "routes.d"),
         "UPSTREAMS": json.dumps(upstreams),
         "UPSTREAM_INTERNAL": json.dumps(internal),
