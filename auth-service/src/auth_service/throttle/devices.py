@@ -1,4 +1,4 @@
-"""Devices that an account has signed in from: a signed value, bound to the account, buys its own allowance."""
+"""Devices that an account has signed in from: a signed value, bound to the account, buys its own share."""
 
 import hmac
 import secrets
@@ -13,7 +13,7 @@ class Devices:
         self._key = key
 
     def account(self, email: str) -> str:
-        """An account's name in the limits' store: one however it is typed, keyed so that it tells no address."""
+        """An account's name in the limits' store: one however typed, keyed so that it tells no address."""
         return self._mac("account", fold(email))[:22]
 
     def issue(self, account: str) -> str:

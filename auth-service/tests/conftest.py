@@ -1,0 +1,142 @@
+"""The service against a real Redis and a user-service of real shape over HTTP; nothing is patched."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from asgi_lifespan import running
+from people import People, serve_people
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from service_kit import testing
+from starlette.types import ASGIApp
+
+from auth_service.config import Settings
+from auth_service.main import Parts, create_app, make_parts
+
+ISSUER = "http://localhost:8080"
+SECRETS = {
+    "refresh_key": SecretStr("a refresh key of the tests, long enough"),
+    "key_encryption_key": SecretStr("a key encryption key of the tests, long enough"),
+    "device_key": SecretStr("a device key of the tests, long enough"),
+}
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[str]:
+    """One server for every test that does not break it; the container's in `-m containers`."""
+    if url := os.environ.get("TEST_REDIS_URL"):
+        yield url
+        return
+    with testing.redis_server(appendonly=True) as server:
+        yield server.url
+
+
+@pytest.fixture
+async def redis_url(shared_redis: str) -> AsyncIterator[str]:
+    """An empty Redis."""
+    async with Redis.from_url(shared_redis) as redis:
+        await redis.flushall()
+    yield shared_redis
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Any]:
+    async with Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+async def people_server() -> AsyncIterator[People]:
+    async with serve_people() as people:
+        yield people
+
+
+@pytest.fixture
+def people(people_server: People) -> People:
+    """The fake user-service, with nobody in it."""
+    people_server.reset()
+    return people_server
+
+
+@pytest.fixture
+def settings(redis_url: str, people: People, tmp_path: Path) -> Settings:
+    return make_settings(redis_url, people.url, tmp_path)
+
+
+def make_settings(redis_url: str, users_url: str, folder: Path, **changes: Any) -> Settings:
+    usual = {
+        "secrets_dir": folder,
+        "public_url": ISSUER,
+        "redis_url": redis_url,
+        "limits_redis_url": redis_url,
+        "revocations_redis_url": redis_url,
+        "users_url": users_url,
+        "gateway_peers": "127.0.0.1",
+        **SECRETS,
+    }
+    return Settings(**{**usual, **changes})
+
+
+class Service:
+    """The running service as its callers meet it, and its parts."""
+
+    def __init__(self, app: ASGIApp, parts: Parts) -> None:
+        self.parts = parts
+        self._app = app
+        self.public = self.client()
+        self.internal = self.client(port=9000)
+
+    def client(self, token: str | None = None, *, port: int = 8000, address: str = "") -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        if address:
+            headers["x-forwarded-for"] = address
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(self._app), base_url=f"http://auth:{port}", headers=headers
+        )
+
+    async def token(self, **form: str) -> httpx.Response:
+        return await self.public.post("/auth/token", data=form)
+
+    async def sign_in(self, email: str = "ada@example.com", **form: str) -> dict[str, Any]:
+        answer = await self.token(grant_type="password", username=email, password=People.PASSWORD, **form)
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    async def refresh(self, refresh_token: str, **form: str) -> httpx.Response:
+        return await self.token(grant_type="refresh_token", refresh_token=refresh_token, **form)
+
+    async def until_refused(self, token: str, code: str) -> None:
+        """Wait until the service's own verifier refuses the token, for that reason."""
+        async with asyncio.timeout(2), self.client(token) as client:
+            while (answer := await client.get("/auth/verify")).status_code != 401:
+                await asyncio.sleep(0.01)
+        assert answer.json()["code"] == code
+
+
+Start = Callable[[Settings], Any]
+
+
+@asynccontextmanager
+async def started(settings: Settings) -> AsyncIterator[Service]:
+    """A service that is ready, until the block ends."""
+    parts = make_parts(settings)
+    app = create_app(settings, parts)
+    async with running(app):
+        service = Service(app, parts)
+        async with asyncio.timeout(5):
+            while (await service.internal.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.01)
+        yield service
+
+
+@pytest.fixture
+async def service(settings: Settings) -> AsyncIterator[Service]:
+    async with started(settings) as running_service:
+        yield running_service

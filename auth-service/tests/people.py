@@ -1,0 +1,116 @@
+"""A user-service of real shape: the two internal routes over real HTTP, and the events it would send."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request, Response
+
+
+class People:
+    """Who exists, and how the service behaves."""
+
+    PASSWORD = "correct horse battery staple"
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.reset()
+
+    def reset(self) -> None:
+        self.known: dict[str, dict[str, Any]] = {}
+        self.delay = 0.0
+        self.status: int | None = None
+        self.requests: list[Request] = []
+        self.under_way = 0
+        self.most_under_way = 0
+        self.add("ada@example.com")
+
+    def add(self, email: str, *roles: str) -> dict[str, Any]:
+        person = {
+            "id": str(uuid4()),
+            "status": "active",
+            "roles": list(roles),
+            "credentials_version": 1,
+            "sessions_cv": 1,
+            "email_verified": True,
+        }
+        self.known[email] = person
+        return person
+
+    def __getitem__(self, email: str) -> dict[str, Any]:
+        return self.known[email]
+
+    def change(self, email: str, *, ending: bool = True, **members: Any) -> dict[str, str]:
+        """What a password change, a demotion or disabling does; returns the event that goes with it."""
+        person = self.known[email]
+        person.update(members, credentials_version=person["credentials_version"] + 1)
+        if ending:
+            person["sessions_cv"] = person["credentials_version"]
+        return {
+            "id": str(uuid4()),
+            "type": "user.credentials_changed",
+            "sub": person["id"],
+            "cv": str(person["credentials_version"]),
+            "sessions_cv": str(person["sessions_cv"]),
+            "at": "2026-11-25T05:00:00Z",
+            "request_id": "a-request",
+        }
+
+
+def make_app(people: People) -> FastAPI:
+    app = FastAPI()
+
+    async def behave(request: Request) -> None:
+        people.requests.append(request)
+        people.under_way += 1
+        people.most_under_way = max(people.most_under_way, people.under_way)
+        try:
+            await asyncio.sleep(people.delay)
+        finally:
+            people.under_way -= 1
+        if people.status is not None:
+            raise HTTPException(people.status, headers={"Retry-After": "7"})
+
+    @app.post("/internal/v1/credentials/verify")
+    async def verify(request: Request) -> dict[str, Any]:
+        given = await request.json()
+        await behave(request)
+        person = people.known.get(given["email"])
+        if person is None:
+            return {"verified": False, "reason": "unknown"}
+        if given["password"] != people.PASSWORD:
+            return {"verified": False, "reason": "wrong_password"}
+        if person["status"] != "active":
+            return {"verified": False, "reason": "disabled"}
+        return {"verified": True, "user": person}
+
+    @app.get("/internal/v1/users/{user_id}")
+    async def read(user_id: str, request: Request) -> Any:
+        await behave(request)
+        for person in people.known.values():
+            if person["id"] == user_id:
+                return person
+        return Response(status_code=404)
+
+    return app
+
+
+@asynccontextmanager
+async def serve_people() -> AsyncIterator[People]:
+    people = People()
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    people.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = uvicorn.Server(uvicorn.Config(make_app(people), log_level="warning", lifespan="off"))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield people
+    finally:
+        server.should_exit = True
+        await task
