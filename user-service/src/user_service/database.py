@@ -271,6 +271,6 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
 
 
 def database_url(url: str, password: str | None) -> URL:
-    """The configured URL with the password from its secret file."""
+    """The configured URL with the password from its secret file; an SQLite file has no use for one."""
     parsed = make_url(url)
-    return parsed.set(password=password) if password else parsed
+    return parsed.set(password=password) if password and parsed.get_backend_name() != "sqlite" else parsed
