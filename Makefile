@@ -3,7 +3,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-ROOMS   := service-kit auth-service user-service gateway tests-e2e deploy
+ROOMS   := $(patsubst %/pyproject.toml,%,$(wildcard $(patsubst %,%/pyproject.toml,service-kit auth-service user-service gateway tests-e2e deploy)))
 PORT    ?= 8080
 VAR     ?= var
 PROJECT ?= gatehouse
