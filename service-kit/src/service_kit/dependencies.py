@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.openapi.models import OAuth2 as OAuth2Model
@@ -72,12 +72,12 @@ class VerificationUnavailable(Problem):
 
 
 class CurrentUser(SecurityBase):
-    """`Depends(get_current_user)`: the caller by a consumer's bearer token; 401, or 503 when that cannot be told."""
+    """The caller by a consumer's bearer token; 401, or 503 when that cannot be told."""
 
-    model: ClassVar[OAuth2Model] = OAuth2Model(
-        flows=OAuthFlows(password=OAuthFlowPassword(tokenUrl="/auth/token", refreshUrl="/auth/token"))
-    )
-    scheme_name = "oauth2"
+    def __init__(self) -> None:
+        flow = OAuthFlowPassword(tokenUrl="/auth/token", refreshUrl="/auth/token")
+        self.model = OAuth2Model(flows=OAuthFlows(password=flow))
+        self.scheme_name = "oauth2"
 
     async def __call__(self, request: Request) -> Caller:
         """The verified caller."""

@@ -121,8 +121,8 @@ class KeyCache:
 
 
 def parse(document: Mapping[str, Any]) -> dict[str, ec.EllipticCurvePublicKey]:
-    """The ES256 keys of a JWKS; what is of another kind is passed over. ValueError if it cannot be relied on."""
-    members = document.get("keys") if isinstance(document, Mapping) else None
+    """The ES256 keys of a JWKS, keys of other kinds passed over. ValueError if it cannot be relied on."""
+    members = document.get("keys")
     if not isinstance(members, list) or len(members) > _MAX_KEYS:
         raise ValueError("not a JWKS")
     keys: dict[str, ec.EllipticCurvePublicKey] = {}
@@ -189,7 +189,9 @@ def http_fetch(url: str, timeout: float = 2.0) -> Fetch:
                 content += chunk
                 if len(content) > _MAX_DOCUMENT:
                     raise ValueError("larger than a JWKS may be")
-        document: Mapping[str, Any] = json.loads(bytes(content))
+        document = json.loads(bytes(content))
+        if not isinstance(document, dict):
+            raise ValueError("not a JWKS")
         return document
 
     return fetch

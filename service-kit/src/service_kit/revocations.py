@@ -49,7 +49,7 @@ class Revocation:
 
 @dataclass(slots=True)
 class _Second:
-    """What stops to matter in one second. Shared by all of it, so that an entry costs its name and little more."""
+    """What stops to matter in one second; shared, so that an entry costs little more than its name."""
 
     until: int
     values: list[str] = field(default_factory=list)
@@ -304,7 +304,6 @@ def connect(url: str, user: str, password: str | None) -> Redis:
         retry=Retry(NoBackoff(), 0),
         # The ACL user may read one stream and one key: ask for nothing else on connecting.
         protocol=2,
-        lib_name=None,
-        lib_version=None,
+        driver_info=None,
         **options,
     )

@@ -269,14 +269,16 @@ def _text(claims: dict[str, Any], name: str) -> str:
 def _time(claims: dict[str, Any], name: str) -> float:
     value = claims.get(name)
     # A bool is an int to Python, and 1e400 is infinite.
-    if type(value) not in (int, float) or not 0 <= value <= 1e12:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e12:
         raise _claim(name)
     return float(value)
 
 
 def _version(claims: dict[str, Any]) -> int | None:
     value = claims.get("cv")
-    if value is not None and (type(value) is not int or value < 0):
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _claim("cv")
     return value
 
