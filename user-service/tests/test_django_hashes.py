@@ -14,15 +14,15 @@ DIGEST32 = "A" * 43 + "="
 ARGON2_TAIL = "$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
 
 
-class CheapPbkdf2(hashers.PBKDF2PasswordHasher):
+class CheapPbkdf2(hashers.PBKDF2PasswordHasher):  # type: ignore[misc] # django has no types
     iterations = 1_000
 
 
-class CheapBcrypt(hashers.BCryptPasswordHasher):
+class CheapBcrypt(hashers.BCryptPasswordHasher):  # type: ignore[misc] # django has no types
     rounds = 4
 
 
-class CheapBcryptSha256(hashers.BCryptSHA256PasswordHasher):
+class CheapBcryptSha256(hashers.BCryptSHA256PasswordHasher):  # type: ignore[misc] # django has no types
     rounds = 4
 
 

@@ -1,11 +1,12 @@
 """The only reader of the environment."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from sqlalchemy.engine import URL
 
-from service_kit.settings import KitSettings, ServiceSettings, VerifierSettings
+from service_kit.settings import KitSettings, Origin, Port, Seconds, ServiceSettings, VerifierSettings
 from user_service.database import database_url
 
 
@@ -32,9 +33,33 @@ class HashingSettings(KitSettings):
     password_min_length: Annotated[int, Field(ge=8, le=64)] = 12
 
 
-class Settings(DatabaseSettings, HashingSettings, VerifierSettings):
+class MailSettings(KitSettings):
+    """Without a host mails wait in the outbox; without a page of the app's, links lead to ours."""
+
+    smtp_host: str = ""
+    smtp_port: Port = 25
+    smtp_tls: Literal["off", "starttls", "tls"] = "off"
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_timeout_seconds: Annotated[Seconds, Field(gt=0, le=30)] = 10.0
+    mail_from: Annotated[str, Field(pattern=r"^[^\r\n]+@[^\r\n]+$")] = "no-reply@localhost"
+    app_url: Annotated[str, Field(pattern=r"^https?://[^\s#]+$")] | None = None
+
+
+class AvatarSettings(KitSettings):
+    # A volume: pictures, and uploads on their way, which would fill a /tmp that is memory.
+    avatars_dir: Path = Path("/var/lib/user-service/avatars")
+    avatar_max_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 5 * 1024 * 1024
+
+
+class Settings(DatabaseSettings, HashingSettings, MailSettings, AvatarSettings, VerifierSettings):
     events_redis_url: str
     events_redis_user: str = "users"
     events_redis_password: SecretStr | None = None
     # The server key of Idempotency-Key fingerprints.
     idempotency_key: SecretStr
+    # "confirm": always 202 and a mail, and an account once its link is followed.
+    registration: Literal["open", "confirm"] = "open"
+    require_verified_email: bool = False
+    # A server of the range API of Have I Been Pwned, such as https://api.pwnedpasswords.com.
+    breached_passwords_url: Origin | None = None

@@ -21,14 +21,24 @@ from service_kit.settings import load
 from service_kit.tracing import RequestContext
 from user_service import __version__
 from user_service.audit.router import router as audit_router
+from user_service.avatars.router import router as avatars_router
+from user_service.avatars.service import AvatarService
+from user_service.avatars.storage import Volume
 from user_service.config import Settings
+from user_service.credentials.breached import BreachedPasswords
 from user_service.credentials.passwords import Passwords
+from user_service.credentials.policy import PasswordRules
 from user_service.credentials.router import internal_router
 from user_service.credentials.router import router as credentials_router
 from user_service.credentials.service import CredentialService
 from user_service.database import Database, DatabaseUnavailable, create_engine
 from user_service.events.relay import Relay
 from user_service.events.stream import Stream
+from user_service.mails.router import confirmed_registration
+from user_service.mails.router import router as mails_router
+from user_service.mails.sending import MailSender
+from user_service.mails.service import MailService
+from user_service.mails.smtp import SmtpServer
 from user_service.users.purge import forget_old_answers
 from user_service.users.router import router as users_router
 from user_service.users.service import UserService
@@ -44,6 +54,10 @@ class Parts:
     passwords: Passwords
     users: UserService
     credentials: CredentialService
+    mails: MailService
+    avatars: AvatarService
+    breached: BreachedPasswords | None
+    mail_sender: MailSender | None
     relay: Relay
     events_redis: Redis
     idempotency_key: bytes
@@ -52,6 +66,9 @@ class Parts:
         await self.events_redis.aclose()
         await self.database.close()
         self.passwords.close()
+        self.avatars.close()
+        if self.breached:
+            await self.breached.close()
 
 
 def make_parts(settings: Settings) -> Parts:
@@ -59,13 +76,22 @@ def make_parts(settings: Settings) -> Parts:
     engine = create_engine(settings.url(), pool_size=settings.database_pool_size)
     database = Database(engine, settings.database_deadline_seconds)
     passwords = Passwords(settings.hashing_threads, settings.hashing_queue)
-    shortest = settings.password_min_length
+    breached = BreachedPasswords(url) if (url := settings.breached_passwords_url) else None
+    rules = PasswordRules(settings.password_min_length, breached)
+    storage = Volume(settings.avatars_dir)
+    avatars = AvatarService(database, storage, settings.avatars_dir, settings.avatar_max_bytes)
     events_redis = _events_redis(settings)
     return Parts(
         database=database,
         passwords=passwords,
-        users=UserService(database, passwords, shortest_password=shortest),
-        credentials=CredentialService(database, passwords, shortest_password=shortest),
+        users=UserService(database, passwords, rules, avatars.forget_files),
+        credentials=CredentialService(
+            database, passwords, rules, require_verified_email=settings.require_verified_email
+        ),
+        mails=MailService(database, passwords, rules),
+        avatars=avatars,
+        breached=breached,
+        mail_sender=_mail_sender(database, settings) if settings.smtp_host else None,
         relay=Relay(settings.url(), Stream(events_redis)),
         events_redis=events_redis,
         idempotency_key=settings.idempotency_key.get_secret_value().encode(),
@@ -78,7 +104,9 @@ def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        background = (address_rule.run(), parts.relay.run(), forget_old_answers(parts.database))
+        background = [address_rule.run(), parts.relay.run(), forget_old_answers(parts.database)]
+        if parts.mail_sender:
+            background.append(parts.mail_sender.run())
         async with identity.running():
             tasks = [asyncio.create_task(work) for work in background]
             try:
@@ -89,7 +117,7 @@ def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await parts.close()
 
-    public = public_api(lifespan)
+    public = public_api(lifespan, confirm_registrations=settings.registration == "confirm")
     internal = internal_api(parts.database, identity)
     for app in (public, internal):
         app.state.parts = parts
@@ -98,7 +126,7 @@ def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
     return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
 
 
-def public_api(lifespan: object = None) -> FastAPI:
+def public_api(lifespan: object = None, *, confirm_registrations: bool = False) -> FastAPI:
     """What the gateway may forward to; its OpenAPI document is the service's contract."""
     app = FastAPI(
         title="User service",
@@ -110,7 +138,9 @@ def public_api(lifespan: object = None) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(metrics.RequestMetrics)
-    for router in (credentials_router, users_router, audit_router):
+    if confirm_registrations:
+        app.include_router(confirmed_registration)  # first come, first served: before users_router's
+    for router in (credentials_router, mails_router, avatars_router, users_router, audit_router):
         app.include_router(router)
     return app
 
@@ -144,6 +174,20 @@ def serve() -> ASGIApp:
     settings = load(Settings)
     logs.configure(settings, NAME)
     return create_app(settings, make_parts(settings), Identity(settings, NAME))
+
+
+def _mail_sender(database: Database, settings: Settings) -> MailSender:
+    password = settings.smtp_password
+    server = SmtpServer(
+        settings.smtp_host,
+        settings.smtp_port,
+        settings.smtp_tls,
+        settings.smtp_username,
+        password.get_secret_value() if password else None,
+        settings.smtp_timeout_seconds,
+    )
+    links = settings.app_url or f"{settings.public_url}/v1/users/links"
+    return MailSender(database, server, settings.mail_from, links.rstrip("/"))
 
 
 def _events_redis(settings: Settings) -> Redis:

@@ -26,13 +26,18 @@ async def spooled(
     body: AsyncIterator[bytes], content_type: str, limit: int, folder: Path, idle_seconds: float
 ) -> AsyncIterator[BinaryIO]:
     """The picture in a nameless file, rewound; gone with the block, or with the process."""
-    file = await asyncio.to_thread(tempfile.TemporaryFile, dir=folder, buffering=0)
+    file = await asyncio.to_thread(_nameless_file, folder)
     try:
         await _write(_picture(_paced(body, idle_seconds), content_type, limit), file, limit)
         await asyncio.to_thread(file.seek, 0, os.SEEK_SET)
         yield file
     finally:
         file.close()
+
+
+def _nameless_file(folder: Path) -> BinaryIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder)
 
 
 async def _write(pieces: AsyncIterator[bytes], file: BinaryIO, limit: int) -> None:

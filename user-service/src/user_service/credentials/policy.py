@@ -1,13 +1,29 @@
 """Which passwords are accepted (NIST SP 800-63B-4): long enough, any characters, not easily guessed."""
 
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Final
 
+from user_service.credentials.breached import BreachedPasswords
 from user_service.credentials.exceptions import PasswordRefused
 
 LONGEST: Final = 256
 CONTEXT: Final = ("gatehouse", "password", "passwort")
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordRules:
+    """What every new password has to pass, wherever it is set."""
+
+    shortest: int
+    breached: BreachedPasswords | None = None
+
+    async def check(self, password: str, *, about: tuple[str, ...]) -> None:
+        """Raise PasswordRefused. May ask another server: never inside a transaction."""
+        check(password, shortest=self.shortest, about=about)
+        if self.breached and await self.breached.contains(password):
+            raise PasswordRefused("This password is in a published list of stolen ones. Choose another.")
 
 
 def check(password: str, *, shortest: int, about: tuple[str, ...]) -> None:

@@ -32,6 +32,6 @@ async def verify(sent: Credentials, credentials: CredentialChecks) -> Verified |
 
 
 @internal_router.get("/users/{id}", dependencies=[Depends(get_service_caller("users:read"))])
-async def current_state(id: UUID, users: Users) -> CurrentState:  # noqa: A002
+async def current_state(id: UUID, users: Users) -> CurrentState:
     """The person's present state, deleted or not; read at each refresh."""
     return CurrentState.of(await users.find(id))

@@ -6,9 +6,9 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit.models import Origin
-from user_service.credentials import policy
 from user_service.credentials.exceptions import PasswordChangedMeanwhile, WrongPassword
 from user_service.credentials.passwords import Passwords
+from user_service.credentials.policy import PasswordRules
 from user_service.credentials.schemas import Refusal
 from user_service.database import Database
 from user_service.users import repository
@@ -23,13 +23,13 @@ class CredentialService:
         self,
         database: Database,
         passwords: Passwords,
+        rules: PasswordRules,
         *,
-        shortest_password: int,
         require_verified_email: bool = False,
     ) -> None:
         self._database = database
         self._passwords = passwords
-        self._shortest = shortest_password
+        self._rules = rules
         self._require_verified = require_verified_email
 
     async def verify(self, email: str, password: str) -> User | Refusal:
@@ -58,7 +58,7 @@ class CredentialService:
             raise UserNotFound
         if not await self._passwords.verify(read.password_hash, current):
             raise WrongPassword
-        policy.check(new, shortest=self._shortest, about=(read.email, read.name))
+        await self._rules.check(new, about=(read.email, read.name))
         password_hash = await self._passwords.hash(new)
 
         async def work(connection: AsyncConnection) -> None:

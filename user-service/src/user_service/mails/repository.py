@@ -122,8 +122,8 @@ async def remove_mail(connection: AsyncConnection, mail_id: int) -> None:
     await connection.execute(delete(MailRow).where(MailRow.id == mail_id))
 
 
-async def waiting_mails(connection: AsyncConnection) -> int:
-    return (await connection.execute(select(func.count()).select_from(MailRow))).scalar_one()
+async def postpone_mail(connection: AsyncConnection, mail_id: int, until: datetime) -> None:
+    await connection.execute(update(MailRow).where(MailRow.id == mail_id).values(next_attempt_at=until))
 
 
 async def add_link(
@@ -193,6 +193,7 @@ async def add_address_change(connection: AsyncConnection, user: User, at: dateti
             undo_until=at + UNDO_FOR,
         )
     )
+    assert added.inserted_primary_key is not None
     return int(added.inserted_primary_key[0])
 
 

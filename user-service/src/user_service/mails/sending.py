@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from datetime import timedelta
+import secrets
+from datetime import datetime, timedelta
+from email.headerregistry import Address
 from typing import Final
 
 from prometheus_client import Counter
@@ -11,8 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service_kit.problems import Problem
 from user_service.database import Database
 from user_service.mails import repository
+from user_service.mails.addressing import addressed
+from user_service.mails.composing import WORDS, compose, recipient
+from user_service.mails.models import LinkKind
 from user_service.mails.repository import ClaimedMail
-from user_service.mails.smtp import SmtpServer
+from user_service.mails.smtp import RefusedForGood, SmtpServer, reason
 from user_service.users.models import utc_now
 
 log = logging.getLogger(__name__)
@@ -37,7 +42,7 @@ class MailSender:
         self._database = database
         self._server = server
         self._sender = sender
-        self._link_base = link_base.rstrip("/")
+        self._link_base = link_base
 
     async def run(self) -> None:
         """Until cancelled. What was just being sent then becomes due again by itself."""
@@ -45,7 +50,7 @@ class MailSender:
         while True:
             more = False
             try:
-                more = await self.send_due()
+                more = await self.send_due(utc_now())
                 if (now := asyncio.get_running_loop().time()) > next_tidying:
                     next_tidying = now + TIDY_SECONDS
                     await self._tidy()
@@ -54,17 +59,78 @@ class MailSender:
             if not more:
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def send_due(self) -> bool:
-        """Try what is due now; whether there may be more."""
-        due = await self._database.read(lambda connection: repository.due_mails(connection, utc_now(), BATCH))
+    async def send_due(self, now: datetime) -> bool:
+        """Try what is due at `now`; whether there may be more."""
+        due = await self._database.read(lambda connection: repository.due_mails(connection, now, BATCH))
         for mail_id, when in due:
-
-            async def claim(
-                connection: AsyncConnection, mail_id: int = mail_id, when: datetime = when
-            ) -> ClaimedMail | None:
-                return await repository.claim_mail(connection, mail_id, when, utc_now() + FIRST_PAUSE)
-
-            claimed = await self._database.transaction(claim)
+            claimed = await self._claim(mail_id, when, now)
             if claimed is not None:
-                await self._deliver(claimed)
+                await self._deliver(claimed, now)
         return len(due) == BATCH
+
+    async def _claim(self, mail_id: int, due: datetime, now: datetime) -> ClaimedMail | None:
+        return await self._database.transaction(
+            lambda connection: repository.claim_mail(connection, mail_id, due, now + FIRST_PAUSE)
+        )
+
+    async def _deliver(self, claimed: ClaimedMail, now: datetime) -> None:
+        try:
+            outcome = await self._attempt(claimed, now)
+        except RefusedForGood as refusal:
+            outcome = "refused"
+            log.warning("mail refused for good, kind=%s reason=%s", claimed.mail.kind, refusal)
+        except Problem:
+            raise
+        except Exception as failure:  # noqa: BLE001 - one mail that cannot be sent holds up no other
+            outcome = await self._postpone(claimed, failure, now)
+        MAILS.labels(claimed.mail.kind, outcome).inc()
+        if outcome != "postponed":
+            await self._database.transaction(
+                lambda connection: repository.remove_mail(connection, claimed.id)
+            )
+
+    async def _attempt(self, claimed: ClaimedMail, now: datetime) -> str:
+        prepared = await self._database.transaction(
+            lambda connection: self._prepare(connection, claimed, now)
+        )
+        if prepared is None:
+            return "dropped"
+        kind, url, to = prepared
+        async with asyncio.timeout(ATTEMPT_SECONDS):
+            await self._server.send(compose(kind, url, self._sender, to))
+        log.info("mail sent, kind=%s attempts=%d", kind, claimed.attempts)
+        return "sent"
+
+    async def _prepare(
+        self, connection: AsyncConnection, claimed: ClaimedMail, now: datetime
+    ) -> tuple[str, str, Address] | None:
+        """Make the link of this attempt. What an earlier attempt mailed, if it did arrive, stays good too."""
+        mail = await addressed(connection, claimed.mail, now)
+        if mail is None or mail.email is None or mail.email_key is None:
+            return None
+        link = WORDS[mail.kind].link
+        # A notice of an undoable change is never dropped: a thief would only have to ask for five others first.
+        if link is not LinkKind.UNDO and claimed.attempts == 1:
+            made = await repository.links_since(connection, mail.email_key, link, now - timedelta(hours=1))
+            if made >= PER_HOUR:
+                log.warning("mail dropped, kind=%s reason=too_many_to_one_address", mail.kind)
+                return None
+        token = secrets.token_urlsafe(32)
+        await repository.add_link(connection, token, mail, link, now)
+        return mail.kind, f"{self._link_base}/{link}#token={token}", recipient(mail.email, mail.email_key)
+
+    async def _postpone(self, claimed: ClaimedMail, failure: Exception, now: datetime) -> str:
+        if now - claimed.created_at > GIVE_UP_AFTER:
+            log.error("mail given up, kind=%s reason=%s", claimed.mail.kind, reason(failure))
+            return "given_up"
+        pause = min(FIRST_PAUSE * 2 ** (claimed.attempts - 1), LONGEST_PAUSE)
+        log.warning("mail postponed, kind=%s reason=%s", claimed.mail.kind, reason(failure))
+        await self._database.transaction(
+            lambda connection: repository.postpone_mail(connection, claimed.id, now + pause)
+        )
+        return "postponed"
+
+    async def _tidy(self) -> None:
+        await self._database.transaction(
+            lambda connection: repository.forget_expired(connection, utc_now() - KEEP_EXPIRED)
+        )

@@ -36,7 +36,7 @@ async def get_my_id(caller: Annotated[Caller, Depends(get_current_user)]) -> UUI
     return person_id(caller)
 
 
-async def get_own_or_any_as_admin(id: UUID, caller: Annotated[Caller, Depends(get_current_user)]) -> UUID:  # noqa: A002
+async def get_own_or_any_as_admin(id: UUID, caller: Annotated[Caller, Depends(get_current_user)]) -> UUID:
     """The id in the path, if it is the caller's own or the caller is an administrator.
 
     The refusal is the same whether or not such a person exists.

@@ -12,6 +12,7 @@ from sqlalchemy import ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from user_service.database import MYSQL, Base, Digest, Id, Moment
+from user_service.users.email import Email
 
 # The role that may see and change anyone.
 ADMIN: Final = "admin"
@@ -97,6 +98,28 @@ class User:
     def with_roles(self, roles: tuple[str, ...]) -> "User":
         """Sessions live on: their clients refresh and get tokens with the new roles."""
         return replace(self, roles=roles, credentials_version=self.credentials_version + 1)
+
+
+def new_user(email: Email, name: str, password_hash: str | None, at: datetime) -> User:
+    """Somebody who has just come, and has not shown yet that the address is theirs."""
+    return User(
+        id=new_id(at),
+        email=email.address,
+        email_key=email.key,
+        name=name,
+        password_hash=password_hash,
+        status=Status.ACTIVE,
+        roles=(),
+        credentials_version=1,
+        sessions_cv=1,
+        email_verified_at=None,
+        version=1,
+        external_id=None,
+        created_at=at,
+        updated_at=at,
+        disabled_at=None,
+        deleted_at=None,
+    )
 
 
 def name_key(name: str) -> str:

@@ -1,4 +1,4 @@
-"""ETag, If-Match and If-None-Match (RFC 9110, section 13) for a person's version."""
+"""ETag, If-Match and If-None-Match (RFC 9110, section 13) for whatever has a version."""
 
 from http import HTTPStatus
 from typing import ClassVar
@@ -18,7 +18,7 @@ class PreconditionFailed(Problem):
     title = "It was changed since you read it: read it again"
 
 
-def etag(version: int) -> str:
+def etag(version: int | str) -> str:
     return f'"{version}"'
 
 
@@ -31,7 +31,7 @@ def require_match(if_match: str | None, version: int) -> None:
         raise PreconditionFailed
 
 
-def is_known(if_none_match: str | None, version: int) -> bool:
+def is_known(if_none_match: str | None, version: int | str) -> bool:
     """Whether the client already holds this version, so that 304 is enough."""
     if if_none_match is None:
         return False

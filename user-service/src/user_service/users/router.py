@@ -74,7 +74,7 @@ async def change_me(
 
 
 @router.get("/{id}", response_model=UserOut)
-async def read_user(id: ReadableId, users: Users, if_none_match: IfNoneMatch = None) -> Response:  # noqa: A002
+async def read_user(id: ReadableId, users: Users, if_none_match: IfNoneMatch = None) -> Response:
     """One person: oneself, or anyone for administrators."""
     return _shown(await users.find(id), if_none_match)
 
@@ -104,31 +104,31 @@ async def set_roles(
 
 
 @router.post("/{id}/disable", response_model=UserOut, dependencies=[admin_only])
-async def disable(id: UUID, users: Users, origin: By) -> Response:  # noqa: A002
+async def disable(id: UUID, users: Users, origin: By) -> Response:
     """Keep the person out; every session ends."""
     return _shown(await users.disable(id, origin))
 
 
 @router.post("/{id}/enable", response_model=UserOut, dependencies=[admin_only])
-async def enable(id: UUID, users: Users, origin: By) -> Response:  # noqa: A002
+async def enable(id: UUID, users: Users, origin: By) -> Response:
     """Let a disabled person in again."""
     return _shown(await users.enable(id, origin))
 
 
 @router.delete("/{id}", response_model=UserOut, dependencies=[admin_only])
-async def delete(id: UUID, users: Users, origin: By) -> Response:  # noqa: A002
+async def delete(id: UUID, users: Users, origin: By) -> Response:
     """Delete the person so that they can still be restored; every session ends, the address stays taken."""
     return _shown(await users.delete(id, origin))
 
 
 @router.post("/{id}/restore", response_model=UserOut, dependencies=[admin_only])
-async def restore(id: UUID, users: Users, origin: By) -> Response:  # noqa: A002
+async def restore(id: UUID, users: Users, origin: By) -> Response:
     """Bring a deleted person back."""
     return _shown(await users.restore(id, origin))
 
 
 @router.post("/{id}/erase", status_code=status.HTTP_204_NO_CONTENT, dependencies=[admin_only])
-async def erase(id: UUID, users: Users, origin: By) -> None:  # noqa: A002
+async def erase(id: UUID, users: Users, origin: By) -> None:
     """Remove a deleted person for good. The audit keeps what happened, not to whom."""
     await users.erase(id, origin)
 

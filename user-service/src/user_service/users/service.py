@@ -1,6 +1,6 @@
 """What can be done with people, one method a use case."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -8,16 +8,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit import repository as audit
 from user_service.audit.models import Origin
-from user_service.credentials import policy
 from user_service.credentials.passwords import Passwords
+from user_service.credentials.policy import PasswordRules
 from user_service.database import Database
+from user_service.mails import registering as mails
 from user_service.pagination import Page
 from user_service.users import idempotency, repository
 from user_service.users.changes import record, write
 from user_service.users.email import parse_email
 from user_service.users.exceptions import NotDeleted, OwnAccount, UserNotFound
 from user_service.users.idempotency import AlreadyAnswered, KeyedRequest
-from user_service.users.models import ADMIN, Status, User, new_id, utc_now
+from user_service.users.models import ADMIN, Status, User, new_user, utc_now
 from user_service.users.preconditions import require_match
 from user_service.users.repository import Filters
 from user_service.users.schemas import NewUser, UserChanges, UserOut
@@ -30,23 +31,32 @@ class Registered:
 
 
 class UserService:
-    def __init__(self, database: Database, passwords: Passwords, *, shortest_password: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        rules: PasswordRules,
+        forget_files: Callable[[UUID], Awaitable[None]],
+    ) -> None:
+        """`forget_files` removes what is kept of a person outside the database."""
         self._database = database
         self._passwords = passwords
-        self._shortest = shortest_password
+        self._rules = rules
+        self._forget_files = forget_files
 
     async def register(self, new: NewUser, origin: Origin, request: KeyedRequest | None) -> Registered:
         """Create a person once: a repeated request with an Idempotency-Key gets the first one's answer."""
         if request and (answer := await self._answered(request)):
             return answer
-        policy.check(new.password, shortest=self._shortest, about=(new.email, new.name))
+        await self._rules.check(new.password, about=(new.email, new.name))
         password_hash = await self._passwords.hash(new.password)
-        user = _new_user(new, password_hash)
+        user = new_user(parse_email(new.email), new.name, password_hash, utc_now())
 
         async def create(connection: AsyncConnection) -> Registered:
             if request:
                 await idempotency.claim(connection, request, user.created_at)
             await repository.add(connection, user)
+            await mails.greet(connection, user)
             await record(connection, origin, user, "user.created", user.created_at)
             created = UserOut.of(user)
             if request:
@@ -151,6 +161,11 @@ class UserService:
     async def erase(self, user_id: UUID, origin: Origin) -> None:
         """Remove a deleted person for good; the audit keeps what happened, under a name that means nobody."""
 
+        if (await self.find(user_id)).status is not Status.DELETED:
+            raise NotDeleted
+        # First the files: without the row nobody would find them again.
+        await self._forget_files(user_id)
+
         async def work(connection: AsyncConnection) -> None:
             user = await repository.lock(connection, user_id)
             if user.status is not Status.DELETED:
@@ -158,6 +173,7 @@ class UserService:
             await record(connection, origin, user, "user.erased", utc_now())
             await audit.pseudonymise(connection, user_id)
             await idempotency.forget_person(connection, user_id)
+            await mails.forget_person(connection, user)
             await repository.remove(connection, user_id)
 
         await self._database.transaction(work)
@@ -177,28 +193,6 @@ class UserService:
     async def _answered(self, request: KeyedRequest) -> Registered | None:
         body = await self._database.read(lambda connection: idempotency.stored_answer(connection, request))
         return Registered(UserOut.model_validate_json(body), replayed=True) if body else None
-
-
-def _new_user(new: NewUser, password_hash: str) -> User:
-    email, now = parse_email(new.email), utc_now()
-    return User(
-        id=new_id(now),
-        email=email.address,
-        email_key=email.key,
-        name=new.name,
-        password_hash=password_hash,
-        status=Status.ACTIVE,
-        roles=(),
-        credentials_version=1,
-        sessions_cv=1,
-        email_verified_at=None,
-        version=1,
-        external_id=None,
-        created_at=now,
-        updated_at=now,
-        disabled_at=None,
-        deleted_at=None,
-    )
 
 
 def _refuse_own_account(user_id: UUID, origin: Origin) -> None:

@@ -1,0 +1,89 @@
+"""The public routes about avatars."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response, status
+
+from user_service.avatars.dependencies import Avatars
+from user_service.avatars.images import MEDIA_TYPE
+from user_service.avatars.ranges import byte_range
+from user_service.users.dependencies import By, MyId, ReadableId
+from user_service.users.preconditions import etag, is_known
+
+router = APIRouter(prefix="/v1/users", tags=["avatars"])
+
+PICTURES = {
+    "image/*": {"schema": {"type": "string", "format": "binary"}},
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["file"],
+            "properties": {"file": {"type": "string", "format": "binary"}},
+        }
+    },
+}
+
+
+@router.put(
+    "/me/avatar",
+    status_code=status.HTTP_204_NO_CONTENT,
+    openapi_extra={"requestBody": {"required": True, "content": PICTURES}},
+)
+async def put_avatar(
+    me: MyId,
+    request: Request,
+    avatars: Avatars,
+    origin: By,
+    response: Response,
+    content_type: Annotated[str, Header(include_in_schema=False)] = "",
+) -> None:
+    """Set the picture: the body itself, or the first file of a form. JPEG, PNG, WebP or GIF, by content."""
+    response.headers["ETag"] = etag(await avatars.put(me, request.stream(), content_type, origin))
+
+
+@router.delete("/me/avatar", status_code=status.HTTP_204_NO_CONTENT)
+async def delete_avatar(me: MyId, avatars: Avatars, origin: By) -> None:
+    """Have no picture; also when there was none."""
+    await avatars.remove(me, origin)
+
+
+@router.get(
+    "/{id}/avatar",
+    response_class=Response,
+    responses={
+        200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
+        206: {"description": "The range asked for"},
+        304: {"description": "The client holds it already"},
+        416: {"description": "Nothing in this range"},
+    },
+)
+async def read_avatar(
+    id: ReadableId,
+    avatars: Avatars,
+    if_none_match: Annotated[str | None, Header()] = None,
+    range_: Annotated[str | None, Header(alias="range")] = None,
+    if_range: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The picture, for whoever may read the person."""
+    known = await avatars.etag(id) if if_none_match else None
+    if known and is_known(if_none_match, known):
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=_headers(known))
+    avatar = await avatars.get(id)
+    headers = _headers(avatar.etag)
+    part = byte_range(range_, if_range, headers["ETag"], len(avatar.content))
+    if part is None:
+        return Response(avatar.content, media_type=MEDIA_TYPE, headers=headers)
+    headers["Content-Range"] = f"bytes {part[0]}-{part[1] - 1}/{len(avatar.content)}"
+    return Response(
+        avatar.content[slice(*part)], status.HTTP_206_PARTIAL_CONTENT, headers, media_type=MEDIA_TYPE
+    )
+
+
+def _headers(version: str) -> dict[str, str]:
+    return {
+        "ETag": etag(version),
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": "inline",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }

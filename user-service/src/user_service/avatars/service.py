@@ -1,0 +1,137 @@
+"""Putting, showing and removing the picture of a person."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, TypeVar
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from user_service.audit import repository as audit
+from user_service.audit.models import Origin
+from user_service.avatars import repository
+from user_service.avatars.exceptions import (
+    AvatarNotFound,
+    AvatarsBusy,
+    AvatarTooManyPixels,
+    AvatarUnsupported,
+)
+from user_service.avatars.images import TooManyPixels, UnreadablePicture, reencode
+from user_service.avatars.repository import StoredAvatar
+from user_service.avatars.storage import AvatarStorage
+from user_service.avatars.upload import spooled
+from user_service.database import Database
+from user_service.users import repository as users
+from user_service.users.models import utc_now
+
+T = TypeVar("T")
+
+WAITING: Final = 16  # uploads at once in a worker; each may hold a spool file
+IDLE_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Avatar:
+    etag: str
+    content: bytes
+
+
+class AvatarService:
+    def __init__(self, database: Database, storage: AvatarStorage, spool: Path, most_bytes: int) -> None:
+        self._database = database
+        self._storage = storage
+        self._spool = spool
+        self._most_bytes = most_bytes
+        self._uploads = 0
+        # Decoding has one thread, so that its memory is needed once; files have their own.
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="avatar")
+
+    def close(self) -> None:
+        self._decoder.shutdown(wait=False, cancel_futures=True)
+
+    async def put(self, person: UUID, body: AsyncIterator[bytes], content_type: str, origin: Origin) -> str:
+        """Read, re-encode and keep the picture; returns its ETag. No connection is held meanwhile."""
+        if self._uploads >= WAITING:
+            raise AvatarsBusy(headers={"Retry-After": "5"})
+        self._uploads += 1
+        try:
+            async with spooled(body, content_type, self._most_bytes, self._spool, IDLE_SECONDS) as file:
+                content = await self._reencoded(file)
+        finally:
+            self._uploads -= 1
+        digest = hashlib.sha256(content).hexdigest()
+        avatar = StoredAvatar(f"{digest}-{secrets.token_hex(4)}.webp", digest, len(content))
+        await asyncio.to_thread(self._storage.put, person, avatar.name, content)
+        before = await self._database.transaction(
+            lambda connection: _point_to(connection, person, avatar, origin)
+        )
+        if before is not None:
+            await asyncio.to_thread(self._storage.remove, person, before.name)
+        return digest
+
+    async def get(self, person: UUID) -> Avatar:
+        # Twice: the picture may be replaced between reading the row and reading the file.
+        for _ in range(2):
+            stored = await self._database.read(lambda connection: repository.find(connection, person))
+            if stored is None:
+                break
+            content = await asyncio.to_thread(self._storage.get, person, stored.name)
+            if content is not None:
+                return Avatar(stored.etag, content)
+        raise AvatarNotFound
+
+    async def etag(self, person: UUID) -> str | None:
+        stored = await self._database.read(lambda connection: repository.find(connection, person))
+        return stored.etag if stored else None
+
+    async def remove(self, person: UUID, origin: Origin) -> None:
+        before = await self._database.transaction(lambda connection: _forget(connection, person, origin))
+        if before is not None:
+            await asyncio.to_thread(self._storage.remove, person, before.name)
+
+    async def forget_files(self, person: UUID) -> None:
+        """Before a person is erased; the row goes with theirs."""
+        await asyncio.to_thread(self._storage.remove, person)
+
+    async def _reencoded(self, file: BinaryIO) -> bytes:
+        try:
+            return await self._in_decoder(lambda: reencode(file))
+        except TooManyPixels as refused:
+            raise AvatarTooManyPixels from refused
+        except UnreadablePicture as refused:
+            raise AvatarUnsupported from refused
+
+    async def _in_decoder(self, work: Callable[[], T]) -> T:
+        decoding = asyncio.get_running_loop().run_in_executor(self._decoder, work)
+        try:
+            return await asyncio.shield(decoding)
+        except asyncio.CancelledError:
+            # The thread reads the file to the end, even if nobody waits: it must not be closed under it.
+            await asyncio.wait({decoding})
+            raise
+
+
+async def _point_to(
+    connection: AsyncConnection, person: UUID, avatar: StoredAvatar, origin: Origin
+) -> StoredAvatar | None:
+    """Under the person's lock, so that of two uploads at once the later one knows what it replaces."""
+    await users.lock(connection, person)
+    before = await repository.find(connection, person)
+    at = utc_now()
+    await repository.save(connection, person, avatar, at, new=before is None)
+    await audit.append(connection, origin, "avatar.replaced", person, at)
+    return before
+
+
+async def _forget(connection: AsyncConnection, person: UUID, origin: Origin) -> StoredAvatar | None:
+    await users.lock(connection, person)
+    before = await repository.find(connection, person)
+    if before is not None:
+        await repository.remove(connection, person)
+        await audit.append(connection, origin, "avatar.removed", person, utc_now())
+    return before

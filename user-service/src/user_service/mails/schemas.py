@@ -1,0 +1,41 @@
+"""What is sent when asking for a mail, and when following a link."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from user_service.users.schemas import EmailAddress, Password, Strict
+
+Token = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        description="What follows `#token=` in the mailed link.",
+        json_schema_extra={"format": "password"},
+    ),
+]
+
+
+class ForAddress(Strict):
+    email: EmailAddress
+
+
+class AddressWanted(Strict):
+    email: EmailAddress
+    password: Password
+
+
+class FollowedLink(Strict):
+    token: Token
+
+
+class NewPassword(Strict):
+    token: Token
+    password: Password
+
+
+class Accepted(Strict):
+    """The same for every address: whether there is an account is nobody's business."""
+
+    message: str = "If this can be done, a mail is on its way."

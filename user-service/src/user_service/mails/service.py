@@ -1,0 +1,190 @@
+"""Asking for a mail, and following the link in it. Asking leaves the same note for every address."""
+
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from user_service.audit.models import Origin
+from user_service.credentials.exceptions import WrongPassword
+from user_service.credentials.passwords import Passwords
+from user_service.credentials.policy import PasswordRules
+from user_service.database import Database
+from user_service.mails import repository
+from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
+from user_service.mails.models import LinkKind
+from user_service.mails.registering import refuse_reserved
+from user_service.mails.repository import Link, WaitingMail
+from user_service.users import repository as users
+from user_service.users.changes import record, write
+from user_service.users.email import Email, parse_email
+from user_service.users.exceptions import UserNotFound
+from user_service.users.models import Status, User, new_user, utc_now
+from user_service.users.schemas import NewUser
+
+
+class MailService:
+    def __init__(self, database: Database, passwords: Passwords, rules: PasswordRules) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._rules = rules
+
+    async def ask_verification(self, email: str) -> None:
+        await self._leave(WaitingMail(LinkKind.VERIFY, email_key=parse_email(email).key))
+
+    async def ask_reset(self, email: str) -> None:
+        await self._leave(WaitingMail(LinkKind.RESET, email_key=parse_email(email).key))
+
+    async def ask_registration(self, new: NewUser) -> None:
+        """The account is made when the link is followed, so nobody holds an address that is not theirs."""
+        await self._rules.check(new.password, about=(new.email, new.name))
+        data = {"name": new.name, "password_hash": await self._passwords.hash(new.password)}
+        email = parse_email(new.email)
+        await self._leave(WaitingMail(LinkKind.REGISTER, email=email.address, email_key=email.key, data=data))
+
+    async def ask_change(self, user_id: UUID, email: str, password: str) -> None:
+        """Needs the password: a stolen session alone must not move the account."""
+        user = await self._database.read(lambda connection: users.find(connection, user_id))
+        if user is None:
+            raise UserNotFound
+        if not await self._passwords.verify(user.password_hash, password):
+            raise WrongPassword
+        new = parse_email(email)
+        await self._leave(
+            WaitingMail(LinkKind.CHANGE, user_id, new.address, new.key, sessions_cv=user.sessions_cv)
+        )
+
+    async def follow(self, kind: LinkKind, token: str, origin: Origin) -> None:
+        """Do what the link is for, once; LinkUsed, LinkExpired or LinkUnknown otherwise."""
+        act = {
+            LinkKind.VERIFY: _verify,
+            LinkKind.REGISTER: _register,
+            LinkKind.CHANGE: _change,
+            LinkKind.UNDO: _undo,
+        }[kind]
+
+        async def work(connection: AsyncConnection) -> None:
+            now = utc_now()
+            link = await _usable(connection, kind, token, now)
+            await _use(connection, token, now)
+            await act(connection, link, origin, now)
+
+        await self._database.transaction(work)
+
+    async def reset(self, token: str, password: str, origin: Origin) -> None:
+        """Set the password, mark the address verified, end every session and drop pending changes."""
+        user = await self._database.read(lambda connection: _owner_of_reset(connection, token, utc_now()))
+        await self._rules.check(password, about=(user.email, user.name))
+        password_hash = await self._passwords.hash(password)
+
+        async def work(connection: AsyncConnection) -> None:
+            now = utc_now()
+            link = await _usable(connection, LinkKind.RESET, token, now)
+            await _use(connection, token, now)
+            before = await _owner(connection, link)
+            after = replace(
+                before.with_sessions_ended(),
+                password_hash=password_hash,
+                email_verified_at=before.email_verified_at or now,
+            )
+            await write(
+                connection, _by(before, origin), before, after, "user.credentials_changed", by="reset"
+            )
+
+        await self._database.transaction(work)
+
+    async def _leave(self, mail: WaitingMail) -> None:
+        await self._database.transaction(lambda connection: repository.add_mail(connection, mail, utc_now()))
+
+
+async def _verify(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> None:
+    before = await _owner(connection, link)
+    if before.email_key != link.email_key:
+        raise LinkExpired
+    if before.email_verified_at is None:
+        after = replace(before, email_verified_at=now)
+        await write(connection, _by(before, origin), before, after, "user.updated", fields=["email_verified"])
+
+
+async def _register(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> None:
+    data = link.data or {}
+    user = new_user(Email(link.email, link.email_key), data["name"], data["password_hash"], now)
+    user = replace(user, email_verified_at=now)
+    await users.add(connection, user)
+    await refuse_reserved(connection, user)
+    await record(connection, _by(user, origin), user, "user.created", now)
+
+
+async def _change(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> None:
+    before = await _owner(connection, link)
+    change = await repository.add_address_change(connection, before, now)
+    after = replace(before, email=link.email, email_key=link.email_key, email_verified_at=now)
+    after = await write(connection, _by(before, origin), before, after, "user.updated", fields=["email"])
+    await refuse_reserved(connection, after)
+    notice = WaitingMail(LinkKind.UNDO, before.id, before.email, before.email_key, data={"change": change})
+    await repository.add_mail(connection, notice, now)
+
+
+async def _undo(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> None:
+    """Back to the old address; and out with whoever changed it, who knows the password."""
+    before = await _owner(connection, link)
+    change = await repository.find_address_change(connection, (link.data or {})["change"])
+    if change is None or change.undo_until <= now:
+        raise LinkExpired
+    after = replace(
+        before.with_sessions_ended(),
+        email=change.old_email,
+        email_key=change.old_email_key,
+        email_verified_at=now,
+        password_hash=None,
+    )
+    await write(connection, _by(before, origin), before, after, "user.credentials_changed", by="undo")
+    await repository.close_address_changes(connection, before.id, first=change.id)
+    await repository.add_mail(connection, WaitingMail(LinkKind.RESET, before.id), now)
+
+
+async def _usable(connection: AsyncConnection, kind: LinkKind, token: str, now: datetime) -> Link:
+    link = await repository.find_link(connection, token)
+    if link is None or link.kind is not kind:
+        raise LinkUnknown
+    if link.used_at is not None:
+        raise LinkUsed
+    if link.expires_at <= now:
+        raise LinkExpired
+    return link
+
+
+async def _use(connection: AsyncConnection, token: str, now: datetime) -> None:
+    if not await repository.use_link(connection, token, now):
+        raise LinkUsed
+
+
+async def _owner_of_reset(connection: AsyncConnection, token: str, now: datetime) -> User:
+    return _checked(
+        link := await _usable(connection, LinkKind.RESET, token, now),
+        await users.find(connection, link.user_id) if link.user_id else None,
+    )
+
+
+async def _owner(connection: AsyncConnection, link: Link) -> User:
+    """The person whose link this is, locked; LinkExpired if they or their sessions have gone since."""
+    try:
+        return _checked(link, await users.lock(connection, link.user_id) if link.user_id else None)
+    except UserNotFound as gone:
+        raise LinkExpired from gone
+
+
+def _checked(link: Link, user: User | None) -> User:
+    if user is None or user.status is not Status.ACTIVE:
+        raise LinkExpired
+    if link.sessions_cv is not None and link.sessions_cv != user.sessions_cv:
+        raise LinkExpired
+    if link.kind is LinkKind.RESET and link.email_key != user.email_key:
+        raise LinkExpired
+    return user
+
+
+def _by(user: User, origin: Origin) -> Origin:
+    """Who holds the link is taken for the person."""
+    return replace(origin, actor=str(user.id))
