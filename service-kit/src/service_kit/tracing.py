@@ -1,11 +1,14 @@
 """Request ids and W3C trace context: read once on the way in, passed on by every hop."""
 
+from __future__ import annotations
+
 import re
 from contextvars import ContextVar
 from random import getrandbits
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")

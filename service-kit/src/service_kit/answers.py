@@ -1,0 +1,151 @@
+"""Problems as the answers of a FastAPI application, and in its OpenAPI document."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service_kit import tracing
+from service_kit.problems import MEDIA_TYPE, Problem, body
+
+logger = logging.getLogger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """See `problems.install`."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_middleware(UnhandledErrors)
+    _describe(app)
+
+
+class UnhandledErrors:
+    """Pure ASGI: an exception nobody handled is logged once, and answered if no answer has begun."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def note_start(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_start)
+        except Exception:
+            if started:
+                raise  # the server logs it and cuts the connection: half an answer must not look whole
+            logger.exception("unhandled error in %s %s", scope["method"], scope["path"])
+            await _render(Problem("The error has been logged under this request id."))(scope, receive, send)
+
+
+def _render(problem: Problem) -> Response:
+    content = body(
+        problem.status,
+        problem.code,
+        problem.title,
+        problem.detail,
+        tracing.request_id() or "",
+        **problem.members,
+    )
+    return Response(content, problem.status, problem.headers, MEDIA_TYPE)
+
+
+async def _on_problem(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    return _render(problem)
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    if error.status_code < HTTPStatus.BAD_REQUEST or status is HTTPStatus.NOT_MODIFIED:
+        return Response(status_code=status, headers=error.headers)
+    content = body(status, status.name.lower(), status.phrase, error.detail, tracing.request_id() or "")
+    return Response(content, status, error.headers, MEDIA_TYPE)
+
+
+async def _on_invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [{"field": _field(fault), "message": _message(fault)} for fault in error.errors()]
+    detail = "Mend the fields listed in errors."
+    content = body(
+        422, "invalid_request", "Invalid request", detail, tracing.request_id() or "", errors=faults
+    )
+    return Response(content, 422, media_type=MEDIA_TYPE)
+
+
+def _field(fault: Any) -> str:
+    # The name of a member we do not know is input too.
+    path = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
+    return ".".join(str(part) for part in path[1:]) or str(path[0] if path else "body")
+
+
+def _message(fault: Any) -> str:
+    message = str(fault["msg"])
+    context = fault.get("ctx") or {}
+    if fault["type"] in ("value_error", "assertion_error") and "reason" not in context:
+        return message.split(", ", 1)[-1]  # our own validator's words
+    if "error" in context or "reason" in context:
+        # What follows is a parser's remark, and it quotes what it stumbled over.
+        message = message.split(": ", 1)[0].split(", ", 1)[0]
+    return message
+
+
+_PROBLEM_SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "description": "Problem details (RFC 9457). `code` is stable; `errors` comes with 422.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "request_id", "instance"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "request_id": {"type": "string"},
+        "instance": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def _describe(app: FastAPI) -> None:
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            for replaced in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(replaced, None)
+            schemas["Problem"] = _PROBLEM_SCHEMA
+            content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            for path in document.get("paths", {}).values():
+                for operation in path.values():
+                    responses = operation.setdefault("responses", {})
+                    responses.setdefault("default", {"description": "Problem"})["content"] = content
+                    if "422" in responses:
+                        responses["422"] = {"description": "Invalid request", "content": content}
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document
