@@ -40,7 +40,7 @@ class MethodRefused(Problem):
 
 
 class TargetTooLong(Problem):
-    status, code, title = HTTPStatus.URI_TOO_LONG, "uri_too_long", "The request target is too long"
+    status, code, title = HTTPStatus.REQUEST_URI_TOO_LONG, "uri_too_long", "The request target is too long"
 
 
 class HeadTooLarge(Problem):

@@ -1,0 +1,8 @@
+"""`gunicorn -c python:gateway.gunicorn_conf 'gateway.main:serve()'` runs the gateway."""
+
+from service_kit.settings import load
+from service_kit.worker import gunicorn_options
+
+from gateway.config import Settings
+
+globals().update(gunicorn_options(load(Settings), "gateway", "gateway.worker.Worker"))
