@@ -274,6 +274,7 @@ async def _always(run: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await run()
+            return  # it has nothing to do for ever
         except Exception:
             logger.exception("a background task failed and starts again")
             await asyncio.sleep(1)
