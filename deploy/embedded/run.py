@@ -280,7 +280,9 @@ def wait_until_ready(supervisor: Supervisor, environments: Mapping[str, Environm
         while (trouble := unready(url)) is not None:
             if time.monotonic() > deadline:
                 raise Fault(f"{service} is not ready after {START_SECONDS} s: {trouble}")
-            supervisor.attend(seconds=0.1)
+            asked = time.monotonic()
+            while time.monotonic() < asked + 0.2:
+                supervisor.attend(seconds=0.2)
 
 
 def unready(url: str) -> str | None:
