@@ -64,6 +64,8 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         events_redis_url="redis://localhost:1/0",
         idempotency_key=SecretStr("a server key of the tests"),
         hashing_threads=2,
+        avatars_dir=tmp_path / "avatars",
+        smtp_host="127.0.0.1",
         database_deadline_seconds=10,
     )
 

@@ -1,37 +1,100 @@
 """The client's address: X-Forwarded-For is believed from named peers only."""
 
+import asyncio
+import ipaddress
+import logging
+import socket
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from fastapi import Request
+
+RESOLVE_SECONDS: Final = 5.0
+
+logger = logging.getLogger(__name__)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ClientAddress:
     """The rule. Peers are addresses, CIDRs or host names; names are resolved again while `run` runs."""
 
     def __init__(self, peers: Iterable[str]) -> None:
-        raise NotImplementedError
+        self._networks: list[Network] = []
+        self._names: list[str] = []
+        for peer in peers:
+            try:
+                self._networks.append(ipaddress.ip_network(peer, strict=False))
+            except ValueError:
+                self._names.append(peer)
+        self._resolved: frozenset[Address] = frozenset()
 
     def trusts(self, peer: str) -> bool:
         """Whether what this peer says about a request's origin is believed."""
-        raise NotImplementedError
+        address = _parsed(peer)
+        return address is not None and self._holds(address)
 
     def of(self, peer: str, forwarded_for: Sequence[bytes]) -> str:
         """The rightmost untrusted address, given the connection's peer and every X-Forwarded-For value in order."""
-        raise NotImplementedError
+        address = _parsed(peer)
+        if address is None or not self._holds(address):
+            return peer
+        entries = b",".join(forwarded_for).split(b",") if forwarded_for else []
+        for entry in reversed(entries):
+            named = _parsed(entry.strip(b" \t").decode("latin-1"))
+            if named is None:
+                break  # whoever wrote this entry was not understood, so nothing left of it is believed
+            address = named
+            if not self._holds(named):
+                break
+        return str(address)
 
     def scheme(self, peer: str, forwarded_proto: Sequence[bytes], default: str) -> str:
         """http or https: X-Forwarded-Proto's if the peer is trusted, else the connection's own."""
-        raise NotImplementedError
+        if len(forwarded_proto) == 1 and self.trusts(peer):
+            said = forwarded_proto[0].strip(b" \t").lower()
+            if said in (b"http", b"https"):
+                return said.decode("ascii")
+        return default
 
     async def resolve(self) -> None:
-        """Resolve the host names once."""
-        raise NotImplementedError
+        """Resolve the host names once; a name that cannot be resolved is nobody's."""
+        found: set[Address] = set()
+        loop = asyncio.get_running_loop()
+        for name in self._names:
+            try:
+                answers = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            except OSError:
+                continue
+            found.update(address for *_, place in answers if (address := _parsed(str(place[0]))) is not None)
+        if found != self._resolved:
+            logger.info("the trusted peers' names now stand for %d addresses", len(found))
+            self._resolved = frozenset(found)
 
     async def run(self) -> None:
         """Resolve the host names again and again until cancelled."""
-        raise NotImplementedError
+        while self._names:
+            await self.resolve()
+            await asyncio.sleep(RESOLVE_SECONDS)
+
+    def _holds(self, address: Address) -> bool:
+        return address in self._resolved or any(address in network for network in self._networks)
 
 
 def client_address(request: Request) -> str:
     """The client's address by `app.state.client_address`, a ClientAddress."""
-    raise NotImplementedError
+    rule: ClientAddress = request.app.state.client_address
+    peer = request.client.host if request.client else ""
+    values = [value for name, value in request.scope["headers"] if name == b"x-forwarded-for"]
+    return rule.of(peer, values)
+
+
+def _parsed(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    # A dual-stack socket tells an IPv4 peer as ::ffff:192.0.2.1: the same party.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -1,14 +1,57 @@
 """Alive and ready, on the internal bind."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse
 
 # None when well, else the reason in a few words.
 Check = Callable[[], Awaitable[str | None]]
 
 
+class Draining:
+    """Whether this worker is about to stop; one per process, set by the gunicorn worker on SIGTERM."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+
+draining = Draining()
+
+
 def router(checks: Mapping[str, Check], deadline: float = 1.0) -> APIRouter:
     """`/healthz`: the process is alive. `/readyz`: it may get traffic: every check passes within one deadline
     and the worker is not draining."""
-    raise NotImplementedError
+    routes = APIRouter()
+
+    @routes.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @routes.get("/readyz")
+    async def readyz() -> JSONResponse:
+        reasons = {"worker": "draining"} if draining.begun else await _reasons(checks, deadline)
+        if not reasons:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready", "reasons": reasons}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    return routes
+
+
+async def _reasons(checks: Mapping[str, Check], deadline: float) -> dict[str, str]:
+    """What is not well. A client's own timeouts do not bound a check, so one outer deadline does."""
+    running = {name: asyncio.ensure_future(check()) for name, check in checks.items()}
+    if running:
+        _, late = await asyncio.wait(running.values(), timeout=deadline)
+        for task in late:
+            task.cancel()
+    return {name: reason for name, task in running.items() if (reason := _reason(task)) is not None}
+
+
+def _reason(task: asyncio.Future[str | None]) -> str | None:
+    if not task.done():
+        return "no answer in time"
+    error = task.exception()
+    return task.result() if error is None else type(error).__name__

@@ -1,13 +1,108 @@
 """One log line per event, JSON in containers and readable on a terminal, for us, uvicorn and gunicorn alike."""
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+import json
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_kit.settings import ServiceSettings
+from service_kit.tracing import request_id, trace_id
+
+_JOINED = (
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+    "uvicorn.asgi",
+    "gunicorn",
+    "gunicorn.error",
+    "gunicorn.access",
+)
+_access = logging.getLogger("access")
+
+
+class Fields(logging.Formatter):
+    """What every line carries, whatever its form."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def fields(self, record: logging.LogRecord) -> dict[str, object]:
+        """The line's members; a traceback is one of them, so that it stays with its line."""
+        members: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "service": self._service,
+            "process": record.process,
+            "thread": record.threadName,
+            "path": f"{record.pathname}:{record.lineno}",
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": request_id(),
+            "trace_id": trace_id(),
+        }
+        if record.exc_info:
+            members["exception"] = self.formatException(record.exc_info)
+        return members
+
+
+class Json(Fields):
+    """One JSON object a line: control characters in a value are escaped and cannot forge another line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(
+            {name: value for name, value in self.fields(record).items() if value is not None}, default=str
+        )
+
+
+class Text(Fields):
+    """For people at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = self.fields(record)
+        message = (
+            str(said["message"]).encode("unicode_escape").decode("ascii")
+            if _forges(record)
+            else said["message"]
+        )
+        ids = f" request_id={said['request_id']} trace_id={said['trace_id']}" if said["request_id"] else ""
+        line = (
+            f"{said['time']} {said['level']:<7} {said['service']} [{said['process']} {said['thread']}] "
+            f"{said['path']} {said['logger']}: {message}{ids}"
+        )
+        return f"{line}\n{said['exception']}" if "exception" in said else line
 
 
 def configure(settings: ServiceSettings, service: str) -> None:
     """Send every logger's lines to standard output (and a rotating file if one is set). May be called again."""
-    raise NotImplementedError
+    as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stdout.isatty())
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if settings.log_file:
+        handlers.append(
+            RotatingFileHandler(
+                settings.log_file, maxBytes=settings.log_file_bytes, backupCount=settings.log_file_backups
+            )
+        )
+    formatter = Text(service) if as_text else Json(service)
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
+    root.setLevel(settings.log_level)
+    for name in _JOINED:
+        joined = logging.getLogger(name)
+        joined.handlers.clear()
+        joined.propagate = True
+    # Both tell of every request that these libraries make or serve; ours is the one line per request.
+    for name in ("httpx", "httpcore", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class AccessLog:
@@ -17,4 +112,23 @@ class AccessLog:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        finally:
+            seconds = time.perf_counter() - began
+            _access.info("%s %r %d %.4f s", scope["method"], scope["path"], status, seconds)
+
+
+def _forges(record: logging.LogRecord) -> bool:
+    return any(ord(character) < 32 or ord(character) == 127 for character in record.getMessage())

@@ -41,7 +41,7 @@ WORDS: Final = {
     ),
 }
 
-PASSWORD_FIELD: Final = (
+FIELD: Final = (
     "<label>New password"
     '<input type="password" name="password" autocomplete="new-password" required></label>\n'
 )
@@ -70,7 +70,7 @@ def _rendered(kind: LinkKind) -> tuple[str, str]:
         title=words.title,
         text=words.text,
         button=words.button,
-        password=PASSWORD_FIELD if words.asks_password else "",
+        password=FIELD if words.asks_password else "",
         style=style,
         script=script,
     )

@@ -1,0 +1,103 @@
+"""A real gunicorn: two binds, drained before it stops."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service_kit.testing import free_port
+
+APP = """
+from fastapi import FastAPI
+from service_kit import health, logs, metrics, problems
+from service_kit.binds import TwoBinds
+from service_kit.settings import ServiceSettings, load
+from service_kit.tracing import RequestContext
+from service_kit.worker import gunicorn_options
+
+settings = load(ServiceSettings)
+globals().update(gunicorn_options(settings, "example"))
+
+def serve():
+    logs.configure(settings, "example")
+    public, internal = FastAPI(), FastAPI()
+    for app in (public, internal):
+        problems.install(app)
+    public.add_middleware(metrics.RequestMetrics)
+    public.get("/hello")(lambda: "hello")
+    internal.include_router(health.router({}))
+    internal.include_router(metrics.router())
+    return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
+"""
+
+
+class Example:
+    def __init__(self, process: asyncio.subprocess.Process, public: str, internal: str) -> None:
+        self.process, self.public, self.internal = process, public, internal
+
+
+@pytest.fixture
+async def example(tmp_path: Path) -> AsyncIterator[Example]:
+    (tmp_path / "example_app.py").write_text(APP)
+    public, internal = free_port(), free_port()
+    environment = os.environ | {
+        "PUBLIC_PORT": str(public),
+        "INTERNAL_PORT": str(internal),
+        "DRAIN_SECONDS": "1",
+        "LOG_FORMAT": "json",
+        "WORKERS": "2",
+        "METRICS_DIR": str(tmp_path / "metrics"),
+        "PYTHONPATH": str(tmp_path),
+    }
+    command = (sys.executable, "-m", "gunicorn", "-c", "python:example_app", "example_app:serve()")
+    process = await asyncio.create_subprocess_exec(*command, env=environment)
+    example = Example(process, f"http://127.0.0.1:{public}", f"http://127.0.0.1:{internal}")
+    async with httpx.AsyncClient() as client, asyncio.timeout(20):
+        while True:
+            try:
+                if (await client.get(f"{example.internal}/readyz")).status_code == 200:
+                    break
+            except httpx.TransportError:
+                await asyncio.sleep(0.05)
+    yield example
+    if process.returncode is None:
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 15)
+
+
+async def test_a_route_of_one_bind_is_unknown_on_the_other(example: Example) -> None:
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"{example.public}/hello")).json() == "hello"
+        for refused in (
+            f"{example.public}/healthz",
+            f"{example.public}/metrics",
+            f"{example.internal}/hello",
+        ):
+            answer = await client.get(refused, headers={"Host": f"127.0.0.1:{example.internal[-5:]}"})
+            assert answer.status_code == 404
+            assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_metrics_add_up_across_workers(example: Example) -> None:
+    for _ in range(20):
+        async with httpx.AsyncClient() as client:  # a connection each, so that both workers get some
+            await client.get(f"{example.public}/hello")
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"{example.internal}/metrics")).text
+    counts = [line for line in text.splitlines() if "_count{" in line and "/hello" in line]
+    assert [float(line.rpartition(" ")[2]) for line in counts] == [20.0]
+
+
+async def test_a_stopped_service_answers_until_it_has_drained(example: Example) -> None:
+    example.process.send_signal(signal.SIGTERM)
+    async with httpx.AsyncClient() as client, asyncio.timeout(5):
+        while (await client.get(f"{example.internal}/readyz")).status_code != 503:
+            await asyncio.sleep(0.02)
+        answer = await client.get(f"{example.public}/hello")
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+    assert await asyncio.wait_for(example.process.wait(), 15) == 0

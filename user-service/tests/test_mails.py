@@ -1,0 +1,287 @@
+"""Mails and their links: asked for, sent by a real client to a server of real shape, and followed."""
+
+import asyncio
+import email
+import email.policy
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from email.message import EmailMessage
+from uuid import UUID
+
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from conftest import PASSWORD, Service
+from httpx import Response
+from sqlalchemy import text
+
+from user_service.mails.sending import MailSender
+from user_service.mails.smtp import SmtpServer
+from user_service.main import Parts
+from user_service.users.models import utc_now
+
+NEW_PASSWORD = "another horse, another battery"
+
+
+class Inbox:
+    """An SMTP server that keeps what it gets, or refuses with `answer`."""
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[str, EmailMessage]] = []
+        self.answer = "250 OK"
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if self.answer.startswith("250"):
+            message = email.message_from_bytes(envelope.content, EmailMessage, policy=email.policy.default)
+            self.mails.append((envelope.rcpt_tos[0], message))
+        return self.answer
+
+    def take(self) -> tuple[str, EmailMessage]:
+        assert len(self.mails) == 1, [str(mail["Subject"]) for _, mail in self.mails]
+        return self.mails.pop()
+
+
+class Post:
+    """The inbox, and the sender that empties the outbox into it."""
+
+    def __init__(self, parts: Parts, port: int) -> None:
+        self.inbox = Inbox()
+        server = SmtpServer("127.0.0.1", port, timeout=2)
+        self.sender = MailSender(parts.database, server, "no-reply@gatehouse.example", "http://app/links")
+
+    async def token(self, to: str, kind: str) -> str:
+        """Send what is due, and take the token from the only mail."""
+        await self.sender.send_due(utc_now())
+        recipient, mail = self.inbox.take()
+        assert recipient == to
+        for part in ("plain", "html"):
+            body = mail.get_body((part,))
+            assert body is not None
+            assert f"http://app/links/{kind}#token=" in body.get_content()
+        plain = mail.get_body(("plain",))
+        assert plain is not None
+        return str(plain.get_content().partition("#token=")[2].split()[0])
+
+    async def nothing(self) -> None:
+        await self.sender.send_due(utc_now())
+        assert self.inbox.mails == []
+
+
+@pytest.fixture
+async def post(parts: Parts) -> AsyncIterator[Post]:
+    inbox = Inbox()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: SMTP(inbox, enable_SMTPUTF8=True, loop=asyncio.get_running_loop()), "127.0.0.1", 0
+    )
+    made = Post(parts, server.sockets[0].getsockname()[1])
+    made.inbox = inbox
+    yield made
+    server.close()
+
+
+async def follow(service: Service, kind: str, token: str, **more: str) -> tuple[int, str]:
+    return code(await service.anonymous.post(f"/v1/users/links/{kind}", json={"token": token, **more}))
+
+
+def code(answer: Response) -> tuple[int, str]:
+    return answer.status_code, answer.json().get("code", "") if answer.content else ""
+
+
+async def state(service: Service, user_id: UUID) -> dict[str, object]:
+    answer = await service.auth_service().get(f"/internal/v1/users/{user_id}")
+    found: dict[str, object] = answer.json()
+    return found
+
+
+async def test_a_registered_address_is_confirmed_by_its_link_once(service: Service, post: Post) -> None:
+    ada = await service.register("ada@example.com")
+    token = await post.token("ada@example.com", "verify-address")
+    for verb in ("HEAD", "GET", "GET"):
+        page = await service.anonymous.request(verb, "/v1/users/links/verify-address")
+        assert page.status_code == 200
+    assert (await state(service, ada.id))["email_verified"] is False
+    assert await follow(service, "verify-address", token) == (204, "")
+    assert (await state(service, ada.id))["email_verified"] is True
+    assert await follow(service, "verify-address", token) == (409, "link_used")
+    assert await follow(service, "reset-password", token, password=NEW_PASSWORD) == (404, "link_unknown")
+
+
+async def test_a_reset_sets_the_password_verifies_and_ends_every_session(
+    service: Service, post: Post
+) -> None:
+    ada = await service.register("Ada@example.com")
+    await post.token("Ada@example.com", "verify-address")
+    before = await state(service, ada.id)
+    asked = await service.anonymous.post("/v1/users/password-reset", json={"email": "ADA@example.com"})
+    assert asked.status_code == 202
+    token = await post.token("Ada@example.com", "reset-password")
+    assert await follow(service, "reset-password", token, password="short") == (422, "password_refused")
+    assert await follow(service, "reset-password", token, password=NEW_PASSWORD) == (204, "")
+    assert await follow(service, "reset-password", token, password=NEW_PASSWORD) == (409, "link_used")
+    after = await state(service, ada.id)
+    assert after["credentials_version"] == after["sessions_cv"] == int(str(before["sessions_cv"])) + 1
+    assert after["email_verified"] is True
+    assert (await service.verify("ada@example.com", NEW_PASSWORD))["verified"] is True
+    assert (await service.verify("ada@example.com", PASSWORD))["reason"] == "wrong_password"
+
+
+async def test_the_answer_for_a_stranger_is_the_same_and_nobody_is_mailed(
+    service: Service, post: Post
+) -> None:
+    await service.register("ada@example.com")
+    await post.token("ada@example.com", "verify-address")
+    for path in ("password-reset", "verification"):
+        known = await service.anonymous.post(f"/v1/users/{path}", json={"email": "ada@example.com"})
+        await post.token(
+            "ada@example.com", "reset-password" if path == "password-reset" else "verify-address"
+        )
+        unknown = await service.anonymous.post(f"/v1/users/{path}", json={"email": "eve@example.com"})
+        assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
+        await post.nothing()
+
+
+async def test_of_two_who_follow_one_link_at_once_one_succeeds(service: Service, post: Post) -> None:
+    await service.register("ada@example.com")
+    token = await post.token("ada@example.com", "verify-address")
+    answers = await asyncio.gather(*(follow(service, "verify-address", token) for _ in range(4)))
+    assert sorted(answers) == [(204, "")] + [(409, "link_used")] * 3
+
+
+async def changed(service: Service, post: Post) -> tuple[UUID, str]:
+    """Ada, moved from old@ to new@, with the undo token that old@ got."""
+    ada = await service.register("old@example.com")
+    await post.token("old@example.com", "verify-address")
+    wanted = {"email": "new@example.com", "password": PASSWORD}
+    assert (await ada.client.post("/v1/users/me/email", json=wanted)).status_code == 202
+    assert (await service.verify("old@example.com"))["verified"] is True
+    token = await post.token("new@example.com", "change-address")
+    assert await follow(service, "change-address", token) == (204, "")
+    return ada.id, await post.token("old@example.com", "undo-change")
+
+
+async def test_an_address_changes_once_the_new_one_is_confirmed(service: Service, post: Post) -> None:
+    await changed(service, post)
+    assert (await service.verify("new@example.com"))["verified"] is True
+    assert (await service.verify("old@example.com"))["reason"] == "unknown"
+
+
+async def test_the_old_address_takes_the_account_back_even_after_a_reset(
+    service: Service, post: Post
+) -> None:
+    user_id, undo = await changed(service, post)
+    await service.anonymous.post("/v1/users/password-reset", json={"email": "new@example.com"})
+    reset = await post.token("new@example.com", "reset-password")
+    assert await follow(service, "reset-password", reset, password=NEW_PASSWORD) == (204, "")
+    before = await state(service, user_id)
+    taken = {"email": "old@example.com", "name": "Eve", "password": PASSWORD}
+    assert code(await service.anonymous.post("/v1/users", json=taken)) == (409, "email_taken")
+
+    assert await follow(service, "undo-change", undo) == (204, "")
+    assert int(str((await state(service, user_id))["sessions_cv"])) > int(str(before["sessions_cv"]))
+    assert (await service.verify("new@example.com", NEW_PASSWORD))["reason"] == "unknown"
+    assert (await service.verify("old@example.com", NEW_PASSWORD))["reason"] == "wrong_password"
+    again = await post.token("old@example.com", "reset-password")
+    assert await follow(service, "reset-password", again, password=PASSWORD) == (204, "")
+    assert (await service.verify("old@example.com"))["verified"] is True
+
+
+async def test_a_changed_password_drops_a_pending_change_and_a_pending_reset(
+    service: Service, post: Post
+) -> None:
+    ada = await service.register("ada@example.com")
+    await post.token("ada@example.com", "verify-address")
+    wanted = {"email": "eve@example.com", "password": PASSWORD}
+    await ada.client.post("/v1/users/me/email", json=wanted)
+    change = await post.token("eve@example.com", "change-address")
+    await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
+    reset = await post.token("ada@example.com", "reset-password")
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    assert (await ada.client.post("/v1/users/me/password", json=body)).status_code == 204
+    assert await follow(service, "change-address", change) == (410, "link_expired")
+    assert await follow(service, "reset-password", reset, password=PASSWORD) == (410, "link_expired")
+
+
+async def test_a_change_needs_the_password_and_a_free_address(service: Service, post: Post) -> None:
+    ada, eve = await service.register("ada@example.com"), await service.register("eve@example.com")
+    await post.sender.send_due(utc_now())
+    post.inbox.mails.clear()
+    wrong = {"email": "new@example.com", "password": "wrong"}
+    assert code(await ada.client.post("/v1/users/me/email", json=wrong)) == (403, "wrong_password")
+    taken = {"email": "EVE@example.com", "password": PASSWORD}
+    assert (await ada.client.post("/v1/users/me/email", json=taken)).status_code == 202
+    await post.token("eve@example.com", "reset-password")  # "you already have an account", to its owner alone
+    assert (await state(service, eve.id))["email_verified"] is False
+
+
+async def test_an_expired_and_an_invented_link_say_so(service: Service, post: Post, parts: Parts) -> None:
+    await service.register("ada@example.com")
+    token = await post.token("ada@example.com", "verify-address")
+    past = utc_now() - timedelta(seconds=1)
+    await parts.database.transaction(
+        lambda connection: connection.execute(
+            text("UPDATE mailed_links SET expires_at = :past"), {"past": past.replace(tzinfo=None)}
+        )
+    )
+    assert await follow(service, "verify-address", token) == (410, "link_expired")
+    assert await follow(service, "verify-address", "invented") == (404, "link_unknown")
+
+
+async def test_a_mail_waits_for_its_server_and_is_given_up_when_it_is_refused(
+    service: Service, post: Post
+) -> None:
+    await service.register("ada@example.com")
+    post.inbox.answer = "451 later"
+    now = utc_now()
+    await post.sender.send_due(now)
+    post.inbox.answer = "250 OK"
+    await post.sender.send_due(now + timedelta(seconds=30))
+    assert post.inbox.mails == []
+    await post.sender.send_due(now + timedelta(seconds=61))
+    assert len(post.inbox.mails) == 1
+    post.inbox.mails.clear()
+    await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
+    post.inbox.answer = "554 never"
+    await post.sender.send_due(utc_now())
+    post.inbox.answer = "250 OK"
+    await post.sender.send_due(utc_now() + timedelta(days=1))
+    assert post.inbox.mails == []
+
+
+async def test_one_address_gets_five_resets_an_hour(service: Service, post: Post) -> None:
+    await service.register("ada@example.com")
+    for _ in range(8):
+        await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
+    await post.sender.send_due(utc_now())
+    subjects = [mail["Subject"] for _, mail in post.inbox.mails]
+    assert subjects.count("Choose a new password") == 5
+
+
+async def test_no_token_is_stored_or_logged(
+    service: Service, post: Post, parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    await service.register("ada@example.com")
+    await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
+    await post.sender.send_due(utc_now())
+    tokens = [str(mail).partition("#token=")[2].split()[0] for _, mail in post.inbox.mails]
+    assert len(tokens) == 2
+    stored = await parts.database.read(
+        lambda connection: connection.execute(text("SELECT * FROM mailed_links"))
+    )
+    kept = repr(stored.all()) + caplog.text
+    assert not [token for token in tokens if token in kept]
+    assert "ada@example.com" not in "".join(
+        record.getMessage() for record in caplog.records if record.name.startswith("user_service")
+    )
+
+
+async def test_an_address_with_another_alphabet_is_mailed(service: Service, post: Post) -> None:
+    await service.register("josé@bücher.example")
+    await post.token("josé@xn--bcher-kva.example", "verify-address")
+
+
+async def test_the_page_of_a_link_runs_nothing_but_its_own_script(service: Service) -> None:
+    page = await service.anonymous.get("/v1/users/links/reset-password")
+    assert "default-src 'none'; script-src 'sha256-" in page.headers["content-security-policy"]
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert 'type="password"' in page.text
+    assert (await service.anonymous.get("/v1/users/links/evil")).status_code == 422
