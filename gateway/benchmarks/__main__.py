@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=FULL.rounds, help="at least three count (default: 3)")
     options = parser.parse_args()
     plan = QUICK if options.quick else replace(FULL, rounds=options.rounds)
+    machine.use_debians_interpreter()
     try:
         machine.install_peers()
         machine.raise_file_limit()

@@ -10,6 +10,8 @@ from benchmarks.targets import PEERS, Target
 from benchmarks.tokens import TokenMaker
 
 PATH = "/v1/items/42"
+ATTEMPTS = 3
+SLACK = 0.25  # seconds that the last answers of a fixed rate may come late
 
 
 class Spoilt(Exception):
@@ -64,14 +66,16 @@ class Load:
                 2  # a token used twice would not be fresh: once more, with enough of them
             )
 
-    def at_rate(self, target: Target, rate: float, seconds: float, *, fresh: bool = False) -> Reading:
+    def at_rate(self, target: Target, rate: int, seconds: int, *, fresh: bool = False) -> Reading:
         """`rate` requests a second, open loop."""
-        file = self._tokens.file(int(rate * seconds) if fresh else 1)
-        command = [sys.executable, "-m", "benchmarks.openloop", str(target.port), PATH, str(file)]
-        _, reading = _read(target, [*command, f"{rate:g}", f"{seconds:g}"])
-        if reading.seconds > seconds * 1.02 + 0.1:
-            raise Spoilt(f"{target.name} did not hold {rate:g} requests a second")
-        return reading
+        for _ in range(ATTEMPTS):
+            file = self._tokens.file(rate * seconds if fresh else 1)
+            command = [sys.executable, "-m", "benchmarks.openloop", str(target.port), PATH, str(file)]
+            _, reading = _read(target, [*command, str(rate), str(seconds)])
+            if reading.seconds < seconds + SLACK:
+                return reading
+            print(f"  {target.name} did not hold {rate:,} requests a second: once more", flush=True)
+        raise Spoilt(f"{target.name} does not hold {rate:,} requests a second")
 
 
 def _read(target: Target, command: list[str]) -> tuple[bool, Reading]:

@@ -22,14 +22,14 @@ def print_table(results: dict[str, Any]) -> None:
         saturated = f"{rate:10,.0f}   {busy:9.0%}" if rate else f"{'':22}"
         cost = f"{results['cpu_us_per_request'][row.name]:12,.1f} at {row.rate:,}/s"
         print(f"  {row.name:36}{saturated}   {cost}")
-    print(f"\n{'the gateway against':46}{'measured':>12}{'floor':>10}{'aim':>10}   reached")
+    print(f"\n{'the gateway against':48}{'measured':>13}{'floor':>13}{'aim':>12}   reached")
     for promise in PROMISES:
         value = figure(results, promise)
         cells = "".join(
             f"{number:,.2f} {promise.unit}".rjust(width)
-            for number, width in ((value, 12), (promise.floor, 10), (promise.aim, 10))
+            for number, width in ((value, 13), (promise.floor, 13), (promise.aim, 12))
         )
-        print(f"  {promise.text:44}{cells}   {promise.verdict(value)}")
+        print(f"  {promise.text:46}{cells}   {promise.verdict(value)}")
 
 
 def write(results: dict[str, Any], throughput: Throughput, file: Path) -> None:

@@ -10,7 +10,7 @@ from redis import Redis
 from benchmarks.load import PATH, Load, Spoilt
 from benchmarks.processes import Memory
 from benchmarks.targets import Target
-from benchmarks.throughput import BRISK
+from benchmarks.throughput import RATE
 from benchmarks.tokens import LIFETIME, TokenMaker
 
 PATIENCE = 10.0  # seconds until a revocation that is not seen counts as never seen
@@ -85,7 +85,7 @@ def measure_held(
     tokens: TokenMaker,
     rounds: int,
     count: int,
-    seconds: float,
+    seconds: int,
 ) -> dict[str, float]:
     """Two gateways that differ in what they hold, read in turn."""
     last = Session(holding, tokens)
@@ -95,7 +95,7 @@ def measure_held(
     last.wait_until_refused()
     grown = memory.resident() - before
     pairs = [
-        (load.at_rate(empty, BRISK, seconds), load.at_rate(holding, BRISK, seconds)) for _ in range(rounds)
+        (load.at_rate(empty, RATE, seconds), load.at_rate(holding, RATE, seconds)) for _ in range(rounds)
     ]
     return {
         "count": count,
