@@ -39,7 +39,7 @@ run: $(UV)  ## the whole system on embedded defaults (PORT=8080 VAR=var)
 	@exec python3 deploy/embedded/run.py
 
 test: $(UV)  ## every test that needs no container
-	@$(call each,if [ $$room = tests-e2e ]; then $(one) pytest harness/tests journeys --system embedded $(ARGS); else $(one) pytest $(ARGS); fi)
+	@$(call each,if [ $$room = tests-e2e ]; then $(one) pytest harness/tests $(ARGS); else $(one) pytest $(ARGS); fi)
 
 lint: $(UV)  ## ruff, mypy --strict, import rules; Dockerfiles, scripts, compose files and manifests
 	@$(call each,$(one) ruff check . && $(one) ruff format --check . && $(one) mypy \

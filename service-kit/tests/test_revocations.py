@@ -23,7 +23,7 @@ class System:
         self.keys = KeyCache(issuer.fetch_keys)
         self.revocations = Revocations()
         self.redis = Redis.from_url(server.url, decode_responses=True)
-        self.follower = Follower(Redis.from_url(server.url), self.revocations, self.keys, 60.0)
+        self.follower = Follower(Redis.from_url(server.url), self.revocations, self.keys)
         self.verifier = Verifier(self.keys, self.revocations, {issuer.url: None})
 
     async def begin(self, epoch: str) -> None:

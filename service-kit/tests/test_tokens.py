@@ -66,7 +66,7 @@ async def test_times_decide(verifier: Verifier, issuer: TestIssuer) -> None:
     assert refused(verifier, issuer.token(iat=now - 400, exp=now - 100)) == "token_expired"
     assert refused(verifier, issuer.token(iat=now + 100, exp=now + 200)) == "token_not_yet_valid"
     assert refused(verifier, issuer.token(iat=now, exp=now + 90_000)) == "token_lifetime"
-    assert verifier.verify(issuer.token(iat=now + 29, exp=now + 300).encode(), now)
+    assert verifier.verify(issuer.token(iat=now + 29, exp=now + 300).encode(), now).issuer == issuer.url
 
 
 async def test_another_issuer_or_audience_is_refused(verifier: Verifier, issuer: TestIssuer) -> None:

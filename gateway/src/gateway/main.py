@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from html import escape
 
 from fastapi import FastAPI
@@ -31,7 +32,7 @@ OWN_ROUTES = tuple(
 
 def create_app(settings: Settings, identity: Identity) -> ASGIApp:
     """What uvicorn loads: the internal bind's application, whose lifespan gives every connection its front."""
-    routes = load(settings.routes_dir, OWN_ROUTES)
+    routes = bounded(load(settings.routes_dir, OWN_ROUTES), settings)
     proxies = ClientAddress(settings.trusted_proxies) if settings.trusted_proxies else None
     limits = Limits(Addresses(settings.address_rate, settings.address_burst), Leases())
     pipeline = Pipeline(routes, proxies, Callers(identity.verifier), limits)
@@ -58,6 +59,19 @@ def create_app(settings: Settings, identity: Identity) -> ASGIApp:
     internal.include_router(health.router({"identity": knows_callers}))
     internal.include_router(metrics.router())
     return internal
+
+
+def bounded(routes: Routes, settings: Settings) -> Routes:
+    """Where a route says nothing, the gateway's settings hold."""
+    return Routes(
+        replace(
+            route,
+            first_byte_seconds=route.first_byte_seconds or settings.first_byte_seconds,
+            idle_seconds=route.idle_seconds or settings.idle_seconds,
+            body_max_bytes=settings.body_max_bytes if route.body_max_bytes is None else route.body_max_bytes,
+        )
+        for route in routes
+    )
 
 
 def portal(routes: Routes) -> ASGIApp:

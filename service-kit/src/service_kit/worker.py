@@ -7,7 +7,7 @@ import signal
 import tempfile
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from gunicorn.arbiter import Arbiter
 from uvicorn import Config, Server
@@ -24,7 +24,7 @@ _DRAIN = "GATEHOUSE_DRAIN_SECONDS"
 class Worker(UvicornWorker):
     """Subclass it and extend CONFIG_KWARGS to load another HTTP protocol class."""
 
-    CONFIG_KWARGS: dict[str, Any] = {
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
         "http": "httptools",
         "ws": "none",
