@@ -3,10 +3,9 @@
 from http import HTTPStatus
 from typing import Final
 
+from gateway.request import Head
 from service_kit.problems import Problem
 from service_kit.tokens import Caller, CannotVerify, KeyUnknown, TokenRefused, Verifier
-
-from gateway.request import Head
 
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 # Browsers cannot set a header on a WebSocket: there the token travels as one of the subprotocols.
@@ -22,11 +21,19 @@ class InvalidToken(Problem):
 
 
 class InvalidRequest(Problem):
-    status, code, title = HTTPStatus.BAD_REQUEST, "invalid_request", "The token was not sent in one accepted way"
+    status, code, title = (
+        HTTPStatus.BAD_REQUEST,
+        "invalid_request",
+        "The token was not sent in one accepted way",
+    )
 
 
 class CannotTell(Problem):
-    status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "cannot_verify", "Tokens cannot be verified at present"
+    status, code, title = (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "cannot_verify",
+        "Tokens cannot be verified at present",
+    )
 
 
 class Callers:
@@ -52,13 +59,18 @@ def bearer_of(head: Head) -> bytes:
     """The one bearer token (RFC 6750); raises a Problem when there is none, or more than one."""
     values = head.authorization
     if b"access_token=" in head.target:
-        raise InvalidRequest("a token in the query is not accepted", headers={"WWW-Authenticate": 'Bearer error="invalid_request"'})
+        raise InvalidRequest(
+            "a token in the query is not accepted",
+            headers={"WWW-Authenticate": 'Bearer error="invalid_request"'},
+        )
     if len(values) == 1:
         value = values[0]
         if value[:7].lower() == b"bearer ":
             return value[7:].strip(b" ")
     elif values:
-        raise InvalidRequest("more than one Authorization", headers={"WWW-Authenticate": 'Bearer error="invalid_request"'})
+        raise InvalidRequest(
+            "more than one Authorization", headers={"WWW-Authenticate": 'Bearer error="invalid_request"'}
+        )
     elif head.upgrade and b"sec-websocket-protocol" in head.others:
         for protocol in _subprotocols(head):
             if protocol.startswith(SUBPROTOCOL_PREFIX):
@@ -72,7 +84,9 @@ def other_subprotocols(head: Head) -> bytes:
 
 
 def _subprotocols(head: Head) -> list[bytes]:
-    return [p.strip(b" \t") for value in head.others.get(b"sec-websocket-protocol", ()) for p in value.split(b",")]
+    return [
+        p.strip(b" \t") for value in head.others.get(b"sec-websocket-protocol", ()) for p in value.split(b",")
+    ]
 
 
 def refusal_of(refused: TokenRefused) -> InvalidToken:

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
-from service_kit.settings import Hosts, ServiceSettings, VerifierSettings
 
 from gateway.upstream.names import Address, parse
+from service_kit.settings import Hosts, ServiceSettings, VerifierSettings
 
 _PUBLIC_PORT = 8000
 _INTERNAL_PORT = 9000

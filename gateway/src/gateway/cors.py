@@ -15,7 +15,11 @@ def answers_preflight(route: Route, head: Head) -> bool:
 
 
 def _is_preflight(head: Head) -> bool:
-    return head.method == b"OPTIONS" and b"origin" in head.others and b"access-control-request-method" in head.others
+    return (
+        head.method == b"OPTIONS"
+        and b"origin" in head.others
+        and b"access-control-request-method" in head.others
+    )
 
 
 def fields_for(route: Route, head: Head) -> bytes:

@@ -9,8 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
-from service_kit.jwks import FetchOutcome
-from service_kit.problems import Problem
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -23,6 +21,8 @@ from gateway.request import MAX_HEAD, MAX_TARGET, BadRequest, BodyTooLarge, Head
 from gateway.upstream.dispatch import Overloaded
 from gateway.upstream.streaming import Exchange, RequestTimeout
 from gateway.upstream.upgrade import Tunnel
+from service_kit.jwks import FetchOutcome
+from service_kit.problems import Problem
 
 if TYPE_CHECKING:
     from gateway.front import Front
@@ -49,13 +49,15 @@ class Edge(asyncio.Protocol):
         self._connections: set[Any] = server_state.connections
         self._front: Front = app_state["front"]
         self._parser = httptools.HttpRequestParser(self)
-        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._peer = b""
         self._buffer = b""  # raw bytes that are not read yet
         self._parts: list[bytes] = []  # what llhttp made of the body, until it is handed on
         self._head_began = False
         self._message_complete = False
-        self._body_left = 0  # bytes of a counted body that are still to come; -1 while a chunked one is coming
+        self._body_left = (
+            0  # bytes of a counted body that are still to come; -1 while a chunked one is coming
+        )
         self._body_read = 0
         self._exchange: Exchange | None = None
         self._cycle: Cycle | None = None
@@ -73,7 +75,7 @@ class Edge(asyncio.Protocol):
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         front = self._front
         if transport.get_extra_info("sockname")[1] == front.internal_port:
             config, state, app_state, loop = self._uvicorn
@@ -143,7 +145,11 @@ class Edge(asyncio.Protocol):
             self._read_body(data)
         elif self._busy:
             self._buffer += data  # the next request's: it waits for this one's answer
-            if len(self._buffer) > _HELD_FOR_SWITCH or self._exchange is None or not self._exchange.passage.upgrading:
+            if (
+                len(self._buffer) > _HELD_FOR_SWITCH
+                or self._exchange is None
+                or not self._exchange.passage.upgrading
+            ):
                 self.hold()
         else:
             self._buffer = self._buffer + data if self._buffer else data
@@ -216,7 +222,11 @@ class Edge(asyncio.Protocol):
             self._parser = httptools.HttpRequestParser(self)
             if head.has_body:
                 self._message_complete = False
-                framing = b"Transfer-Encoding: chunked" if head.chunked else b"Content-Length: %d" % head.length
+                framing = (
+                    b"Transfer-Encoding: chunked"
+                    if head.chunked
+                    else b"Content-Length: %d" % (head.length or 0)
+                )
                 self._parser.feed_data(_FRAMING_ONLY % framing)
         if self._message_complete == head.has_body:
             raise BadRequest("the end of the message is not clear")
@@ -225,7 +235,9 @@ class Edge(asyncio.Protocol):
         if not self._head_began:
             self._head_began = True
             self.deadline = self._front.clock.now + self._front.head_seconds
-        if data.count(b"\n") != data.count(b"\r\n") or not (data[:1].isalpha() or data[:2] in (b"\r", b"\r\n")):
+        if data.count(b"\n") != data.count(b"\r\n") or not (
+            data[:1].isalpha() or data[:2] in (b"\r", b"\r\n")
+        ):
             raise BadRequest("this is not HTTP/1.1")
         self._check_sizes(data)
 
@@ -236,7 +248,7 @@ class Edge(asyncio.Protocol):
             raise HeadTooLarge(f"more than {MAX_HEAD} bytes")
 
     def _read_body(self, data: bytes) -> None:
-        exchange = cast(Exchange, self._exchange)
+        exchange = cast("Exchange", self._exchange)
         try:
             rest = self._feed_counted(data) if self._body_left > 0 else self._feed_chunked(data)
         except httptools.HttpParserError as error:
@@ -247,7 +259,9 @@ class Edge(asyncio.Protocol):
             body = b"".join(parts) if len(parts) > 1 else parts[0]
             self._body_read += len(body)
             if self._body_read > exchange.passage.route.body_max_bytes:
-                self._give_up(exchange, BodyTooLarge(f"more than {exchange.passage.route.body_max_bytes} bytes"))
+                self._give_up(
+                    exchange, BodyTooLarge(f"more than {exchange.passage.route.body_max_bytes} bytes")
+                )
                 return
             self.wait(exchange.passage.route.idle_seconds)
             exchange.body(body)
@@ -324,19 +338,23 @@ class Edge(asyncio.Protocol):
     def _look_for_key(self, head: Head, passage: Passage, started: float) -> None:
         front = self._front
         if not front.key_places.take():
-            self._answer_problem(passage, CannotTell(code="keys_unavailable", headers={"Retry-After": "1"}), started)
+            self._answer_problem(
+                passage, CannotTell(code="keys_unavailable", headers={"Retry-After": "1"}), started
+            )
             return
         self.hold()
         self.deadline = _NEVER
         self._looking_for_key = asyncio.get_running_loop().create_task(self._find_key(head, passage, started))
 
     async def _find_key(self, head: Head, passage: Passage, started: float) -> None:
-        outcome = await self._front.key_places.look(cast(str, passage.unknown_key))
+        outcome = await self._front.key_places.look(cast("str", passage.unknown_key))
         self._looking_for_key = None
         if self._closing:
             return
         if outcome is FetchOutcome.UNAVAILABLE:
-            self._answer_problem(passage, CannotTell(code="keys_unavailable", headers={"Retry-After": "1"}), started)
+            self._answer_problem(
+                passage, CannotTell(code="keys_unavailable", headers={"Retry-After": "1"}), started
+            )
         else:
             self._decide(head, started, again=True)
         self._advance()
@@ -358,7 +376,9 @@ class Edge(asyncio.Protocol):
                 head_only=head.method == b"HEAD",
             )
         )
-        self._front.journal.record(passage, int(problem.status), 0, started, code=str(problem.members.get("code", problem.code)))
+        self._front.journal.record(
+            passage, int(problem.status), 0, started, code=str(problem.members.get("code", problem.code))
+        )
         self._after_answer(not close)
 
     def _answer_preflight(self, passage: Passage, started: float) -> None:
@@ -416,7 +436,9 @@ class Edge(asyncio.Protocol):
         self._exchange = None
         exchange.abandon()
         if exchange.responded:
-            self._front.journal.record(exchange.passage, exchange.status, exchange.sent, exchange.started, code=problem.code)
+            self._front.journal.record(
+                exchange.passage, exchange.status, exchange.sent, exchange.started, code=problem.code
+            )
             self._abort()
         else:
             self._body_left = -1
@@ -449,7 +471,9 @@ class Edge(asyncio.Protocol):
     def refuse(self, passage: Passage, problem: Problem) -> None:
         """The exchange ends without an answer from upstream."""
         exchange, self._exchange = self._exchange, None
-        self._answer_problem(passage, problem, exchange.started if exchange is not None else time.perf_counter())
+        self._answer_problem(
+            passage, problem, exchange.started if exchange is not None else time.perf_counter()
+        )
 
     def finished(self, exchange: Exchange, keep: bool) -> None:
         """The exchange's answer, or the tunnel, is complete."""
@@ -461,7 +485,9 @@ class Edge(asyncio.Protocol):
     def cut(self, exchange: Exchange) -> None:
         """The answer broke off: the client must not take it for complete."""
         self._exchange = None
-        self._front.journal.record(exchange.passage, exchange.status, exchange.sent, exchange.started, code="cut_short")
+        self._front.journal.record(
+            exchange.passage, exchange.status, exchange.sent, exchange.started, code="cut_short"
+        )
         self._abort()
 
     def end(self) -> None:

@@ -4,9 +4,8 @@ import random
 import re
 from typing import TYPE_CHECKING, Final
 
-from service_kit.addresses import ClientAddress
-
 from gateway.request import DROP, PASS, Head, LoopDetected, request_id_of, trace_of
+from service_kit.addresses import ClientAddress
 
 if TYPE_CHECKING:
     from gateway.pipeline import Passage
@@ -15,7 +14,9 @@ VIA: Final = b"1.1 gatehouse"
 # Ids must differ between workers and never repeat; they are no secret.
 _bits: Final = random.Random(random.SystemRandom().getrandbits(256)).getrandbits
 
-_ANSWER_COLLECTED: Final = frozenset(b"content-length transfer-encoding connection upgrade content-type".split())
+_ANSWER_COLLECTED: Final = frozenset(
+    b"content-length transfer-encoding connection upgrade content-type".split()
+)
 # HSTS and nosniff belong to the gateway alone, and so does CORS (access-control-*, below).
 _ANSWER_DROPPED: Final = frozenset(
     b"keep-alive proxy-connection proxy-authenticate te trailer x-request-id "
@@ -34,7 +35,18 @@ class BadAnswer(Exception):
 class Answer:
     """The head of an upstream's answer."""
 
-    __slots__ = ("chunked", "connection", "event_stream", "fields", "http11", "keep_alive", "length", "reason", "status", "upgrade")
+    __slots__ = (
+        "chunked",
+        "connection",
+        "event_stream",
+        "fields",
+        "http11",
+        "keep_alive",
+        "length",
+        "reason",
+        "status",
+        "upgrade",
+    )
 
     def __init__(self, reason: bytes, http11: bool) -> None:
         self.status = int(reason[:3])

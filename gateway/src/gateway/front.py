@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from service_kit.jwks import FetchOutcome, KeyCache
 from starlette.types import ASGIApp
 
 from gateway.clock import Clock
@@ -12,6 +11,7 @@ from gateway.config import Settings
 from gateway.journal import Journal
 from gateway.pipeline import Pipeline
 from gateway.upstream.dispatch import Bounds, Upstream
+from service_kit.jwks import FetchOutcome, KeyCache
 
 if TYPE_CHECKING:
     from gateway.edge import Edge
@@ -48,7 +48,9 @@ class KeyPlaces:
 class Front:
     """Made in main.create_app, found by every connection in the lifespan's state."""
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, keys: KeyCache, journal: Journal, portal: ASGIApp) -> None:
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, keys: KeyCache, journal: Journal, portal: ASGIApp
+    ) -> None:
         self.pipeline = pipeline
         self.journal = journal
         self.portal = portal

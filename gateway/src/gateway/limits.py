@@ -5,10 +5,9 @@ from http import HTTPStatus
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from service_kit.problems import Problem
-
 from gateway.leases import Leases
 from gateway.routes import Limit
+from service_kit.problems import Problem
 
 if TYPE_CHECKING:
     from gateway.pipeline import Passage
@@ -18,7 +17,11 @@ _MOST_ADDRESSES: Final = 200_000
 
 
 class AddressLimited(Problem):
-    status, code, title = HTTPStatus.TOO_MANY_REQUESTS, "address_limited", "Too many requests from this address"
+    status, code, title = (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "address_limited",
+        "Too many requests from this address",
+    )
 
 
 class RouteLimited(Problem):
@@ -86,7 +89,9 @@ class Limits:
             *(name, limit.rate, ceil(limit.per_seconds)),
             *(name, lease.remaining(now), ceil(lease.wait(now))),
         )
-        passage.answer_fields = b"\r\n".join((passage.answer_fields, fields)) if passage.answer_fields else fields
+        passage.answer_fields = (
+            b"\r\n".join((passage.answer_fields, fields)) if passage.answer_fields else fields
+        )
         if not admitted:
             raise RouteLimited(headers={"Retry-After": str(max(1, ceil(lease.wait(now))))})
         return passage.answer_fields
@@ -96,7 +101,9 @@ def _holder(passage: "Passage", limit: Limit) -> str:
     """Whose allowance a limit counts: the address's, or the subject's with this client."""
     caller = passage.caller
     if limit.by == "address" or caller is None:
-        return "a:" + (_prefix(passage.client) if b":" in passage.client else passage.client).decode("latin-1")
+        return "a:" + (_prefix(passage.client) if b":" in passage.client else passage.client).decode(
+            "latin-1"
+        )
     return f"c:{caller.subject}:{caller.client_id}"
 
 

@@ -3,15 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from html import escape
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
-from service_kit import health, logs, metrics
-from service_kit.addresses import ClientAddress
-from service_kit.identity import Identity
-from service_kit.settings import load as load_settings
 from starlette.types import ASGIApp
 
 from gateway.callers import Callers
@@ -21,7 +16,11 @@ from gateway.journal import Journal
 from gateway.leases import Leases
 from gateway.limits import Addresses, Limits
 from gateway.pipeline import Pipeline
-from gateway.routes import Route, Routes, load
+from gateway.routes import Defaults, Route, Routes, load
+from service_kit import health, logs, metrics
+from service_kit.addresses import ClientAddress
+from service_kit.identity import Identity
+from service_kit.settings import load as load_settings
 
 NAME = "gateway"
 OWN_ROUTES = tuple(
@@ -32,7 +31,8 @@ OWN_ROUTES = tuple(
 
 def create_app(settings: Settings, identity: Identity) -> ASGIApp:
     """What uvicorn loads: the internal bind's application, whose lifespan gives every connection its front."""
-    routes = bounded(load(settings.routes_dir, OWN_ROUTES), settings)
+    defaults = Defaults(settings.first_byte_seconds, settings.idle_seconds, settings.body_max_bytes)
+    routes = load(settings.routes_dir, OWN_ROUTES, defaults)
     proxies = ClientAddress(settings.trusted_proxies) if settings.trusted_proxies else None
     limits = Limits(Addresses(settings.address_rate, settings.address_burst), Leases())
     pipeline = Pipeline(routes, proxies, Callers(identity.verifier), limits)
@@ -59,19 +59,6 @@ def create_app(settings: Settings, identity: Identity) -> ASGIApp:
     internal.include_router(health.router({"identity": knows_callers}))
     internal.include_router(metrics.router())
     return internal
-
-
-def bounded(routes: Routes, settings: Settings) -> Routes:
-    """Where a route says nothing, the gateway's settings hold."""
-    return Routes(
-        replace(
-            route,
-            first_byte_seconds=route.first_byte_seconds or settings.first_byte_seconds,
-            idle_seconds=route.idle_seconds or settings.idle_seconds,
-            body_max_bytes=settings.body_max_bytes if route.body_max_bytes is None else route.body_max_bytes,
-        )
-        for route in routes
-    )
 
 
 def portal(routes: Routes) -> ASGIApp:

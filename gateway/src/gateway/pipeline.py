@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from typing import Final
 
-from service_kit.addresses import ClientAddress
-from service_kit.problems import Problem
-from service_kit.tokens import Caller, KeyUnknown
-
 from gateway import cors, forwarding
 from gateway.callers import Callers, InvalidToken, refusal_of
 from gateway.limits import Limits
 from gateway.request import Head, check_length
 from gateway.routes import Route, Routes
 from gateway.upstream import upgrade
+from service_kit.addresses import ClientAddress
+from service_kit.problems import Problem
+from service_kit.tokens import Caller, KeyUnknown
 
-_NOWHERE: Final = Route(service="gateway", name="none", path="/", methods=frozenset(), source="(none)", public=True)
+_NOWHERE: Final = Route(
+    service="gateway", name="none", path="/", methods=frozenset(), source="(none)", public=True
+)
 
 
 class Passage:

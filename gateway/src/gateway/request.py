@@ -20,7 +20,11 @@ class BadRequest(Problem):
 
 
 class AmbiguousPath(Problem):
-    status, code, title = HTTPStatus.BAD_REQUEST, "ambiguous_path", "The path can be read in more than one way"
+    status, code, title = (
+        HTTPStatus.BAD_REQUEST,
+        "ambiguous_path",
+        "The path can be read in more than one way",
+    )
 
 
 class LengthUnclear(Problem):
@@ -28,15 +32,27 @@ class LengthUnclear(Problem):
 
 
 class CodingUnknown(Problem):
-    status, code, title = HTTPStatus.NOT_IMPLEMENTED, "transfer_coding", "Only the chunked transfer coding is understood"
+    status, code, title = (
+        HTTPStatus.NOT_IMPLEMENTED,
+        "transfer_coding",
+        "Only the chunked transfer coding is understood",
+    )
 
 
 class MethodUnknown(Problem):
-    status, code, title = HTTPStatus.NOT_IMPLEMENTED, "method_not_implemented", "The method is not implemented"
+    status, code, title = (
+        HTTPStatus.NOT_IMPLEMENTED,
+        "method_not_implemented",
+        "The method is not implemented",
+    )
 
 
 class MethodRefused(Problem):
-    status, code, title = HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here"
+    status, code, title = (
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "The method is not allowed here",
+    )
 
 
 class TargetTooLong(Problem):
@@ -49,11 +65,19 @@ class HeadTooLarge(Problem):
 
 
 class BodyTooLarge(Problem):
-    status, code, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", "The body is larger than this route takes"
+    status, code, title = (
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "body_too_large",
+        "The body is larger than this route takes",
+    )
 
 
 class ExpectationUnknown(Problem):
-    status, code, title = HTTPStatus.EXPECTATION_FAILED, "expectation_failed", "Only 100-continue can be expected"
+    status, code, title = (
+        HTTPStatus.EXPECTATION_FAILED,
+        "expectation_failed",
+        "Only 100-continue can be expected",
+    )
 
 
 class LoopDetected(Problem):
@@ -81,21 +105,35 @@ _CLAIMS: Final = frozenset(
     b"x-remote-user x-original-url x-rewrite-url x-original-uri x-http-method x-http-method-override "
     b"x-method-override x-client-cert x-client-id x-subject x-scope x-scopes x-role x-roles x-session-id".split()
 )
-_CLAIM_PREFIXES: Final = (b"x-forwarded-", b"x-user-", b"x-auth-", b"x-authenticated-", b"x-internal-", b"x-caller-", b"x-ssl-")
+_CLAIM_PREFIXES: Final = (
+    b"x-forwarded-",
+    b"x-user-",
+    b"x-auth-",
+    b"x-authenticated-",
+    b"x-internal-",
+    b"x-caller-",
+    b"x-ssl-",
+)
 
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^`|~-]+")
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(
+    rb"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+)
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)", re.DOTALL)
 _PATH_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@/"
 _TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
 # An escape that a decoder turns into a separator, a control or a letter that could have been written plainly: the
 # upstream would then see another path than the one the route was matched on.
-_HIDING_ESCAPE: Final = re.compile(rb"%(?:[01][0-9A-Fa-f]|2[DdEeFf]|3[0-9Bb]|4[1-9A-Fa-f]|5[0-9AaCcFf]|6[1-9A-Fa-f]|7[0-9AaEeFf])")
+_HIDING_ESCAPE: Final = re.compile(
+    rb"%(?:[01][0-9A-Fa-f]|2[DdEeFf]|3[0-9Bb]|4[1-9A-Fa-f]|5[0-9AaCcFf]|6[1-9A-Fa-f]|7[0-9AaEeFf])"
+)
 _ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}")
 _TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 # A request that names one of these as hop-by-hop asks for it to be removed before the upstream decides by it.
-_NEVER_HOP_BY_HOP: Final = frozenset((b"host", b"authorization", b"content-length", b"cookie", b"if-match", b"idempotency-key"))
+_NEVER_HOP_BY_HOP: Final = frozenset(
+    (b"host", b"authorization", b"content-length", b"cookie", b"if-match", b"idempotency-key")
+)
 
 _MEMO_LIMIT: Final = 4096
 _treatments: dict[bytes, bytes] = {}
@@ -189,7 +227,11 @@ def _read_request_line(line: bytes) -> Head:
     else:
         raise BadRequest("only HTTP/1.1 and HTTP/1.0 are understood")
     if method not in METHODS:
-        raise MethodRefused(headers={"Allow": ", ".join(sorted(m.decode() for m in METHODS))}) if method == b"TRACE" else MethodUnknown()
+        raise (
+            MethodRefused(headers={"Allow": ", ".join(sorted(m.decode() for m in METHODS))})
+            if method == b"TRACE"
+            else MethodUnknown()
+        )
     if target.translate(None, _TARGET_BYTES):
         raise BadRequest("the target holds a character that must be escaped")
     if not target.startswith(b"/"):
@@ -219,7 +261,9 @@ def _check_path(path: bytes) -> None:
         if without_escapes.translate(None, _PATH_BYTES):
             raise AmbiguousPath("the path holds a character that must be escaped, or a broken escape")
         if _HIDING_ESCAPE.search(path):
-            raise AmbiguousPath("the path escapes a character that must be written plainly, or that separates")
+            raise AmbiguousPath(
+                "the path escapes a character that must be written plainly, or that separates"
+            )
     if b"//" in path:
         raise AmbiguousPath("the path holds an empty segment")
     if b"/." in path and any(segment in (b".", b"..") for segment in path.split(b"/")):
@@ -254,7 +298,7 @@ def _interpret(head: Head) -> None:
         _read_connection(head)
     if b"expect" in others and head.http11:
         if [value.lower() for value in others[b"expect"]] != [b"100-continue"]:
-            raise ExpectationUnknown()
+            raise ExpectationUnknown
         head.expects_continue = head.has_body
 
 
@@ -281,7 +325,7 @@ def _read_framing(head: Head) -> None:
         if not head.http11:
             raise LengthUnclear("Transfer-Encoding in HTTP/1.0")
         if [coding.lower() for coding in codings] != [b"chunked"]:
-            raise CodingUnknown()
+            raise CodingUnknown
         head.chunked = True
     elif lengths is not None:
         if len(lengths) != 1 or not lengths[0].isdigit() or len(lengths[0]) > 15:
@@ -290,7 +334,9 @@ def _read_framing(head: Head) -> None:
 
 
 def _read_connection(head: Head) -> None:
-    named = {token.strip(b" \t").lower() for value in head.others.pop(b"connection") for token in value.split(b",")}
+    named = {
+        token.strip(b" \t").lower() for value in head.others.pop(b"connection") for token in value.split(b",")
+    }
     named.discard(b"")
     if not named.isdisjoint(_NEVER_HOP_BY_HOP):
         raise BadRequest("Connection names a field that is not hop-by-hop")

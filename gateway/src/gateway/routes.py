@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
 from service_kit.problems import Problem
 from service_kit.tokens import Caller
 
@@ -23,7 +24,11 @@ class NoRoute(Problem):
 
 
 class MethodNotAllowed(Problem):
-    status, code, title = HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here"
+    status, code, title = (
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "The method is not allowed here",
+    )
 
 
 class InsufficientScope(Problem):
@@ -109,7 +114,9 @@ class _RouteEntry(_Strict):
         if self.websocket and "GET" not in self.methods:
             raise ValueError("a websocket route needs GET")
         if self.rewrite is not None:
-            known = set(re.findall(r"\{([a-z0-9_]+)\}", self.path)) | ({"rest"} if self.path.endswith("*") else set())
+            known = set(re.findall(r"\{([a-z0-9_]+)\}", self.path)) | (
+                {"rest"} if self.path.endswith("*") else set()
+            )
             unknown = set(re.findall(r"\{([a-z0-9_]+)\}", self.rewrite)) - known
             if unknown or not self.rewrite.startswith("/"):
                 raise ValueError(f"rewrite must begin with / and use only {sorted(known)}")
@@ -133,9 +140,9 @@ class Route:
     scopes: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
     limit: Limit | None = None
-    first_byte_seconds: float | None = None
-    idle_seconds: float | None = None
-    body_max_bytes: int | None = None
+    first_byte_seconds: float = 5.0
+    idle_seconds: float = 30.0
+    body_max_bytes: int = 1024 * 1024
     websocket: bool = False
     cors: Cors | None = None
     rewrite: str | None = None
@@ -150,7 +157,7 @@ class Route:
                 challenge = f'Bearer error="insufficient_scope", scope="{wanted}"'
                 raise InsufficientScope(f"needs {wanted}", headers={"WWW-Authenticate": challenge})
         if self.roles and self.roles.isdisjoint(caller.roles):
-            raise InsufficientRole()
+            raise InsufficientRole
 
     def rewritten(self, target: bytes) -> bytes:
         """The target that is forwarded: the same bytes, unless the route moves the path."""
@@ -232,7 +239,7 @@ class Routes:
             allowed = self.allowed(path)
             if allowed:
                 raise MethodNotAllowed(headers={"Allow": ", ".join(allowed)})
-            raise NoRoute()
+            raise NoRoute
         return route
 
     def find(self, method: bytes, path: bytes) -> Route | None:
@@ -257,17 +264,25 @@ def _only(present: Route | None, route: Route, method: bytes) -> Route:
     return route
 
 
-def load(folder: Path, own: Iterable[Route] = ()) -> Routes:
+class Defaults(NamedTuple):
+    """What holds where a route says nothing."""
+
+    first_byte_seconds: float = 5.0
+    idle_seconds: float = 30.0
+    body_max_bytes: int = 1024 * 1024
+
+
+def load(folder: Path, own: Iterable[Route] = (), defaults: Defaults = Defaults()) -> Routes:
     """The table of `folder/<service>/*.toml`, after the gateway's own routes."""
     if not folder.is_dir():
         raise RoutesRefused(f"{folder}: there is no such folder (ROUTES_DIR)")
     routes = list(own)
     for file in sorted(folder.glob("*/*.toml")):
-        routes.extend(_load_file(file))
+        routes.extend(_load_file(file, defaults))
     return Routes(routes)
 
 
-def _load_file(file: Path) -> Iterator[Route]:
+def _load_file(file: Path, defaults: Defaults) -> Iterator[Route]:
     try:
         text = file.read_text(encoding="utf-8")
         entries = _RoutesFile.model_validate(tomllib.loads(text)).routes
@@ -286,10 +301,10 @@ def _load_file(file: Path) -> Iterator[Route]:
         if entry.name in seen:
             raise RoutesRefused(f"{source}: a second route is named {entry.name}")
         seen.add(entry.name)
-        yield _route(file.parent.name, source, entry)
+        yield _route(file.parent.name, source, entry, defaults)
 
 
-def _route(service: str, source: str, entry: _RouteEntry) -> Route:
+def _route(service: str, source: str, entry: _RouteEntry, defaults: Defaults) -> Route:
     return Route(
         service=service,
         name=entry.name,
@@ -300,9 +315,9 @@ def _route(service: str, source: str, entry: _RouteEntry) -> Route:
         scopes=frozenset(entry.scopes),
         roles=frozenset(entry.roles),
         limit=entry.limit,
-        first_byte_seconds=entry.first_byte_seconds,
-        idle_seconds=entry.idle_seconds,
-        body_max_bytes=entry.body_max_bytes,
+        first_byte_seconds=entry.first_byte_seconds or defaults.first_byte_seconds,
+        idle_seconds=entry.idle_seconds or defaults.idle_seconds,
+        body_max_bytes=defaults.body_max_bytes if entry.body_max_bytes is None else entry.body_max_bytes,
         websocket=entry.websocket,
         cors=entry.cors,
         rewrite=entry.rewrite,

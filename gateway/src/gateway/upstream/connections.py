@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._answer: Answer | None = None
         self._complete = False
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
         self.heard = False  # whether any byte came since the exchange began
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
 
     def begin(self, exchange: "Exchange") -> None:
         """Takes the exchange; its request is written next."""
@@ -126,7 +126,12 @@ class Connection(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         if data:
             self._parser.feed_data(data)
-            if self._complete and data.endswith(b"\r\n\r\n\r\n") and self._answer is not None and self._answer.chunked:
+            if (
+                self._complete
+                and data.endswith(b"\r\n\r\n\r\n")
+                and self._answer is not None
+                and self._answer.chunked
+            ):
                 raise BadAnswer("an empty line after the answer")  # llhttp passes over it
 
     def _switch(self, exchange: "Exchange", answer: "Answer", block: bytes, after: bytes) -> None:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from service_kit.problems import Problem
-
 from gateway.clock import Clock
 from gateway.upstream import balancing
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.names import AGAIN_SECONDS, Address, Names
 from gateway.upstream.pool import Pool
 from gateway.upstream.retries import RetryBudget
+from service_kit.problems import Problem
 
 if TYPE_CHECKING:
     from gateway.upstream.streaming import Exchange
@@ -24,15 +23,27 @@ _SOON: Final = {"Retry-After": "1"}
 
 
 class Unavailable(Problem):
-    status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "upstream_unavailable", "The service cannot be reached"
+    status, code, title = (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "upstream_unavailable",
+        "The service cannot be reached",
+    )
 
 
 class BreakerOpen(Problem):
-    status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "upstream_down", "The service does not answer at present"
+    status, code, title = (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "upstream_down",
+        "The service does not answer at present",
+    )
 
 
 class Overloaded(Problem):
-    status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "Too many requests wait for the service"
+    status, code, title = (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "overloaded",
+        "Too many requests wait for the service",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +123,11 @@ class Upstream:
 
     def retry(self, exchange: "Exchange") -> bool:
         """Sends the exchange once more, if the budget allows it. The caller made sure that it may be repeated."""
-        if exchange.attempts or not self.breaker.admits(self.clock.now) or not self.budget.take(self.clock.now):
+        if (
+            exchange.attempts
+            or not self.breaker.admits(self.clock.now)
+            or not self.budget.take(self.clock.now)
+        ):
             return False
         exchange.attempts = 1
         self._give(exchange, self.clock.now)

@@ -4,11 +4,10 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
-from service_kit.problems import Problem
-
 from gateway.forwarding import Answer, prepare, status_line
 from gateway.upstream.retries import IDEMPOTENT
 from gateway.upstream.upgrade import Tunnel
+from service_kit.problems import Problem
 
 if TYPE_CHECKING:
     from gateway.pipeline import Passage
@@ -20,7 +19,11 @@ _EARLY_BODY: Final = 64 * 1024  # held while there is no connection yet; then th
 
 
 class BadGateway(Problem):
-    status, code, title = HTTPStatus.BAD_GATEWAY, "bad_gateway", "The service's answer was cut short or not understood"
+    status, code, title = (
+        HTTPStatus.BAD_GATEWAY,
+        "bad_gateway",
+        "The service's answer was cut short or not understood",
+    )
 
 
 class GatewayTimeout(Problem):
@@ -28,7 +31,11 @@ class GatewayTimeout(Problem):
 
 
 class RequestTimeout(Problem):
-    status, code, title = HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "The rest of the request did not come"
+    status, code, title = (
+        HTTPStatus.REQUEST_TIMEOUT,
+        "request_timeout",
+        "The rest of the request did not come",
+    )
 
 
 class Client(Protocol):
@@ -61,8 +68,8 @@ class Exchange:
         "_replay",
         "_request",
         "attempts",
-        "bodyless",
         "body_done",
+        "bodyless",
         "connection",
         "event_stream",
         "keep",
@@ -210,7 +217,9 @@ class Exchange:
     def interim(self, answer: Answer) -> None:
         """A 1xx: passed on if this client can read it; 100 only if it was asked for."""
         head = self.passage.head
-        self._client.wait(self.passage.route.first_byte_seconds if self.body_done else self.passage.route.idle_seconds)
+        self._client.wait(
+            self.passage.route.first_byte_seconds if self.body_done else self.passage.route.idle_seconds
+        )
         if not head.http11 or (answer.status == 100 and not head.expects_continue):
             return
         self._client.write(b"\r\n".join((status_line(answer.reason), *answer.fields)) + b"\r\n\r\n")
@@ -305,7 +314,9 @@ class Exchange:
             self._client.refuse(self.passage, BadGateway(reason))
 
     def may_switch(self, answer: Answer) -> bool:
-        return self.passage.upgrading and answer.upgrade is not None and answer.upgrade.lower() == b"websocket"
+        return (
+            self.passage.upgrading and answer.upgrade is not None and answer.upgrade.lower() == b"websocket"
+        )
 
     def switch(self, connection: "Connection", answer: Answer, after: bytes) -> None:
         """The upstream agreed to speak WebSocket: from here on bytes pass."""

@@ -3,10 +3,9 @@
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from service_kit.problems import Problem
-
 from gateway.callers import other_subprotocols
 from gateway.forwarding import Answer, status_line
+from service_kit.problems import Problem
 
 if TYPE_CHECKING:
     from gateway.pipeline import Passage
@@ -36,7 +35,7 @@ def consider(passage: "Passage") -> None:
         return
     origin = head.value(b"origin")
     if b"origin" in others and (origin is None or not _same_or_listed(passage, origin)):
-        raise OriginRefused()
+        raise OriginRefused
     passage.upgrading = True
     passage.subprotocols = other_subprotocols(head)
 
@@ -99,7 +98,9 @@ def close_frame(code: int, reason: str) -> bytes:
 class Tunnel:
     """Bytes both ways after a 101, each side held while the other does not read."""
 
-    def __init__(self, client: "Client", connection: "Connection", exchange: "Exchange", answer: Answer) -> None:
+    def __init__(
+        self, client: "Client", connection: "Connection", exchange: "Exchange", answer: Answer
+    ) -> None:
         self._client = client
         self._connection = connection
         self._exchange = exchange

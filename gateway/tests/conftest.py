@@ -1,0 +1,141 @@
+"""A gateway of one's own on loopback, a recording upstream behind it, and a raw socket in front of it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from uvicorn import Config, Server
+
+from gateway.config import Settings
+from gateway.edge import Edge
+from gateway.main import create_app
+from service_kit.identity import Identity
+from service_kit.jwks import KeyCache
+from service_kit.testing import TestIssuer, free_port
+from service_kit.tokens import Caller, Verifier
+
+ROUTES = """
+[[routes]]
+name = "echo.public"
+path = "/public/*"
+methods = ["GET", "POST", "HEAD"]
+access = "public"
+
+[[routes]]
+name = "echo.private"
+path = "/private"
+methods = ["GET"]
+
+[[routes]]
+name = "echo.scoped"
+path = "/scoped"
+methods = ["GET"]
+scopes = ["things:read"]
+"""
+
+
+class NothingRevoked:
+    def check(self, caller: Caller, now: float) -> None:
+        """Nobody's session ended."""
+
+
+class Upstream:
+    """Answers every request with what it was told to, and keeps what it got."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+        self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                self.got.append(data)
+                if b"\r\n\r\n" in b"".join(self.got):
+                    writer.write(self.answer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+class House:
+    """The gateway's address, its issuer and its upstream."""
+
+    def __init__(self, port: int, issuer: TestIssuer, upstream: Upstream) -> None:
+        self.port = port
+        self.issuer = issuer
+        self.upstream = upstream
+
+    async def send(self, raw: bytes, wait: float = 5.0) -> bytes:
+        """Everything that comes back until the gateway closes, or says nothing for a moment."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(raw)
+        got = b""
+        ends = time.monotonic() + wait
+        try:
+            while time.monotonic() < ends:
+                async with asyncio.timeout(0.3 if got else wait):
+                    data = await reader.read(65536)
+                if not data:
+                    break
+                got += data
+        except TimeoutError:
+            pass
+        writer.close()
+        return got
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[House]:
+    issuer = TestIssuer()
+    upstream = Upstream()
+    behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    (folder / "echo").mkdir()
+    (folder / "echo" / "routes.toml").write_text(ROUTES)
+
+    async def fetch() -> dict[str, Any]:
+        return issuer.jwks()
+
+    keys = KeyCache(fetch)
+    await keys.refresh()
+    settings = Settings(
+        routes_dir=folder,
+        upstreams={"echo": f"127.0.0.1:{behind.sockets[0].getsockname()[1]}"},
+        public_url="http://localhost:8080",
+        jwks_url="http://127.0.0.1:1/",
+        revocations_redis_url="redis://127.0.0.1:1/0",
+    )
+    identity = SimpleNamespace(
+        verifier=Verifier(keys, NothingRevoked(), {settings.public_url: None}),
+        keys=keys,
+        running=_nothing,
+        ready=bool,
+    )
+    port = free_port()
+    app = create_app(settings, cast("Identity", identity))
+    server = Server(Config(app, port=port, http=Edge, lifespan="on", log_config=None, ws="none"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield House(port, issuer, upstream)
+    finally:
+        server.should_exit = True
+        await task
+        behind.close()
+
+
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[None]:
+    yield
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with running(tmp_path) as one:
+        yield one

@@ -1,0 +1,144 @@
+"""Requests over a raw socket: what is refused, what crosses, and as what."""
+
+import pytest
+
+from tests.conftest import House
+
+HOST = b"Host: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /public/a HTTP/1.1\r\n\r\n",
+        b"GET /public/a HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
+        b"GET /public/a HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET  /public/a HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"\r\n\r\nGET /public/a HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /public/a RTSP/1.0\r\n" + HOST + b"\r\n",
+        b"GET /public/a HTTP/2.0\r\n" + HOST + b"\r\n",
+        b"GET /public/a#b HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /public/%2e%2e/private HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /public/../private HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /public//a HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /public/a%2fb HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /public/a;b HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /%70rivate HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /public/a HTTP/1.1\r\n" + HOST + b"A: b\r\n c\r\n\r\n",
+        b"GET /public/a HTTP/1.1\r\n" + HOST + b"A : b\r\n\r\n",
+        b"GET /public/a HTTP/1.1\r\n" + HOST + b"A_B: c\r\n\r\n",
+        b"GET /public/a HTTP/1.1\r\n" + HOST + b"A: b\x00c\r\n\r\n",
+        b"GET /public/a HTTP/1.1\n" + HOST + b"\r\n",
+        b"GET /public/a HTTP/1.1\r\n" + HOST + b"Connection: authorization\r\n\r\n",
+        b"POST /public/a HTTP/1.1\r\n"
+        + HOST
+        + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /public/a HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na",
+        b"POST /public/a HTTP/1.1\r\n" + HOST + b"Content-Length: +1\r\n\r\na",
+        b"POST /public/a HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+async def test_a_request_with_two_readings_is_refused_and_goes_nowhere(house: House, raw: bytes) -> None:
+    answer = await house.send(raw)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+    assert house.upstream.got == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", b"414"),
+        (b"GET /public/a HTTP/1.1\r\n" + HOST + b"A: " + b"b" * 17000 + b"\r\n\r\n", b"431"),
+        (b"GET /public/a HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 101 + b"\r\n", b"431"),
+        (b"POST /public/a HTTP/1.1\r\n" + HOST + b"Content-Length: 2000000\r\n\r\n", b"413"),
+        (b"POST /public/a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip\r\n\r\n", b"501"),
+        (b"POST /public/a HTTP/1.1\r\n" + HOST + b"Expect: tea\r\nContent-Length: 1\r\n\r\na", b"417"),
+        (b"DELETE /public/a HTTP/1.1\r\n" + HOST + b"\r\n", b"405"),
+        (b"TRACE /public/a HTTP/1.1\r\n" + HOST + b"\r\n", b"405"),
+        (b"GET /elsewhere HTTP/1.1\r\n" + HOST + b"\r\n", b"404"),
+        (b"GET /public/a HTTP/1.1\r\n" + HOST + b"Via: 1.1 gatehouse\r\n\r\n", b"508"),
+    ],
+)
+async def test_what_is_over_a_bound_or_unknown_gets_its_status(
+    house: House, raw: bytes, status: bytes
+) -> None:
+    answer = await house.send(raw)
+    assert answer[9:12] == status
+    assert house.upstream.got == []
+
+
+async def test_a_public_request_crosses_without_what_a_client_may_not_say(house: House) -> None:
+    lines = (
+        b"X-User-Id: 7\r\nX-Forwarded-For: 9.9.9.9\r\nConnection: x-odd\r\nX-Odd: 1\r\nAccept: a/b\r\n\r\n"
+    )
+    answer = await house.send(b"GET /public/a?q=%20 HTTP/1.1\r\n" + HOST + lines)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b"ok")
+    request = b"".join(house.upstream.got)
+    assert request.startswith(b"GET /public/a?q=%20 HTTP/1.1\r\n")
+    assert request.count(b"X-Forwarded-For: ") == 1 and b"X-Forwarded-For: 127.0.0.1\r\n" in request
+    assert b"X-User-Id" not in request and b"X-Odd" not in request and b"Accept: a/b\r\n" in request
+
+
+async def test_a_private_route_wants_a_token_and_takes_a_good_one(house: House) -> None:
+    refused = await house.send(b"GET /private HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert refused.startswith(b"HTTP/1.1 401 ") and b"WWW-Authenticate: Bearer\r\n" in refused
+    forged = house.issuer.token()[:-6].encode() + b"AAAAAA"
+    refused = await house.send(
+        b"GET /private HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + forged + b"\r\n\r\n"
+    )
+    assert refused.startswith(b"HTTP/1.1 401 ") and b'error="invalid_token"' in refused
+    assert house.upstream.got == []
+    token = house.issuer.token().encode()
+    passed = await house.send(
+        b"GET /private HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + token + b"\r\n\r\n"
+    )
+    assert passed.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_token_without_the_scope_is_told_which(house: House) -> None:
+    token = house.issuer.token(scope="other").encode()
+    answer = await house.send(
+        b"GET /scoped HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + token + b"\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 403 ") and b'scope="things:read"' in answer
+
+
+async def test_pipelined_requests_are_answered_in_order(house: House) -> None:
+    one = b"GET /public/a HTTP/1.1\r\n" + HOST + b"\r\n"
+    answer = await house.send(one + b"GET /nowhere HTTP/1.1\r\n" + HOST + b"\r\n" + one)
+    assert [line[9:12] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1")] or answer
+    assert answer.count(b"HTTP/1.1 200") == 2 and answer.count(b"HTTP/1.1 404") == 1
+    assert answer.index(b"200") < answer.index(b"404") < answer.rindex(b"200")
+
+
+async def test_a_chunked_body_crosses_and_is_framed_again(house: House) -> None:
+    body = b"3\r\nabc\r\n0\r\nTrailer: x\r\n\r\n"
+    answer = await house.send(
+        b"POST /public/a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + body
+    )
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"".join(house.upstream.got).endswith(b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+)
+async def test_an_answer_with_two_readings_is_a_502(house: House, answer: bytes) -> None:
+    house.upstream.answer = answer
+    got = await house.send(b"GET /public/a HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert got.startswith(b"HTTP/1.1 502 ") and b'"request_id"' in got
+
+
+async def test_head_gets_the_length_and_no_body(house: House) -> None:
+    house.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    got = await house.send(b"HEAD /public/a HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert b"Content-Length: 2\r\n" in got and got.endswith(b"\r\n\r\n")
