@@ -21,6 +21,7 @@ from gateway.request import MAX_HEAD, MAX_TARGET, BadRequest, BodyTooLarge, Head
 from gateway.upstream.dispatch import Overloaded
 from gateway.upstream.streaming import Exchange, RequestTimeout
 from gateway.upstream.upgrade import Tunnel
+from service_kit.health import draining
 from service_kit.jwks import FetchOutcome
 from service_kit.problems import Problem
 
@@ -69,7 +70,7 @@ class Edge(asyncio.Protocol):
         self._closing = False  # the last answer was written: what still comes is discarded
         self._advancing = False
         self.full = False
-        self.draining = False
+        self._stopping = False
         self.deadline = _NEVER
 
     # What the transport calls.
@@ -157,11 +158,16 @@ class Edge(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """uvicorn stops: an idle connection closes now, a busy one after its answer."""
-        self.draining = True
+        self._stopping = True
         if self._tunnel is not None:
             self._tunnel.close(1001, "going away")
         elif not self._busy:
             self._transport.close()
+
+    @property
+    def draining(self) -> bool:
+        """Whether each answer asks its client to open its next connection elsewhere."""
+        return self._stopping or draining.begun
 
     @property
     def _busy(self) -> bool:

@@ -127,7 +127,7 @@ def refuse_loops(head: Head) -> None:
     """A request that already names us in Via came from ourselves."""
     for value in head.others.get(b"via", ()):
         if any(hop.strip().lower() == VIA for hop in value.split(b",")):
-            raise LoopDetected()
+            raise LoopDetected
 
 
 def read_answer(block: bytes) -> Answer:

@@ -57,20 +57,18 @@ class Journal:
             if self._owed < 1.0:
                 return
             self._owed -= 1.0
-        subject = quoted(passage.caller.subject) if passage.caller is not None else "null"
+        subject = quoted(passage.caller.subject) if passage.caller is not None else "-"
         self._write(
-            f'"request_id":"{passage.request_id.decode()}","trace_id":"{passage.trace[3:35].decode()}",'
-            f'"client":"{passage.client.decode()}","method":"{method.decode()}","path":"{passage.head.path.decode()}",'
-            f'"status":{status},"bytes":{sent},"seconds":{seconds:.6f},"service":"{route.service}",'
-            f'"route":"{route.name}","subject":{subject},"code":"{code}"'
+            f"{method.decode()} {passage.head.path.decode()} {status} {sent} B {seconds:.6f} s "
+            f"client={passage.client.decode()} service={route.service} route={route.name} subject={subject} "
+            f"code={code or '-'} request_id={passage.request_id.decode()} trace_id={passage.trace[3:35].decode()}"
         )
 
     def refused(self, peer: bytes, request_id: bytes, problem: Problem) -> None:
         """Something came that could not be read as a request."""
         self.refusals[problem.code] = self.refusals.get(problem.code, 0) + 1
         self._write(
-            f'"request_id":"{request_id.decode()}","client":"{peer.decode()}","status":{int(problem.status)},'
-            f'"code":"{problem.code}"'
+            f"unread {int(problem.status)} client={peer.decode()} code={problem.code} request_id={request_id.decode()}"
         )
 
     def _write(self, fields: str) -> None:

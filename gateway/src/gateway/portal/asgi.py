@@ -16,7 +16,8 @@ _log = logging.getLogger("gateway.portal")
 class Client(Protocol):
     """What a cycle needs of the client's connection."""
 
-    draining: bool
+    @property
+    def draining(self) -> bool: ...
 
     def write(self, data: bytes) -> None: ...
     def cycle_finished(self, cycle: "Cycle", status: int, sent: int, keep: bool) -> None: ...

@@ -1,6 +1,7 @@
 """One connection to an upstream: one exchange at a time, answers read strictly or not at all."""
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final, cast
 
 import httptools
@@ -135,10 +136,8 @@ class Connection(asyncio.Protocol):
                 raise BadAnswer("an empty line after the answer")  # llhttp passes over it
 
     def _switch(self, exchange: "Exchange", answer: "Answer", block: bytes, after: bytes) -> None:
-        try:
+        with contextlib.suppress(httptools.HttpParserUpgrade):
             self._parser.feed_data(block)
-        except httptools.HttpParserUpgrade:
-            pass
         if not exchange.may_switch(answer):
             raise BadAnswer("a switch of protocols that was not asked for")
         self.exchange = None

@@ -41,7 +41,9 @@ class RequestTimeout(Problem):
 class Client(Protocol):
     """What an exchange needs of the client's connection."""
 
-    draining: bool
+    @property
+    def draining(self) -> bool: ...
+
     full: bool  # it does not read what was written
 
     def write(self, data: bytes) -> None: ...
