@@ -18,10 +18,8 @@ from service_kit import health, logs, metrics, problems
 from service_kit.binds import TwoBinds
 from service_kit.settings import ServiceSettings, load
 from service_kit.tracing import RequestContext
-from service_kit.worker import gunicorn_options
 
 settings = load(ServiceSettings)
-globals().update(gunicorn_options(settings, "example"))
 
 def serve():
     logs.configure(settings, "example")
@@ -35,6 +33,13 @@ def serve():
     return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
 """
 
+CONF = """
+from service_kit.settings import ServiceSettings, load
+from service_kit.worker import gunicorn_options
+
+globals().update(gunicorn_options(load(ServiceSettings), "example"))
+"""
+
 
 class Example:
     def __init__(self, process: asyncio.subprocess.Process, public: str, internal: str) -> None:
@@ -44,6 +49,7 @@ class Example:
 @pytest.fixture
 async def example(tmp_path: Path) -> AsyncIterator[Example]:
     (tmp_path / "example_app.py").write_text(APP)
+    (tmp_path / "example_conf.py").write_text(CONF)
     public, internal = free_port(), free_port()
     environment = os.environ | {
         "PUBLIC_PORT": str(public),
@@ -54,7 +60,7 @@ async def example(tmp_path: Path) -> AsyncIterator[Example]:
         "METRICS_DIR": str(tmp_path / "metrics"),
         "PYTHONPATH": str(tmp_path),
     }
-    command = (sys.executable, "-m", "gunicorn", "-c", "python:example_app", "example_app:serve()")
+    command = (sys.executable, "-m", "gunicorn", "-c", "python:example_conf", "example_app:serve()")
     process = await asyncio.create_subprocess_exec(*command, env=environment)
     example = Example(process, f"http://127.0.0.1:{public}", f"http://127.0.0.1:{internal}")
     async with httpx.AsyncClient() as client, asyncio.timeout(20):
