@@ -18,8 +18,8 @@ class Settings(ServiceSettings, VerifierSettings):
     """Every field is an environment variable of the same name in capitals."""
 
     routes_dir: Path = Path("/etc/gateway/routes.d")
-    upstreams: dict[str, str] = {}
-    upstream_internal: dict[str, str] = {}
+    upstreams: dict[str, str] = Field(default_factory=dict)
+    upstream_internal: dict[str, str] = Field(default_factory=dict)
     trusted_proxies: Hosts = ()
 
     limits_redis_url: str | None = None

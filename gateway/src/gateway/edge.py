@@ -425,7 +425,7 @@ class Edge(asyncio.Protocol):
             self._transport.close()
 
     def _linger(self) -> None:
-        """Closes our half, and discards what still comes for a while: closing at once could cost the client the answer."""
+        """Closes our half and discards what still comes: closing at once could cost the client the answer."""
         if self._closing:
             return
         self._closing = True

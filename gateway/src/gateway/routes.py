@@ -272,13 +272,13 @@ class Defaults(NamedTuple):
     body_max_bytes: int = 1024 * 1024
 
 
-def load(folder: Path, own: Iterable[Route] = (), defaults: Defaults = Defaults()) -> Routes:
+def load(folder: Path, own: Iterable[Route] = (), defaults: Defaults | None = None) -> Routes:
     """The table of `folder/<service>/*.toml`, after the gateway's own routes."""
     if not folder.is_dir():
         raise RoutesRefused(f"{folder}: there is no such folder (ROUTES_DIR)")
     routes = list(own)
     for file in sorted(folder.glob("*/*.toml")):
-        routes.extend(_load_file(file, defaults))
+        routes.extend(_load_file(file, defaults or Defaults()))
     return Routes(routes)
 
 

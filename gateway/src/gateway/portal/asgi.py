@@ -61,7 +61,7 @@ class Cycle:
         }
         try:
             await app(scope, self._receive, self._send)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a page may fail, its connection must be answered
             _log.exception("a page of the gateway failed")
             self._status, self._fields, self._body = 500, [], []
         if not self._gone:

@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
             self._parts = []
         exchange.deliver(parts, self._complete)
 
-    def _read_heads(self, exchange: "Exchange", data: bytes) -> bytes:
+    def _read_heads(self, exchange: "Exchange", data: bytes) -> bytes:  # noqa: C901 - one rule a branch
         """Reads interim heads and the final one; returns what llhttp has still to be fed with."""
         if self._buffer:
             data = self._buffer + data

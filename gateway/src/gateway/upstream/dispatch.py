@@ -48,7 +48,7 @@ class Overloaded(Problem):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many connections an address may have, how many exchanges (those that wait included), and deadlines in seconds."""
+    """Connections and exchanges (those that wait included) an address may have; deadlines in seconds."""
 
     connections: int = 2560
     outstanding: int = 4096
