@@ -49,14 +49,16 @@ class Upstream:
 
     def __init__(self) -> None:
         self.got: list[bytes] = []
-        self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        self.answer: bytes | list[bytes] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
                 self.got.append(data)
                 if b"\r\n\r\n" in b"".join(self.got):
-                    writer.write(self.answer)
+                    for piece in self.answer if isinstance(self.answer, list) else [self.answer]:
+                        writer.write(piece)
+                        await asyncio.sleep(0.02)
         except ConnectionError:
             pass
         finally:

@@ -152,3 +152,18 @@ async def test_head_gets_the_length_and_no_body(house: House) -> None:
     got = await house.send(b"HEAD /public/a HTTP/1.1\r\n" + HOST + b"\r\n")
     assert b"Content-Length: 2\r\n" in got
     assert got.endswith(b"\r\n\r\n")
+
+
+async def test_an_answer_in_pieces_arrives_once(house: House) -> None:
+    house.upstream.answer = [b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 4\r\n\r\n", b"ab", b"cd"]
+    got = await house.send(b"GET /public/a HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert got.count(b"HTTP/1.1") == 1
+    assert got.endswith(b"\r\n\r\nabcd")
+
+
+async def test_a_refused_token_is_told_why(house: House) -> None:
+    token = house.issuer.token(iat=1, exp=300).encode()
+    got = await house.send(
+        b"GET /private HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + token + b"\r\n\r\n"
+    )
+    assert b'"code":"token_expired"' in got

@@ -1,29 +1,21 @@
 """The gateway's own answers, as bytes: problem details (RFC 9457) and the empty ones."""
 
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from service_kit import problems
 from service_kit.problems import Problem
 
 _NO_BODY: Mapping[str, str] = {}
 
 
 def problem_answer(
-    problem: Problem, *, request_id: bytes, path: bytes, extra_fields: bytes, close: bool, head_only: bool
+    problem: Problem, *, request_id: bytes, extra_fields: bytes, close: bool, head_only: bool
 ) -> bytes:
     """A whole answer that says what went wrong and under which id it can be found in the logs."""
-    document = {
-        "type": "about:blank",
-        "title": problem.title,
-        "status": int(problem.status),
-        "detail": problem.detail,
-        "code": problem.code,
-        "request_id": request_id.decode(),
-        "instance": path.decode("ascii", "replace"),
-    }
-    body = json.dumps({key: value for key, value in document.items() if value}).encode()
-    lines = _opening(int(problem.status), request_id, extra_fields, close)
+    status, said = int(problem.status), request_id.decode()
+    body = problems.body(status, problem.code, problem.title, problem.detail, said, **problem.members)
+    lines = _opening(status, request_id, extra_fields, close)
     lines.append(b"Content-Type: application/problem+json")
     lines.append(b"Cache-Control: no-store")
     lines.append(b"Content-Length: %d" % len(body))

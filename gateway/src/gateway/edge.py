@@ -376,7 +376,6 @@ class Edge(asyncio.Protocol):
             answers.problem_answer(
                 problem,
                 request_id=passage.request_id or forwarding.new_request_id(),
-                path=head.path,
                 extra_fields=passage.answer_fields,
                 close=close,
                 head_only=head.method == b"HEAD",
@@ -400,7 +399,7 @@ class Edge(asyncio.Protocol):
         request_id = forwarding.new_request_id()
         self.write(
             answers.problem_answer(
-                problem, request_id=request_id, path=b"", extra_fields=b"", close=True, head_only=False
+                problem, request_id=request_id, extra_fields=b"", close=True, head_only=False
             )
         )
         self._front.journal.refused(self._peer, request_id, problem)

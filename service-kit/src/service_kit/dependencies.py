@@ -32,7 +32,7 @@ class InvalidToken(Problem):
     def __init__(self, refused: TokenRefused) -> None:
         header = challenge("invalid_token", refused.detail)
         super().__init__(refused.detail, headers={"WWW-Authenticate": header})
-        self.code = refused.code  # type: ignore[misc] # one class for all the codes of TokenRefused
+        self.code = refused.code
 
 
 class AmbiguousCredentials(Problem):
@@ -68,7 +68,7 @@ class VerificationUnavailable(Problem):
 
     def __init__(self, cannot: CannotVerify) -> None:
         super().__init__("Try again shortly.", headers={"Retry-After": "1"})
-        self.code = cannot.code  # type: ignore[misc] # one class for all the codes of CannotVerify
+        self.code = cannot.code
 
 
 class CurrentUser(SecurityBase):

@@ -14,17 +14,24 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
-    """An answer that is not a success. Subclasses say status, code and title; an instance the detail."""
+    """An answer that is not a success. Subclasses say status, code and title; an instance the detail, and a
+    narrower code where one class stands for several reasons."""
 
     status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
-    code: ClassVar[str] = "internal_error"
+    code: str = "internal_error"
     title: ClassVar[str] = "Internal error"
 
     def __init__(
-        self, detail: str = "", *, headers: Mapping[str, str] | None = None, **members: object
+        self,
+        detail: str = "",
+        *,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **members: object,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.code = code or self.code
         self.headers = dict(headers or {})
         self.members = members
 

@@ -80,9 +80,7 @@ class Connection(asyncio.Protocol):
             self.close()
             exchange.failed(self, f"the answer cannot be read: {error}")
             return
-        parts = self._parts
-        if parts:
-            self._parts = []
+        parts, self._parts = self._parts, []  # given away: the exchange puts the head in front of them
         exchange.deliver(parts, self._complete)
 
     def _read_heads(self, exchange: "Exchange", data: bytes) -> bytes:  # noqa: C901 - one rule a branch
