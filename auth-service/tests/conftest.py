@@ -13,11 +13,11 @@ from asgi_lifespan import running
 from people import People, serve_people
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from service_kit import testing
 from starlette.types import ASGIApp
 
 from auth_service.config import Settings
 from auth_service.main import Parts, create_app, make_parts
+from service_kit import testing
 
 ISSUER = "http://localhost:8080"
 SECRETS = {

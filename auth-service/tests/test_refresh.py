@@ -16,7 +16,9 @@ async def backdate(redis: Any, token: str, seconds: int) -> None:
     await redis.hincrby(f"auth:session:{session_of(token)}", "made", -1000 * seconds)
 
 
-async def test_presenting_the_parent_again_within_the_grace_returns_the_same_successor(service: Service) -> None:
+async def test_presenting_the_parent_again_within_the_grace_returns_the_same_successor(
+    service: Service,
+) -> None:
     first = (await service.sign_in())["refresh_token"]
     second = (await service.refresh(first)).json()["refresh_token"]
     assert (await service.refresh(first)).json()["refresh_token"] == second
@@ -93,7 +95,9 @@ async def test_user_service_being_away_is_503_and_ends_nothing(service: Service,
     assert (await service.refresh(token)).status_code == 200
 
 
-async def test_a_disabled_person_cannot_refresh_though_no_event_came(service: Service, people: People) -> None:
+async def test_a_disabled_person_cannot_refresh_though_no_event_came(
+    service: Service, people: People
+) -> None:
     grant = await service.sign_in()
     people.change("ada@example.com", status="disabled")
     assert (await service.refresh(grant["refresh_token"])).json()["code"] == "account_inactive"

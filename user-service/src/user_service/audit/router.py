@@ -21,7 +21,7 @@ def get_database(request: Request) -> Database:
 
 @router.get("/{id}/audit", dependencies=[Depends(require(roles=("admin",)))])
 async def read_audit(
-    id: UUID,  # noqa: A002
+    id: UUID,
     database: Annotated[Database, Depends(get_database)],
     request: Request,
     response: Response,
