@@ -136,3 +136,17 @@ class Service:
 @pytest.fixture
 def service(app: ASGIApp, issuer: TestIssuer) -> Service:
     return Service(app, issuer)
+
+
+@pytest.fixture(scope="session")
+def django() -> None:
+    """A real Django with its user model, as the system that people come from."""
+    import django
+    from django.conf import settings
+
+    settings.configure(
+        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        USE_TZ=True,
+    )
+    django.setup()

@@ -1,6 +1,5 @@
 """Hashes that a real Django made, and hashes that nobody should have to pay for."""
 
-import django.conf
 import pytest
 from django.contrib.auth import hashers
 from hypothesis import given, settings
@@ -8,6 +7,8 @@ from hypothesis import strategies as st
 
 from user_service.credentials import django_hashes
 from user_service.credentials.django_hashes import UnsupportedHash
+
+pytestmark = pytest.mark.usefixtures("django")
 
 PASSWORD = "correct horse Батарейка 🐎"
 DIGEST32 = "A" * 43 + "="
@@ -38,12 +39,6 @@ AS_SHIPPED = {
     "scrypt": hashers.ScryptPasswordHasher(),
     "argon2": hashers.Argon2PasswordHasher(),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def django_settings() -> None:
-    if not django.conf.settings.configured:
-        django.conf.settings.configure()
 
 
 def encode(hasher: hashers.BasePasswordHasher, password: str) -> str:

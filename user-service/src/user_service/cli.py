@@ -1,8 +1,14 @@
-"""Commands for operators: `python -m user_service.cli admin EMAIL`."""
+"""Commands for operators: `python -m user_service.cli admin EMAIL`, `… import FILE`."""
 
 import argparse
 import asyncio
+import json
+import os
 import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,12 +17,15 @@ from service_kit.settings import load
 from user_service.audit.models import Origin
 from user_service.config import DatabaseSettings
 from user_service.database import Database, create_engine
+from user_service.imports.reading import Row
+from user_service.imports.service import Importer, Tally
 from user_service.users import repository
 from user_service.users.changes import write
 from user_service.users.email import InvalidEmail, parse_email
 from user_service.users.exceptions import UserNotFound
 from user_service.users.models import ADMIN
 
+STDIN = Path("-")
 BY_COMMAND = Origin("command")
 
 
@@ -25,9 +34,19 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     admin = verbs.add_parser("admin", help="make a registered person an administrator")
     admin.add_argument("email")
+    bring_in = verbs.add_parser("import", help="bring people in: JSON lines, or Django's dumpdata as it is")
+    bring_in.add_argument("file", type=Path, help="- is standard input")
+    bring_in.add_argument("--rejected", type=Path, help="where bad rows go; FILE.rejected unless said")
     chosen = parser.parse_args(arguments)
     try:
+        if chosen.verb == "import":
+            rejected = chosen.rejected
+            if rejected is None and chosen.file != STDIN:
+                rejected = chosen.file.with_name(chosen.file.name + ".rejected")
+            return asyncio.run(import_people(chosen.file, rejected))
         print(asyncio.run(make_admin(chosen.email)))
+    except (OSError, UnicodeDecodeError) as error:
+        return _refuse(f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'not UTF-8'}")
     except InvalidEmail as error:
         return _refuse(str(error))
     except Problem as problem:
@@ -56,6 +75,53 @@ async def make_admin(email: str) -> str:
         return await database.transaction(work)
     finally:
         await database.close()
+
+
+async def import_people(source: Path, rejected: Path | None) -> int:
+    """0 when everybody is here; 1 when rows stay out, which then stand in `rejected` too, to be mended."""
+    settings = load(DatabaseSettings)
+    database = Database(create_engine(settings.url(), pool_size=1), deadline=60)
+    begun = time.monotonic()
+
+    def progress(tally: Tally) -> None:
+        pace = tally.read / max(time.monotonic() - begun, 0.001)
+        print(f"\r{tally.read} rows, {tally.added} added, {pace:.0f}/s", end="", flush=True)
+
+    try:
+        with ExitStack() as files:
+            file = sys.stdin if source == STDIN else files.enter_context(source.open(encoding="utf-8"))
+            kept = files.enter_context(_private_file(rejected))
+
+            def reject(row: Row, why: str) -> None:
+                print(f"line {row.line}: {why}", file=sys.stderr)
+                kept.write((row.text if row.value is None else json.dumps(row.value)) + "\n")
+
+            tally = await Importer(database, BY_COMMAND, reject, progress).run(file)
+    finally:
+        await database.close()
+    return _report(tally, rejected)
+
+
+def _private_file(path: Path | None) -> TextIO:
+    # Rows hold addresses and password hashes: for the operator's eyes alone.
+    return open(
+        path or os.devnull, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)
+    )
+
+
+def _report(tally: Tally, rejected: Path | None) -> int:
+    print(
+        f"\r{tally.added} added ({tally.without_password} of them must set a new password),"
+        f" {tally.already_here} were here already, {tally.other_models} rows about something else,"
+        f" {tally.rejected} rejected"
+    )
+    if tally.broken:
+        print(tally.broken, file=sys.stderr)
+    if rejected and tally.rejected:
+        print(f"the rejected rows are in {rejected}", file=sys.stderr)
+    elif rejected:
+        rejected.unlink()
+    return 1 if tally.rejected or tally.broken else 0
 
 
 def _refuse(why: str) -> int:

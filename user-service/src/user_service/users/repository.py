@@ -77,11 +77,7 @@ async def lock(connection: AsyncConnection, user_id: UUID) -> User:
 async def add(connection: AsyncConnection, user: User) -> None:
     """Insert a person, or raise EmailTaken: the unique key decides the race."""
     try:
-        await connection.execute(
-            insert(UserRow).values(
-                id=user.id, created_at=user.created_at, external_id=user.external_id, **_values(user)
-            )
-        )
+        await connection.execute(insert(UserRow).values(row_of(user)))
     except IntegrityError as error:
         raise EmailTaken from error
     await _write_roles(connection, user)
@@ -163,6 +159,16 @@ def _id(text: str) -> UUID:
         return UUID(text)
     except ValueError as error:
         raise CursorInvalid from error
+
+
+def row_of(user: User) -> dict[str, Any]:
+    """All columns of a person who is added."""
+    return {
+        "id": user.id,
+        "created_at": user.created_at,
+        "external_id": user.external_id,
+        **_values(user),
+    }
 
 
 def _values(user: User) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""People who come from another system, Django's above all."""

@@ -1,0 +1,60 @@
+"""Adding people by the hundred."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from user_service.audit.models import AuditRow, Origin
+from user_service.events.models import OutboxRow
+from user_service.mails.models import AddressChangeRow
+from user_service.users import repository as users
+from user_service.users.models import User, UserRow, utc_now
+
+
+async def taken(connection: AsyncConnection, people: Sequence[User]) -> tuple[set[str], set[str]]:
+    """Which of their external ids and which of their addresses are here already."""
+    ids = await connection.execute(
+        select(UserRow.external_id).where(UserRow.external_id.in_([person.external_id for person in people]))
+    )
+    keys = [person.email_key for person in people]
+    emails = await connection.execute(select(UserRow.email_key).where(UserRow.email_key.in_(keys)))
+    reserved = await connection.execute(
+        select(AddressChangeRow.old_email_key).where(
+            AddressChangeRow.old_email_key.in_(keys), AddressChangeRow.undo_until > utc_now()
+        )
+    )
+    return {str(found) for found in ids.scalars()}, {*emails.scalars(), *reserved.scalars()}
+
+
+async def add(connection: AsyncConnection, people: Sequence[User], origin: Origin) -> None:
+    """Insert all, each with its event and its audit record. IntegrityError if one came in meanwhile."""
+    at = utc_now()
+    await connection.execute(insert(UserRow), [users.row_of(person) for person in people])
+    await connection.execute(
+        insert(OutboxRow),
+        [
+            {
+                "type": "user.created",
+                "user_id": person.id,
+                "credentials_version": person.credentials_version,
+                "sessions_cv": person.sessions_cv,
+                "at": at,
+                "request_id": None,
+            }
+            for person in people
+        ],
+    )
+    await connection.execute(
+        insert(AuditRow),
+        [
+            {
+                "subject_id": person.id,
+                "actor": origin.actor,
+                "action": "user.created",
+                "details": {"by": "import"},
+                "at": at,
+            }
+            for person in people
+        ],
+    )
