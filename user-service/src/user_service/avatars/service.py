@@ -27,6 +27,7 @@ from user_service.avatars.storage import AvatarStorage
 from user_service.avatars.upload import spooled
 from user_service.database import Database
 from user_service.users import repository as users
+from user_service.users.exceptions import UserNotFound
 from user_service.users.models import utc_now
 
 T = TypeVar("T")
@@ -67,9 +68,14 @@ class AvatarService:
         digest = hashlib.sha256(content).hexdigest()
         avatar = StoredAvatar(f"{digest}-{secrets.token_hex(4)}.webp", digest, len(content))
         await asyncio.to_thread(self._storage.put, person, avatar.name, content)
-        before = await self._database.transaction(
-            lambda connection: _point_to(connection, person, avatar, origin)
-        )
+        try:
+            before = await self._database.transaction(
+                lambda connection: _point_to(connection, person, avatar, origin)
+            )
+        except UserNotFound:
+            # Only here: after a lost COMMIT the row may well point to the file.
+            await asyncio.to_thread(self._storage.remove, person)
+            raise
         if before is not None:
             await asyncio.to_thread(self._storage.remove, person, before.name)
         return digest

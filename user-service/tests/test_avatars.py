@@ -1,0 +1,222 @@
+"""Pictures of people over HTTP: put, shown, replaced, refused and removed."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from conftest import Service
+from httpx import Response
+from PIL import Image
+
+from service_kit.testing import TestIssuer
+from user_service.avatars import service as avatar_service
+from user_service.config import Settings
+
+BOUNDARY = "a-boundary"
+
+
+def picture(colour: str = "red", size: tuple[int, int] = (300, 200)) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def form(content: bytes, *, end: bytes = b"\r\n--a-boundary--\r\n") -> bytes:
+    return (
+        b'--a-boundary\r\nContent-Disposition: form-data; name="note"\r\n\r\nnot this\r\n'
+        b'--a-boundary\r\nContent-Disposition: form-data; name="file"; filename="me.png"\r\n'
+        b"Content-Type: image/png\r\n\r\n" + content + end
+    )
+
+
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def code(answer: Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def files(settings: Settings) -> list[Path]:
+    return [path for path in settings.avatars_dir.rglob("*") if path.is_file()]
+
+
+async def test_a_picture_is_put_shown_and_removed(service: Service, settings: Settings) -> None:
+    ada = await service.register()
+    path = f"/v1/users/{ada.id}/avatar"
+    assert code(await ada.client.get(path)) == (404, "avatar_not_found")
+    put = await ada.client.put("/v1/users/me/avatar", content=picture())
+    assert put.status_code == 204
+    shown = await ada.client.get(path)
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
+    assert shown.headers["etag"] == put.headers["etag"]
+    assert Image.open(io.BytesIO(shown.content)).size == (300, 200)
+    assert len(files(settings)) == 1
+    for _ in range(2):
+        assert (await ada.client.delete("/v1/users/me/avatar")).status_code == 204
+    assert code(await ada.client.get(path)) == (404, "avatar_not_found")
+    assert files(settings) == []
+
+
+async def test_the_first_file_of_a_form_is_the_picture(service: Service) -> None:
+    ada = await service.register()
+    content = form(picture())
+
+    async def drip() -> AsyncIterator[bytes]:
+        for at in range(0, len(content), 7):
+            yield content[at : at + 7]
+
+    answer = await ada.client.put("/v1/users/me/avatar", content=drip(), headers=FORM)
+    assert answer.status_code == 204, answer.text
+    assert (await ada.client.get(f"/v1/users/{ada.id}/avatar")).status_code == 200
+
+
+async def test_a_form_that_ends_early_or_holds_no_file_is_refused(
+    service: Service, settings: Settings
+) -> None:
+    ada = await service.register()
+    nothing = b'--a-boundary\r\nContent-Disposition: form-data; name="note"\r\n\r\nx\r\n--a-boundary--\r\n'
+    for body in (form(picture(), end=b""), nothing, b"no form at all"):
+        answer = await ada.client.put("/v1/users/me/avatar", content=body, headers=FORM)
+        assert code(answer) == (415, "avatar_unsupported"), body[:20]
+    answer = await ada.client.put(
+        "/v1/users/me/avatar", content=b"", headers={"Content-Type": "multipart/form-data"}
+    )
+    assert code(answer) == (415, "avatar_unsupported")
+    assert files(settings) == []
+
+
+async def test_what_the_client_holds_is_not_sent_again(service: Service) -> None:
+    ada = await service.register()
+    tag = (await ada.client.put("/v1/users/me/avatar", content=picture())).headers["etag"]
+    for header in (tag, f'W/{tag}, "other"', "*"):
+        answer = await ada.client.get(f"/v1/users/{ada.id}/avatar", headers={"If-None-Match": header})
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+    await ada.client.put("/v1/users/me/avatar", content=picture("blue"))
+    answer = await ada.client.get(f"/v1/users/{ada.id}/avatar", headers={"If-None-Match": tag})
+    assert answer.status_code == 200
+
+
+async def test_a_part_can_be_asked_for(service: Service) -> None:
+    ada = await service.register()
+    await ada.client.put("/v1/users/me/avatar", content=picture())
+    path = f"/v1/users/{ada.id}/avatar"
+    whole = await ada.client.get(path)
+    size = len(whole.content)
+    for asked, first, end in [
+        ("bytes=0-9", 0, 10),
+        ("bytes=5-", 5, size),
+        ("bytes=-4", size - 4, size),
+        (f"bytes=0-{size * 2}", 0, size),
+    ]:
+        part = await ada.client.get(path, headers={"Range": asked})
+        assert part.status_code == 206
+        assert part.content == whole.content[first:end]
+        assert part.headers["content-range"] == f"bytes {first}-{end - 1}/{size}"
+    beyond = await ada.client.get(path, headers={"Range": f"bytes={size}-"})
+    assert code(beyond) == (416, "range_not_satisfiable")
+    assert beyond.headers["content-range"] == f"bytes */{size}"
+    for ignored in ("bytes=0-1,3-4", "bytes=9-3", "lines=0-1", "bytes=-", "bytes=a-b"):
+        assert (await ada.client.get(path, headers={"Range": ignored})).content == whole.content
+    older = await ada.client.get(path, headers={"Range": "bytes=0-9", "If-Range": '"older"'})
+    assert older.status_code == 200
+
+
+async def test_too_large_is_told_while_it_is_still_coming(service: Service, settings: Settings) -> None:
+    ada = await service.register()
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 65536
+            yield bytes(65536)
+
+    assert code(await ada.client.put("/v1/users/me/avatar", content=endless())) == (413, "avatar_too_large")
+    assert sent < settings.avatar_max_bytes + 1_000_000
+    in_form = form(bytes(settings.avatar_max_bytes + 1))
+    answer = await ada.client.put("/v1/users/me/avatar", content=in_form, headers=FORM)
+    assert code(answer) == (413, "avatar_too_large")
+    assert files(settings) == []
+
+
+async def test_a_type_is_read_from_the_content_and_never_believed(service: Service) -> None:
+    ada = await service.register()
+    script = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+    png = {"Content-Type": "image/png"}
+    answer = await ada.client.put("/v1/users/me/avatar", content=script, headers=png)
+    assert code(answer) == (415, "avatar_unsupported")
+    text = {"Content-Type": "text/html"}
+    answer = await ada.client.put("/v1/users/me/avatar", content=picture(), headers=text)
+    assert answer.status_code == 204
+
+
+async def test_an_upload_that_stands_still_ends_and_leaves_nothing(
+    service: Service, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(avatar_service, "IDLE_SECONDS", 0.1)
+    ada = await service.register()
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield picture()[:50]
+        await asyncio.sleep(5)
+
+    assert code(await ada.client.put("/v1/users/me/avatar", content=stalled())) == (408, "upload_stalled")
+    assert files(settings) == []
+
+
+async def test_uploads_at_once_leave_one_whole_picture(service: Service, settings: Settings) -> None:
+    ada = await service.register()
+    colours = ("red", "green", "blue", "white", "black", "gray")
+    answers = await asyncio.gather(
+        *(ada.client.put("/v1/users/me/avatar", content=picture(colour)) for colour in colours)
+    )
+    assert {answer.status_code for answer in answers} == {204}
+    shown = await ada.client.get(f"/v1/users/{ada.id}/avatar")
+    assert shown.headers["etag"] in {answer.headers["etag"] for answer in answers}
+    assert len(files(settings)) == 1
+
+
+async def test_a_picture_is_for_whoever_may_read_the_person(service: Service) -> None:
+    ada, eve = await service.register(), await service.register()
+    await ada.client.put("/v1/users/me/avatar", content=picture())
+    path = f"/v1/users/{ada.id}/avatar"
+    assert (await eve.client.get(path)).status_code == 403
+    assert (await service.anonymous.get(path)).status_code == 401
+    assert (await service.anonymous.put("/v1/users/me/avatar", content=picture())).status_code == 401
+    assert (await service.admin().get(path)).status_code == 200
+
+
+async def test_erasing_a_person_erases_their_picture(service: Service, settings: Settings) -> None:
+    ada = await service.register()
+    await ada.client.put("/v1/users/me/avatar", content=picture())
+    admin = service.admin()
+    await admin.delete(f"/v1/users/{ada.id}")
+    assert len(files(settings)) == 1
+    assert (await admin.post(f"/v1/users/{ada.id}/erase")).status_code == 204
+    assert files(settings) == []
+
+
+async def test_health_is_quick_while_a_large_picture_is_decoded(service: Service) -> None:
+    ada = await service.register()
+    photo = io.BytesIO()
+    Image.effect_noise((2000, 1500), 90).save(photo, "PNG", compress_level=1)
+    upload = asyncio.create_task(ada.client.put("/v1/users/me/avatar", content=photo.getvalue()))
+    slowest, loop = 0.0, asyncio.get_running_loop()
+    while not upload.done():
+        before = loop.time()
+        await asyncio.sleep(0.002)
+        slowest = max(slowest, loop.time() - before)
+    assert (await upload).status_code == 204
+    assert slowest < 0.25
+
+
+async def test_somebody_who_is_gone_gets_no_picture(
+    service: Service, settings: Settings, issuer: TestIssuer
+) -> None:
+    ghost = service.client(issuer.token(sub=str(UUID(int=7))))
+    answer = await ghost.put("/v1/users/me/avatar", content=picture())
+    assert code(answer) == (404, "user_not_found")
+    assert files(settings) == []
