@@ -39,7 +39,7 @@ run: $(UV)  ## the whole system on embedded defaults (PORT=8080 VAR=var)
 	@exec python3 deploy/embedded/run.py
 
 test: $(UV)  ## every test that needs no container
-	@$(call each,if [ $$room = tests-e2e ]; then $(one) pytest harness/tests $(ARGS); else $(one) pytest $(ARGS); fi)
+	@$(call each,if [ $$room = tests-e2e ]; then $(one) pytest harness/tests journeys --system embedded $(ARGS); else $(one) pytest $(ARGS); fi)
 
 lint: $(UV)  ## ruff, mypy --strict, import rules; Dockerfiles, scripts, compose files and manifests
 	@$(call each,$(one) ruff check . && $(one) ruff format --check . && $(one) mypy \
@@ -88,7 +88,7 @@ ps:  ## what runs, and how it is
 
 test-containers: $(UV)  ## what only MySQL and Redis themselves decide
 	$(docker)
-	@UV=$(UV) deploy/compose/with-stores $(MAKE) test SERVICE="$(or $(SERVICE),service-kit auth-service user-service gateway)" ARGS="-m containers $(ARGS)"
+	@UV=$(UV) deploy/compose/with-stores $(MAKE) test SERVICE="$(or $(SERVICE),user-service)" ARGS="-m containers $(ARGS)"
 
 e2e: $(UV)  ## the end-to-end suites (SUITE=journeys, hostile, failures or load; URL= a deployed system; FULL=1)
 	@cd tests-e2e && $(one) pytest $(SUITE) --system $(or $(URL),compose) $(if $(FULL),--full) $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from gatehouse_e2e.api import Person, Refused
@@ -83,10 +85,11 @@ def test_a_disabled_person_is_out_at_once_and_stays_out(
         SEEN_WITHIN,
         "the disabled person refused",
     )
-    for attempt in (
+    attempts: tuple[Callable[[], object], ...] = (
         lambda: api.refresh(person.tokens.refresh_token),
         lambda: api.sign_in(person.email, person.password),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(Refused) as refusal:
             attempt()
         assert refusal.value.error == "invalid_grant"
