@@ -14,6 +14,7 @@ from conftest import PASSWORD, Service
 from httpx import Response
 from sqlalchemy import text
 
+from user_service.config import Settings
 from user_service.mails.sending import MailSender
 from user_service.mails.smtp import SmtpServer
 from user_service.main import Parts
@@ -295,3 +296,37 @@ async def test_the_page_of_a_link_runs_nothing_but_its_own_script(service: Servi
     assert page.headers["referrer-policy"] == "no-referrer"
     assert 'type="password"' in page.text
     assert (await service.anonymous.get("/v1/users/links/evil")).status_code == 422
+
+
+class TestConfirmedRegistration:
+    """With REGISTRATION=confirm."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"registration": "confirm", "require_verified_email": True})
+
+    async def test_an_account_is_made_when_its_link_is_followed(self, service: Service, post: Post) -> None:
+        body = {"email": "ada@example.com", "name": "Ada", "password": PASSWORD}
+        answers = [await service.anonymous.post("/v1/users", json=body)]
+        assert (await service.verify("ada@example.com"))["reason"] == "unknown"
+        token = await post.token("ada@example.com", "confirm-registration")
+        assert await follow(service, "confirm-registration", token) == (204, "")
+        assert await follow(service, "confirm-registration", token) == (409, "link_used")
+        verified = await service.verify("ada@example.com")
+        assert verified["verified"] is True
+        assert verified["user"]["email_verified"] is True
+
+        answers.append(await service.anonymous.post("/v1/users", json=body))
+        assert {(answer.status_code, answer.content) for answer in answers} == {(202, answers[0].content)}
+        assert await post.token("ada@example.com", "reset-password")
+
+    async def test_of_two_who_registered_one_address_the_first_to_confirm_has_it(
+        self, service: Service, post: Post
+    ) -> None:
+        tokens = []
+        for name in ("Ada", "Eve"):
+            body = {"email": "ada@example.com", "name": name, "password": PASSWORD}
+            await service.anonymous.post("/v1/users", json=body)
+            tokens.append(await post.token("ada@example.com", "confirm-registration"))
+        assert await follow(service, "confirm-registration", tokens[1]) == (204, "")
+        assert await follow(service, "confirm-registration", tokens[0]) == (409, "email_taken")
