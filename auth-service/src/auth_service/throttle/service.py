@@ -57,14 +57,17 @@ class Throttle:
             raise TooManyAttempts(headers=verdict.headers())
         return Admission(allowances, backoff, verdict.headers())
 
-    async def succeeded(self, admission: Admission) -> None:
-        """Only failures count: gives the attempt back."""
+    async def give_back(self, admission: Admission, *, succeeded: bool) -> None:
+        """Only failures count: an attempt that succeeded, or that nobody could decide, is given back."""
         try:
             await self._store.run(
-                REFUND, allowances=_as_arguments(admission.allowances), backoff=admission.backoff
+                REFUND,
+                allowances=_as_arguments(admission.allowances),
+                backoff=admission.backoff,
+                succeeded=succeeded,
             )
         except Unavailable:
-            logger.warning("a successful sign-in could not be given back to its limits")
+            logger.warning("an attempt could not be given back to its limits")
 
     def _of_device(self, device: str) -> list[Allowance]:
         # Nothing that strangers can spend: neither the account's allowance nor their shared address's.

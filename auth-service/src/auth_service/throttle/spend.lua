@@ -6,9 +6,10 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
 local failures, locked = unpack(redis.call('HMGET', a.backoff, 'failures', 'until'))
 failures, locked = tonumber(failures or 0), tonumber(locked or 0)
-local wait, scarcest, least, reset = locked - now, #a.allowances, math.huge, 0
+local wait, scarcest, least, reset = locked - now, 1, math.huge, 0
 -- A clock that stepped back must not turn a wait into a longer one than we ever impose.
 if wait > a.longest then wait = 0 end
+if wait > 0 then return {wait, 1, 0, wait} end
 
 local arrival = {}
 for i, allowance in ipairs(a.allowances) do

@@ -11,7 +11,8 @@ from auth_service.revocations.service import Revocations
 from auth_service.sessions.models import Session
 from auth_service.sessions.service import Sessions
 from auth_service.throttle.devices import Devices
-from auth_service.throttle.service import Throttle
+from auth_service.throttle.exceptions import TooManyAttempts
+from auth_service.throttle.service import Admission, Throttle
 from auth_service.tokens.access import AccessTokens
 from auth_service.tokens.exceptions import (
     AccountInactive,
@@ -23,6 +24,7 @@ from auth_service.tokens.exceptions import (
 )
 from auth_service.tokens.models import Grant, SignIn
 from auth_service.users.client import UsersClient
+from auth_service.users.exceptions import UsersUnavailable
 from auth_service.users.models import Refused, User
 from service_kit.tokens import Caller
 
@@ -57,12 +59,16 @@ class Tokens:
             raise UnauthorizedClient
         granted = narrowed(client.scopes, scope)
         account = self._devices.account(given.email)
-        admission = await self._throttle.admit(account, origin.address, given.device)
-        user = await self._users.verify(given.email, given.password)
+        try:
+            admission = await self._throttle.admit(account, origin.address, given.device)
+        except TooManyAttempts as refusal:
+            audit.record("sign-in", "refused", refusal.code, client=client.id, origin=origin)
+            raise
+        user = await self._verified(given, admission)
         if isinstance(user, Refused):
             audit.record("sign-in", "refused", user.reason, client=client.id, origin=origin)
             raise InvalidCredentials(headers=admission.headers)
-        await self._throttle.succeeded(admission)
+        await self._throttle.give_back(admission, succeeded=True)
         session, refresh_token = await self._sessions.start(
             subject=user.id,
             client_id=client.id,
@@ -129,6 +135,13 @@ class Tokens:
 
     async def revoke_access_token(self, client: Client, caller: Caller, origin: Origin) -> None:
         await self._end(client, caller.client_id, caller.subject, caller.session_id, origin)
+
+    async def _verified(self, given: SignIn, admission: Admission) -> User | Refused:
+        try:
+            return await self._users.verify(given.email, given.password)
+        except UsersUnavailable:
+            await self._throttle.give_back(admission, succeeded=False)
+            raise
 
     async def _end(self, client: Client, owner: str, subject: str, session_id: str, origin: Origin) -> None:
         if owner != client.id:

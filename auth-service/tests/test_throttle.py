@@ -1,0 +1,139 @@
+"""Sign-in limits: who is slowed down, who never is, and what an answer tells."""
+
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Service, make_settings, started
+from people import People
+
+from auth_service.throttle.devices import Devices, fold
+
+
+async def attempt(service: Service, password: str = "wrong", **how: Any) -> httpx.Response:
+    form = {
+        "grant_type": "password",
+        "username": how.pop("username", "ada@example.com"),
+        "password": password,
+    }
+    async with service.client(address=how.pop("address", "203.0.113.1")) as client:
+        return await client.post("/auth/token", data=form, **how)
+
+
+async def until_locked(service: Service, **how: Any) -> httpx.Response:
+    for _ in range(30):
+        answer = await attempt(service, **how)
+        if answer.status_code == 429:
+            return answer
+    raise AssertionError("thirty failures and no limit")
+
+
+async def test_failed_sign_ins_are_slowed_down_and_told_how_long_to_wait(service: Service) -> None:
+    answer = await until_locked(service)
+    assert answer.json()["code"] == "too_many_attempts"
+    assert 1 <= int(answer.headers["retry-after"]) <= 2
+    assert answer.headers["ratelimit-policy"].startswith('"account"')
+    assert "r=0" in answer.headers["ratelimit"]
+
+
+async def test_a_locked_account_answers_the_same_whether_it_exists_or_not(service: Service) -> None:
+    known = await until_locked(service, address="203.0.113.1")
+    unknown = await until_locked(service, address="203.0.113.2", username="nobody@example.com")
+    assert known.text == unknown.text
+
+
+async def test_no_spelling_of_an_address_buys_another_allowance(service: Service) -> None:
+    spellings = [
+        "ada@example.com",
+        "ADA@example.com",
+        " ada@EXAMPLE.com",
+        "ａda@example.com",
+        "ada@example。com",
+    ]
+    for number in range(6):
+        await attempt(service, username=spellings[number % len(spellings)])
+    assert (await attempt(service, username="aDa@example.com")).status_code == 429
+
+
+async def test_rotating_forwarded_headers_change_nothing(
+    redis_url: str, people: People, tmp_path: Any
+) -> None:
+    async with started(make_settings(redis_url, people.url, tmp_path, gateway_peers="192.0.2.1")) as service:
+        answers = []
+        for number in range(30):
+            forged = {"x-forwarded-for": f"198.51.100.{number}", "x-real-ip": f"198.51.100.{number}"}
+            answers.append(await attempt(service, username=f"p{number}@example.com", headers=forged))
+    assert [answer.status_code for answer in answers].count(429) >= 9
+
+
+async def test_two_clients_behind_one_trusted_hop_have_two_allowances(service: Service) -> None:
+    for number in range(25):
+        await attempt(service, username=f"p{number}@example.com", address="203.0.113.7")
+    assert (await attempt(service, username="q@example.com", address="203.0.113.7")).status_code == 429
+    assert (await attempt(service, username="q@example.com", address="203.0.113.8")).status_code == 400
+
+
+@pytest.mark.parametrize("by", ["cookie", "header"])
+async def test_a_flood_never_locks_out_the_victims_known_device(service: Service, by: str) -> None:
+    first = await attempt(service, People.PASSWORD)
+    device = first.headers["x-device-token"]
+    assert f"device={device}" in first.headers["set-cookie"]
+    assert "HttpOnly" in first.headers["set-cookie"]
+    await until_locked(service)
+    assert (await attempt(service, People.PASSWORD)).status_code == 429
+    mine = {"cookie": f"device={device}"} if by == "cookie" else {"x-device-token": device}
+    for _ in range(20):
+        assert (await attempt(service, People.PASSWORD, headers=mine)).status_code == 200
+
+
+async def test_a_device_is_known_to_its_own_account_alone(service: Service, people: People) -> None:
+    people.add("eve@example.com")
+    theirs = (await attempt(service, People.PASSWORD, username="eve@example.com")).headers["x-device-token"]
+    await until_locked(service)
+    answer = await attempt(service, People.PASSWORD, headers={"x-device-token": theirs})
+    assert answer.status_code == 429
+
+
+async def test_the_back_off_doubles_to_fifteen_minutes_and_ends(service: Service, redis: Any) -> None:
+    await until_locked(service)
+    [key] = [key async for key in redis.scan_iter("signin:backoff:*")]
+    waits = []
+    for _ in range(14):
+        await redis.hset(key, "until", 0)
+        for allowance in [name async for name in redis.scan_iter("signin:[ae]*")]:
+            if "backoff" not in allowance:
+                await redis.delete(allowance)
+        assert (await attempt(service)).status_code == 400
+        waits.append(int((await attempt(service)).headers["retry-after"]))
+    assert waits[:4] == [2, 4, 8, 16]
+    assert waits[-1] == 900
+    assert 0 < await redis.ttl(key) <= 1800
+    await redis.hset(key, "until", 0)
+    assert (await attempt(service, People.PASSWORD)).status_code == 200
+    assert not await redis.exists(key)
+
+
+async def test_what_nobody_could_decide_spends_nothing(service: Service, people: People) -> None:
+    people.status = 503
+    for _ in range(12):
+        assert (await attempt(service)).status_code == 503
+    people.status = None
+    assert (await attempt(service, People.PASSWORD)).status_code == 200
+
+
+async def test_without_the_limits_store_a_stricter_limit_of_our_own_holds(
+    redis_url: str, people: People, tmp_path: Any
+) -> None:
+    nowhere = "redis://127.0.0.1:1/0"
+    async with started(make_settings(redis_url, people.url, tmp_path, limits_redis_url=nowhere)) as service:
+        codes = [(await attempt(service)).status_code for _ in range(4)]
+        other = await attempt(service, People.PASSWORD, username="ada@example.com", address="203.0.113.9")
+    assert codes == [400, 400, 429, 429]
+    assert other.status_code == 429
+
+
+def test_an_account_is_named_without_telling_its_address() -> None:
+    devices = Devices(b"k" * 32)
+    assert devices.account("Ada@Example.com") == devices.account("ada@example.com")
+    assert "ada" not in devices.account("ada@example.com")
+    assert fold("jos\u200bé@bücher.example") == fold("José@xn--bcher-kva.example.")
