@@ -23,7 +23,7 @@ Command = Callable[[argparse.Namespace, KeyRing, Clients], Awaitable[None]]
 def main() -> None:
     arguments = parser().parse_args()
     try:
-        asyncio.run(_run(load(Settings), arguments))
+        asyncio.run(run(load(Settings), arguments))
     except TooEarly as refusal:
         sys.exit(
             f"refused: verifiers may not know the next key yet. It will be safe at {moment(refusal.safe_at)}."
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-async def _run(settings: Settings, arguments: argparse.Namespace) -> None:
+async def run(settings: Settings, arguments: argparse.Namespace) -> None:
     store = make_store(settings)
     try:
         await arguments.command(arguments, make_keys(settings, store), make_clients(settings, store))

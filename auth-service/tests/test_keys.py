@@ -1,0 +1,208 @@
+"""The key ring: by time, by command, between replicas, under two key-encryption keys."""
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from conftest import ISSUER, Service, make_settings, started
+from people import People
+from pydantic import SecretStr
+
+from auth_service import cli
+from auth_service.config import Settings
+from auth_service.keys.exceptions import KeyNotInRing, KeysUnavailable
+from auth_service.keys.models import Policy, Ring, TooEarly
+from auth_service.keys.sealing import Sealer
+from auth_service.main import make_keys, make_store
+
+POLICY = Policy(jwks_lifetime=300, token_life=300, skew=30, rotation=30 * 86400)
+SEALER = Sealer([b"k" * 32])
+
+
+def a_ring(now: int = 0) -> Ring:
+    return Ring.first(SEALER.new_key(now), SEALER.new_key(now), now)
+
+
+async def age(redis: Any, seconds: int) -> None:
+    """Let the stored ring be that much older."""
+    ring = json.loads(await redis.get("auth:ring"))
+    for key in (ring["current"], ring["next"], *ring["retired"]):
+        for name in ("published_at", "current_from", "retired_at"):
+            if key[name] is not None:
+                key[name] -= seconds
+    await redis.set("auth:ring", json.dumps(ring))
+
+
+def test_a_key_is_published_for_two_jwks_lifetimes_before_it_signs() -> None:
+    ring = a_ring()
+    with pytest.raises(TooEarly) as refusal:
+        ring.rotated(SEALER.new_key(0), 599, POLICY)
+    assert refusal.value.safe_at == 600
+    assert ring.rotated(SEALER.new_key(600), 600, POLICY).current.kid == ring.next.kid
+
+
+def test_a_retired_key_stays_until_its_last_token_has_expired_everywhere() -> None:
+    ring = a_ring().rotated(SEALER.new_key(600), 600, POLICY)
+    assert ring.pruned(600 + 300 + 30 + 300 - 1, POLICY).retired
+    assert not ring.pruned(600 + 300 + 30 + 300, POLICY).retired
+
+
+def test_every_state_is_published_with_public_members_only() -> None:
+    ring = a_ring().rotated(SEALER.new_key(600), 600, POLICY)
+    keys = ring.jwks()["keys"]
+    assert [key.state for key in ring.keys] == ["next", "current", "retired"]
+    assert len({key["kid"] for key in keys}) == 3
+    assert all(set(key) == {"kty", "crv", "use", "alg", "kid", "x", "y"} for key in keys)
+
+
+def test_the_ring_survives_its_json() -> None:
+    ring = a_ring().rotated(SEALER.new_key(600), 600, POLICY)
+    assert Ring.from_json(ring.to_json()) == ring
+
+
+def test_a_sealed_key_opens_under_its_own_name_and_its_own_kek_alone() -> None:
+    key = SEALER.new_key(0)
+    with pytest.raises(KeysUnavailable):
+        Sealer([b"x" * 32]).open(key)
+    with pytest.raises(KeysUnavailable):
+        SEALER.open(replace(key, kid="another"))
+
+
+async def test_a_new_kek_takes_the_ring_over_while_the_old_one_is_accepted(
+    service: Service, settings: Settings, redis: Any
+) -> None:
+    store = make_store(settings)
+    new = SecretStr("another key encryption key, long enough")
+    both = settings.model_copy(
+        update={"key_encryption_key": new, "key_encryption_key_previous": settings.key_encryption_key}
+    )
+    before = Ring.from_json(await redis.get("auth:ring"))
+    await make_keys(both, store).tend()
+    after = await make_keys(settings.model_copy(update={"key_encryption_key": new}), store).load()
+    assert after.jwks() == before.jwks()
+    with pytest.raises(KeysUnavailable):
+        await make_keys(settings, store).load()
+    await store.close()
+
+
+async def test_of_two_replicas_that_find_a_rotation_due_one_rotates(
+    service: Service, settings: Settings, redis: Any
+) -> None:
+    store = make_store(settings)
+    first, second = make_keys(settings, store), make_keys(settings, store)
+    before = await first.load()
+    await age(redis, 31 * 86400)
+    await asyncio.gather(first.tend(), second.tend())
+    after = await first.load()
+    assert after.current.kid == before.next.kid
+    assert [key.kid for key in after.retired] == [before.current.kid]
+    await store.close()
+
+
+async def test_a_token_of_the_other_replicas_new_key_is_accepted_at_once(
+    service: Service, settings: Settings, redis: Any
+) -> None:
+    async with started(settings) as other:
+        await age(redis, 3600)
+        await other.parts.keys.rotate()
+        grant = await other.sign_in()
+        async with service.client(grant["access_token"]) as client:
+            assert (await client.get("/auth/verify")).status_code == 204
+        kid = jwt.get_unverified_header(grant["access_token"])["kid"]
+        published = (await service.public.get("/.well-known/jwks.json")).json()["keys"]
+        assert kid in {key["kid"] for key in published}
+
+
+async def test_a_rotation_leaves_the_tokens_of_the_old_key_good(service: Service, redis: Any) -> None:
+    grant = await service.sign_in()
+    await age(redis, 3600)
+    await service.parts.keys.rotate()
+    async with service.client(grant["access_token"]) as client:
+        assert (await client.get("/auth/verify")).status_code == 204
+
+
+async def test_a_revoked_key_is_refused_everywhere_and_the_next_one_signs(service: Service) -> None:
+    grant = await service.sign_in()
+    kid = jwt.get_unverified_header(grant["access_token"])["kid"]
+    began = time.monotonic()
+    await service.parts.keys.revoke(kid)
+    async with service.client(grant["access_token"]) as client:
+        while (answer := await client.get("/auth/verify")).status_code == 204:
+            await asyncio.sleep(0.01)
+    assert answer.status_code == 401
+    assert answer.json()["code"] in ("unknown_key", "key_revoked")
+    assert time.monotonic() - began < 5
+    renewed = (await service.refresh(grant["refresh_token"])).json()
+    assert jwt.get_unverified_header(renewed["access_token"])["kid"] != kid
+    with pytest.raises(KeyNotInRing):
+        await service.parts.keys.revoke(kid)
+
+
+async def test_the_jwks_may_be_cached_and_asked_for_again_cheaply(service: Service) -> None:
+    first = await service.public.get("/.well-known/jwks.json")
+    assert first.headers["cache-control"] == "public, max-age=300"
+    again = await service.public.get(
+        "/.well-known/jwks.json", headers={"if-none-match": first.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_an_access_token_has_the_claims_and_the_type_of_rfc_9068(service: Service) -> None:
+    token = (await service.sign_in())["access_token"]
+    header = jwt.get_unverified_header(token)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (header["alg"], header["typ"]) == ("ES256", "at+jwt")
+    assert set(claims) == {
+        "iss", "aud", "sub", "client_id", "iat", "exp", "jti", "sid", "cv", "scope", "roles", "auth_time",
+    }  # fmt: skip
+    assert claims["iss"] == claims["aud"] == ISSUER
+    assert claims["exp"] - claims["iat"] == 300
+
+
+async def test_a_clients_subject_is_no_users_id_and_its_token_has_no_person(service: Service) -> None:
+    secret = await service.parts.clients.register("reports", {"a"}, {"user-service"})
+    form = {"grant_type": "client_credentials", "audience": "user-service"}
+    answer = await service.public.post("/auth/token", data=form, auth=("reports", secret))
+    claims = jwt.decode(answer.json()["access_token"], options={"verify_signature": False})
+    assert claims["sub"] == "client:reports"
+    assert claims["aud"] == "user-service"
+    assert "cv" not in claims
+    assert "roles" not in claims
+    refused = await service.public.post(
+        "/auth/token", data=form | {"audience": "billing"}, auth=("reports", secret)
+    )
+    assert refused.json()["error"] == "invalid_target"
+
+
+async def test_the_operators_commands_say_what_they_did_and_when_it_will_be_safe(
+    redis_url: str, people: People, tmp_path: Path, redis: Any
+) -> None:
+    settings = make_settings(redis_url, people.url, tmp_path)
+
+    async def run(*arguments: str) -> None:
+        await cli.run(settings, cli.parser().parse_args(arguments))
+
+    await run("keys", "list")
+    with pytest.raises(TooEarly):
+        await run("keys", "rotate")
+    await age(redis, 3600)
+    await run("keys", "rotate")
+    await run("clients", "add", "reports", "--scope", "a")
+    await run("clients", "list")
+    assert "reports" in await redis.hgetall("auth:clients")
+
+
+def test_a_refused_command_ends_with_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("refresh_key", "key_encryption_key", "device_key"):
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("SECRETS_DIR", "/nowhere")
+    monkeypatch.setattr(sys, "argv", ["auth_service", "keys", "list"])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    assert ending.value.code == 2
