@@ -36,7 +36,7 @@ class Line:
     evidence: str = ""
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps its plugins in sets
 class Report:
     """Collects what the tests said; a pytest plugin of the process that prints."""
 

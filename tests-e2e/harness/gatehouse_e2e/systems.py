@@ -124,7 +124,7 @@ class Embedded(System):
             until(ready, START_SECONDS, "the embedded system ready", every=0.1)
         except AssertionError as error:
             raise RuntimeError(f"{error}\n{self._log()[-3000:]}") from None
-        if mailbox := re.search(r"mail it sends: (\S+)/messages", self._log()):
+        if mailbox := re.search(r"mail it sends: (\S+)", self._log()):
             self.mail_url = mailbox[1]
 
     def _log(self) -> str:

@@ -12,7 +12,7 @@ SUPERVISOR = """
 import os, signal, sys
 if sys.argv[1] == "exec":
     sys.exit(0 if sys.argv[2:] == ["user-service", "--", "python", "-m", "user_service.cli", "admin", "a@b"] else 9)
-print(f"Gatehouse is up: http://localhost:{os.environ['PORT']}    mail it sends: http://localhost:1/messages", flush=True)
+print(f"Gatehouse is up: http://localhost:{os.environ['PORT']}    mail it sends: http://localhost:1", flush=True)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 signal.pause()
 """
