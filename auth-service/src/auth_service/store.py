@@ -12,6 +12,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from auth_service.exceptions import Unavailable
@@ -27,7 +28,11 @@ class StoreUnavailable(Unavailable):
 
 
 def connect(url: str, user: str, password: str | None, *, timeout: float, connections: int = 32) -> Redis:
-    """A client that fails fast: one connection attempt, no retries, a bounded pool."""
+    """A client that fails fast, from a bounded pool.
+
+    A connection found dead is replaced once: every script may run twice, since a rotation asked for again within the
+    grace gets the same successor. A silent server is not asked a second time.
+    """
     pool = BlockingConnectionPool.from_url(
         url,
         # Without a password the server has no users either (tests, a laptop's own Redis).
@@ -36,7 +41,7 @@ def connect(url: str, user: str, password: str | None, *, timeout: float, connec
         decode_responses=True,
         socket_connect_timeout=min(timeout, 0.5),
         socket_timeout=timeout,
-        retry=Retry(NoBackoff(), 0),
+        retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
         max_connections=connections,
         timeout=timeout,
     )
