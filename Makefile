@@ -13,6 +13,8 @@ rooms   := $(or $(SERVICE),$(ROOMS))
 UV_VERSION := 0.13.9
 export UV := $(or $(shell command -v uv),$(CURDIR)/.tools/uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
+# Trust whom this machine trusts, as pip does: behind a company's TLS proxy uv's own list knows nobody.
+export UV_SYSTEM_CERTS ?= true
 export PORT VAR PROJECT ON
 
 compose := docker compose -p $(PROJECT)
