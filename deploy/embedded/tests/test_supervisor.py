@@ -108,7 +108,7 @@ def test_ctrl_c_reaches_it_although_a_shell_started_it_in_the_background(program
 
 def test_a_part_that_dies_is_named_with_its_last_words_and_ends_the_rest(program: Program) -> None:
     with program(
-        ("late", QUICK), ("weak", "import sys; print('one'); sys.exit('no such setting')")
+        ("late", QUICK), ("weak", "import sys; print('one', flush=True); sys.exit('no such setting')")
     ) as running:
         output, errors = running.communicate(timeout=10)
     assert running.returncode == 1
