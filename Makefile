@@ -101,9 +101,11 @@ admin:  ## make somebody an administrator (EMAIL=ada@example.com)
 	$(call need,EMAIL,EMAIL=ada@example.com)
 	@deploy/exec user-service python -m user_service.cli admin "$(EMAIL)"
 
-import:  ## bring people in from another system (FILE=people.jsonl)
+import:  ## bring people in from another system (FILE=people.jsonl); rows that stay out are kept in FILE.rejected
 	$(call need,FILE,FILE=people.jsonl)
-	@deploy/exec user-service python -m user_service.cli import $(ARGS) - <"$(FILE)"
+	@umask 077; deploy/exec user-service python -m user_service.cli import $(ARGS) - <"$(FILE)" >"$(FILE).rejected"; \
+	  code=$$?; if [ -s "$(FILE).rejected" ]; then echo "the rejected rows are in $(FILE).rejected" >&2; \
+	  else rm -f "$(FILE).rejected"; fi; exit $$code
 
 seed:  ## make people up, for trying out sizes (USERS=1000000)
 	$(call need,USERS,USERS=1000000)

@@ -1,14 +1,13 @@
-"""Commands for operators: `python -m user_service.cli admin EMAIL`, `… import FILE`."""
+"""Commands for operators: `python -m user_service.cli admin EMAIL`, `… import FILE`, `… seed COUNT`."""
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,6 +17,7 @@ from user_service.audit.models import Origin
 from user_service.config import DatabaseSettings
 from user_service.database import Database, create_engine
 from user_service.imports.reading import Row
+from user_service.imports.seeding import seed
 from user_service.imports.service import Importer, Tally
 from user_service.users import repository
 from user_service.users.changes import write
@@ -36,7 +36,15 @@ def main(arguments: list[str] | None = None) -> int:
     admin.add_argument("email")
     bring_in = verbs.add_parser("import", help="bring people in: JSON lines, or Django's dumpdata as it is")
     bring_in.add_argument("file", type=Path, help="- is standard input")
-    bring_in.add_argument("--rejected", type=Path, help="where bad rows go; FILE.rejected unless said")
+    bring_in.add_argument(
+        "--rejected",
+        type=Path,
+        help="where bad rows go, to be mended: FILE.rejected unless said, and standard output for standard input",
+    )
+    make_up = verbs.add_parser(
+        "seed", help="make people up, for trying out sizes; nobody can sign in as them"
+    )
+    make_up.add_argument("count", type=int)
     chosen = parser.parse_args(arguments)
     try:
         if chosen.verb == "import":
@@ -44,7 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
             if rejected is None and chosen.file != STDIN:
                 rejected = chosen.file.with_name(chosen.file.name + ".rejected")
             return asyncio.run(import_people(chosen.file, rejected))
-        print(asyncio.run(make_admin(chosen.email)))
+        if chosen.verb == "seed":
+            asyncio.run(seed_people(chosen.count))
+        else:
+            print(asyncio.run(make_admin(chosen.email)))
     except (OSError, UnicodeDecodeError) as error:
         return _refuse(f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'not UTF-8'}")
     except InvalidEmail as error:
@@ -78,50 +89,78 @@ async def make_admin(email: str) -> str:
 
 
 async def import_people(source: Path, rejected: Path | None) -> int:
-    """0 when everybody is here; 1 when rows stay out, which then stand in `rejected` too, to be mended."""
+    """0 when everybody is here; 1 when rows stay out. Those are kept, one a line, to be mended."""
     settings = load(DatabaseSettings)
     database = Database(create_engine(settings.url(), pool_size=1), deadline=60)
     begun = time.monotonic()
 
     def progress(tally: Tally) -> None:
         pace = tally.read / max(time.monotonic() - begun, 0.001)
-        print(f"\r{tally.read} rows, {tally.added} added, {pace:.0f}/s", end="", flush=True)
+        _say(f"{tally.read:,} rows, {tally.added:,} added, {pace:,.0f}/s", end="\r")
 
     try:
         with ExitStack() as files:
-            file = sys.stdin if source == STDIN else files.enter_context(source.open(encoding="utf-8"))
-            kept = files.enter_context(_private_file(rejected))
+            file = files.enter_context(_as_it_is(sys.stdin.fileno() if source == STDIN else source, "r"))
+            kept = files.enter_context(_as_it_is(rejected or sys.stdout.fileno(), "w"))
 
             def reject(row: Row, why: str) -> None:
-                print(f"line {row.line}: {why}", file=sys.stderr)
-                kept.write((row.text if row.value is None else json.dumps(row.value)) + "\n")
+                _say(f"line {row.line}, row {row.number}: {why}")
+                # JSON has line ends only between its parts.
+                kept.write(row.text.replace("\n", " ") + "\n")
 
             tally = await Importer(database, BY_COMMAND, reject, progress).run(file)
     finally:
         await database.close()
-    return _report(tally, rejected)
+    _report(tally, rejected)
+    return 1 if tally.rejected or tally.broken else 0
 
 
-def _private_file(path: Path | None) -> TextIO:
-    # Rows hold addresses and password hashes: for the operator's eyes alone.
+def _as_it_is(file: Path | int, mode: Literal["r", "w"]) -> TextIO:
+    """A byte that is not UTF-8 spoils its row, not the file, and stays with that row when it is kept."""
     return open(
-        path or os.devnull, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)
+        file,
+        mode,
+        encoding="utf-8",
+        errors="surrogateescape",
+        closefd=isinstance(file, Path),
+        # Rows hold addresses and password hashes: for the operator's eyes alone.
+        opener=lambda name, flags: os.open(name, flags, 0o600),
     )
 
 
-def _report(tally: Tally, rejected: Path | None) -> int:
-    print(
-        f"\r{tally.added} added ({tally.without_password} of them must set a new password),"
-        f" {tally.already_here} were here already, {tally.other_models} rows about something else,"
-        f" {tally.rejected} rejected"
+def _report(tally: Tally, rejected: Path | None) -> None:
+    _say(
+        f"{tally.added:,} added ({tally.without_password:,} of them must set a new password),"
+        f" {tally.already_here:,} were here already, {tally.other_models:,} rows about something else,"
+        f" {tally.rejected:,} rejected"
     )
     if tally.broken:
-        print(tally.broken, file=sys.stderr)
+        _say(tally.broken)
     if rejected and tally.rejected:
-        print(f"the rejected rows are in {rejected}", file=sys.stderr)
+        _say(f"the rejected rows are in {rejected}")
     elif rejected:
         rejected.unlink()
-    return 1 if tally.rejected or tally.broken else 0
+
+
+async def seed_people(count: int) -> None:
+    settings = load(DatabaseSettings)
+    database = Database(create_engine(settings.url(), pool_size=1), deadline=60)
+    begun = time.monotonic()
+
+    def progress(made: int) -> None:
+        pace = made / max(time.monotonic() - begun, 0.001)
+        _say(f"{made:,} of {count:,} people, {pace:,.0f}/s, {(count - made) / pace:,.0f} s to go ", end="\r")
+
+    try:
+        await seed(database, count, progress)
+    finally:
+        await database.close()
+    _say(f"{count:,} people made up in {time.monotonic() - begun:,.0f} s".ljust(60))
+
+
+def _say(text: str, end: str = "\n") -> None:
+    """To standard error: standard output may be carrying rows."""
+    print(text, end=end, file=sys.stderr, flush=True)
 
 
 def _refuse(why: str) -> int:

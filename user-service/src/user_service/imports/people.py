@@ -20,17 +20,28 @@ class NotAPerson(Exception):
     """A row of dumpdata about something else."""
 
 
-def _zoned(at: datetime) -> datetime:
-    # Django without USE_TZ writes none.
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+def _plausible(at: datetime) -> datetime:
+    # Django without USE_TZ writes no zone.
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    if not 1970 <= at.year < 2100:
+        raise ValueError("not a time between 1970 and 2100")
+    return at
 
 
 def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Moment = Annotated[datetime, AfterValidator(_zoned)]
-ExternalId = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=190)]
+def _storable(text: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("not UTF-8")
+    return text
+
+
+Moment = Annotated[datetime, AfterValidator(_plausible)]
+ExternalId = Annotated[
+    str, BeforeValidator(_text), AfterValidator(_storable), Field(min_length=1, max_length=190)
+]
 
 
 class PersonRow(BaseModel):
@@ -98,7 +109,9 @@ def _from_django(value: dict[str, Any]) -> PersonRow:
 
 
 def _fault(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "row"
     if error["type"] == "extra_forbidden":
         return "a member that is not known"
-    return f"{where}: {error['type'].replace('_', ' ')}"
+    where = ".".join(str(part) for part in error["loc"]) or "row"
+    # Our own validators name no value; pydantic's messages may.
+    why = error["ctx"]["error"] if error["type"] == "value_error" else error["type"].replace("_", " ")
+    return f"{where}: {why}"

@@ -15,8 +15,12 @@ SPACE: Final = " \t\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`text` is the value as it stands in the file; `value` is None if that is not JSON."""
+    """`text` is the value as it stands in the file, empty if it is too long; `value` is None if it is no JSON.
 
+    Django writes a whole dump on one line: there only `number`, from 1, tells rows apart.
+    """
+
+    number: int
     line: int
     text: str
     value: Any
@@ -39,13 +43,15 @@ def rows(file: TextIO) -> Iterator[Row]:
 
 
 def _from_lines(file: TextIO, start: str, line: int) -> Iterator[Row]:
+    number = 0
     while text := start + file.readline(MOST_CHARACTERS):
         start = ""
+        number += bool(text.strip())
         if len(text) >= MOST_CHARACTERS and not text.endswith("\n"):
-            yield Row(line, "", None)
+            yield Row(number, line, "", None)
             _skip_line(file)
         elif text := text.strip():
-            yield Row(line, text, _parsed(text))
+            yield Row(number, line, text, _parsed(text))
         line += 1
 
 
@@ -63,7 +69,7 @@ def _parsed(text: str) -> Any:
 
 def _from_array(file: TextIO, line: int) -> Iterator[Row]:
     decoder = json.JSONDecoder()
-    text, at, complete = "", 0, False
+    text, at, complete, number = "", 0, False, 0
     while True:
         begin = _skip(text, at, SPACE + ",")
         line += text.count("\n", at, begin)
@@ -79,7 +85,8 @@ def _from_array(file: TextIO, line: int) -> Iterator[Row]:
             more = file.read(PIECE)
             text, at, complete = text[at:] + more, 0, not more
             continue
-        yield Row(line, text[at:end], value)
+        number += 1
+        yield Row(number, line, text[at:end], value)
         line += text.count("\n", at, end)
         at = end
 

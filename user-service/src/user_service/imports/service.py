@@ -56,6 +56,9 @@ class Importer:
         try:
             for row in rows(file):
                 self._tally.read += 1
+                if not row.text:
+                    self._reject(row, "longer than a row may be, and not kept")
+                    continue
                 try:
                     found, keeps_password = person(row.value, utc_now())
                 except NotAPerson:
