@@ -16,6 +16,7 @@ from gateway.edge import Edge
 from gateway.main import create_app
 from service_kit.identity import Identity
 from service_kit.jwks import KeyCache
+from service_kit.revocations import Revocations
 from service_kit.testing import TestIssuer, free_port
 from service_kit.tokens import Caller, Verifier
 
@@ -117,6 +118,7 @@ async def running(folder: Path) -> AsyncIterator[House]:
         keys=keys,
         running=_nothing,
         ready=bool,
+        revocations=Revocations(60.0),
     )
     port = free_port()
     app = create_app(settings, cast("Identity", identity))

@@ -10,12 +10,19 @@ _NO_BODY: Mapping[str, str] = {}
 
 
 def problem_answer(
-    problem: Problem, *, request_id: bytes, extra_fields: bytes, close: bool, head_only: bool
+    problem: Problem,
+    *,
+    request_id: bytes,
+    own_fields: bytes,
+    extra_fields: bytes,
+    close: bool,
+    head_only: bool,
 ) -> bytes:
-    """A whole answer that says what went wrong and under which id it can be found in the logs."""
+    """A whole answer that says what went wrong and under which id it can be found in the logs; `own_fields` are on
+    every answer of the gateway, `extra_fields` on this one."""
     status, said = int(problem.status), request_id.decode()
     body = problems.body(status, problem.code, problem.title, problem.detail, said, **problem.members)
-    lines = _opening(status, request_id, extra_fields, close)
+    lines = _opening(status, request_id, own_fields, extra_fields, close)
     lines.append(b"Content-Type: application/problem+json")
     lines.append(b"Cache-Control: no-store")
     lines.append(b"Content-Length: %d" % len(body))
@@ -24,16 +31,20 @@ def problem_answer(
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else body)
 
 
-def empty_answer(status: int, *, request_id: bytes, extra_fields: bytes, close: bool) -> bytes:
+def empty_answer(
+    status: int, *, request_id: bytes, own_fields: bytes, extra_fields: bytes, close: bool
+) -> bytes:
     """A whole answer without a body: 204 to a preflight."""
-    return b"\r\n".join(_opening(status, request_id, extra_fields, close)) + b"\r\n\r\n"
+    return b"\r\n".join(_opening(status, request_id, own_fields, extra_fields, close)) + b"\r\n\r\n"
 
 
-def _opening(status: int, request_id: bytes, extra_fields: bytes, close: bool) -> list[bytes]:
+def _opening(
+    status: int, request_id: bytes, own_fields: bytes, extra_fields: bytes, close: bool
+) -> list[bytes]:
     lines = [
         b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode()),
         b"X-Request-Id: " + request_id,
-        b"X-Content-Type-Options: nosniff",
+        own_fields,
     ]
     if extra_fields:
         lines.append(extra_fields)

@@ -5,20 +5,50 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 
+from gateway.routes import Defaults
 from gateway.upstream.names import Address, parse
-from service_kit.settings import Hosts, ServiceSettings, VerifierSettings
+from service_kit.settings import Hosts, KitSettings, ServiceSettings, VerifierSettings
 
 _PUBLIC_PORT = 8000
 _INTERNAL_PORT = 9000
+_YEAR = 365 * 24 * 3600
 _Seconds = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(gt=0)]
 
 
-class Settings(ServiceSettings, VerifierSettings):
-    """Every field is an environment variable of the same name in capitals."""
+class RouteSettings(KitSettings):
+    """What reading the table of routes needs; the commands need no more."""
 
+    # One folder a service, named like it, with its *.toml; and where services are that are not at http://NAME:8000.
     routes_dir: Path = Path("/etc/gateway/routes.d")
     upstreams: dict[str, str] = Field(default_factory=dict)
+    # What holds for a route that says nothing else.
+    first_byte_seconds: _Seconds = 5.0
+    idle_seconds: _Seconds = 30.0
+    body_max_bytes: _Count = 1024 * 1024
+
+    @field_validator("upstreams", "upstream_internal", check_fields=False)
+    @classmethod
+    def _addresses(cls, services: dict[str, str]) -> dict[str, str]:
+        for name, addresses in services.items():
+            try:
+                parse(addresses, _PUBLIC_PORT)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return services
+
+    @property
+    def defaults(self) -> Defaults:
+        return Defaults(self.first_byte_seconds, self.idle_seconds, self.body_max_bytes)
+
+    def upstream_of(self, service: str) -> list[Address]:
+        """Where the service's public bind is: as set, else the host that is named like it."""
+        return parse(self.upstreams.get(service, service), _PUBLIC_PORT)
+
+
+class Settings(RouteSettings, ServiceSettings, VerifierSettings):
+    """Every field is an environment variable of the same name in capitals."""
+
     upstream_internal: dict[str, str] = Field(default_factory=dict)
     trusted_proxies: Hosts = ()
 
@@ -30,33 +60,29 @@ class Settings(ServiceSettings, VerifierSettings):
 
     head_seconds: _Seconds = 10.0
     keepalive_seconds: _Seconds = 75.0
-    first_byte_seconds: _Seconds = 5.0
-    idle_seconds: _Seconds = 30.0
     connect_seconds: _Seconds = 0.45
     upstream_idle_seconds: _Seconds = 15.0
     socket_max_seconds: _Seconds = 12 * 3600.0
 
-    body_max_bytes: _Count = 1024 * 1024
     connections_max: _Count = 10_000
     upstream_connections: _Count = 2560
     upstream_outstanding: _Count = 4096
 
-    hsts_seconds: Annotated[int, Field(ge=0)] = 0
+    hsts_seconds: Annotated[int, Field(ge=0)] | None = None
+    # The share of served requests that get a line; refusals by the services' fault (5xx) always do.
     access_log_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    # How long the API documents of the services are kept, and how often the folders of routes are looked at.
+    document_seconds: _Seconds = 60.0
+    routes_watch_seconds: _Seconds = 2.0
+    # Where the workers' counts meet; set by gunicorn_conf (METRICS_DIR), nothing to set by hand.
+    prometheus_multiproc_dir: Path | None = None
 
-    @field_validator("upstreams", "upstream_internal")
-    @classmethod
-    def _addresses(cls, services: dict[str, str]) -> dict[str, str]:
-        for name, addresses in services.items():
-            try:
-                parse(addresses, _PUBLIC_PORT)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-        return services
-
-    def upstream_of(self, service: str) -> list[Address]:
-        """Where the service's public bind is: as set, else the host that is named like it."""
-        return parse(self.upstreams.get(service, service), _PUBLIC_PORT)
+    @property
+    def hsts_for(self) -> int:
+        """Seconds for which browsers are told to come by TLS alone; where TLS is meant, a year unless said otherwise."""
+        if self.hsts_seconds is not None:
+            return self.hsts_seconds
+        return _YEAR if self.public_url.startswith("https://") else 0
 
     def internal_of(self, service: str) -> list[Address]:
         """Where the service's internal bind is, for its health."""

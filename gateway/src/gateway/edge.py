@@ -49,6 +49,7 @@ class Edge(asyncio.Protocol):
         self._uvicorn = (config, server_state, app_state, _loop)
         self._connections: set[Any] = server_state.connections
         self._front: Front = app_state["front"]
+        self.own_fields = self._front.own_fields
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._peer = b""
@@ -376,6 +377,7 @@ class Edge(asyncio.Protocol):
             answers.problem_answer(
                 problem,
                 request_id=passage.request_id or forwarding.new_request_id(),
+                own_fields=self.own_fields,
                 extra_fields=passage.answer_fields,
                 close=close,
                 head_only=head.method == b"HEAD",
@@ -390,7 +392,15 @@ class Edge(asyncio.Protocol):
         self._skip_body()
         close = not passage.head.keep_alive or bool(self._body_left) or self.draining
         fields = passage.answer_fields
-        self.write(answers.empty_answer(204, request_id=passage.request_id, extra_fields=fields, close=close))
+        self.write(
+            answers.empty_answer(
+                204,
+                request_id=passage.request_id,
+                own_fields=self.own_fields,
+                extra_fields=fields,
+                close=close,
+            )
+        )
         self._front.journal.record(passage, 204, 0, started)
         self._after_answer(not close)
 
@@ -399,7 +409,12 @@ class Edge(asyncio.Protocol):
         request_id = forwarding.new_request_id()
         self.write(
             answers.problem_answer(
-                problem, request_id=request_id, extra_fields=b"", close=True, head_only=False
+                problem,
+                request_id=request_id,
+                own_fields=self.own_fields,
+                extra_fields=b"",
+                close=True,
+                head_only=False,
             )
         )
         self._front.journal.refused(self._peer, request_id, problem)

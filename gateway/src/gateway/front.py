@@ -21,6 +21,14 @@ _KEY_PLACES: Final = 64
 _KEY_SECONDS: Final = 1.0
 
 
+def own_fields(settings: Settings) -> bytes:
+    """What is on every answer: HSTS and nosniff belong to the gateway alone."""
+    fields = b"X-Content-Type-Options: nosniff"
+    if settings.hsts_for:
+        fields += b"\r\nStrict-Transport-Security: max-age=%d" % settings.hsts_for
+    return fields
+
+
 class KeyPlaces:
     """Where requests wait for an unknown key: few places, not for long."""
 
@@ -58,6 +66,7 @@ class Front:
         self.clock = Clock()
         self.edges: set[Edge] = set()
         self.internal_port = settings.internal_port
+        self.own_fields = own_fields(settings)
         self.connections_max = settings.connections_max
         self.head_seconds = settings.head_seconds
         self.keepalive_seconds = settings.keepalive_seconds

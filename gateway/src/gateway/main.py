@@ -1,47 +1,53 @@
 """The parts list: what the gateway consists of, and how its own pages and its internal bind are made."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from html import escape
+from functools import partial
+from importlib.metadata import version
+from typing import Final
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp
 
 from gateway.callers import Callers
-from gateway.config import Settings
+from gateway.config import RouteSettings, Settings
 from gateway.front import Front
 from gateway.journal import Journal
 from gateway.leases import Leases
 from gateway.limits import Addresses, Limits
+from gateway.metrics import KEEP_SECONDS, Metrics
 from gateway.pipeline import Pipeline
-from gateway.routes import Defaults, Route, Routes, load
-from service_kit import health, logs, metrics
+from gateway.portal.pages import OWN_ROUTES, pages
+from gateway.portal.services import Documents, Health
+from gateway.reload import Watch
+from gateway.routes import Routes, load
+from service_kit import health, logs, metrics, problems
 from service_kit.addresses import ClientAddress
 from service_kit.identity import Identity
 from service_kit.settings import load as load_settings
+from service_kit.tracing import RequestContext
 
-NAME = "gateway"
-OWN_ROUTES = tuple(
-    Route(service=NAME, name=name, path=path, methods=frozenset(("GET",)), source="gateway", public=True)
-    for name, path in (("home", "/"), ("docs", "/docs"))
-)
+NAME: Final = "gateway"
+VERSION: Final = version(NAME)
 
 
 def create_app(settings: Settings, identity: Identity) -> ASGIApp:
     """What uvicorn loads: the internal bind's application, whose lifespan gives every connection its front."""
-    defaults = Defaults(settings.first_byte_seconds, settings.idle_seconds, settings.body_max_bytes)
-    routes = load(settings.routes_dir, OWN_ROUTES, defaults)
+    read = partial(read_routes, settings)
     proxies = ClientAddress(settings.trusted_proxies) if settings.trusted_proxies else None
     limits = Limits(Addresses(settings.address_rate, settings.address_burst), Leases())
-    pipeline = Pipeline(routes, proxies, Callers(identity.verifier), limits)
-    journal = Journal(settings.access_log_share)
+    pipeline = Pipeline(read(), proxies, Callers(identity.verifier), limits)
+    watch = Watch(
+        settings.routes_dir, read, partial(setattr, pipeline, "routes"), settings.routes_watch_seconds
+    )
+    portal = public_pages(lambda: pipeline.routes, settings)
+    front = Front(settings, pipeline, identity.keys, Journal(settings.access_log_share), portal)
+    counts = Metrics(front, identity, watch, settings.prometheus_multiproc_dir)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Front]]:
-        front = Front(settings, pipeline, identity.keys, journal, portal(routes))
-        running = [front.run()] + ([proxies.run()] if proxies else [])
+        running = [front.run(), watch.run(), _keep(counts)] + ([proxies.run()] if proxies else [])
         async with identity.running():
             tasks = [asyncio.create_task(work) for work in running]
             try:
@@ -51,37 +57,40 @@ def create_app(settings: Settings, identity: Identity) -> ASGIApp:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await front.stop()
+                counts.keep(leaving=True)
 
     async def knows_callers() -> str | None:
         return identity.ready()
 
-    internal = FastAPI(title="Gateway, internal", openapi_url=None, lifespan=lifespan)
-    internal.include_router(health.router({"identity": knows_callers}))
-    internal.include_router(metrics.router())
-    return internal
+    return internal_pages(counts, knows_callers, lifespan)
 
 
-def portal(routes: Routes) -> ASGIApp:
-    """The gateway's own public pages."""
-    rows = "".join(
-        f"<tr><td>{escape(' '.join(sorted(route.methods)))}<td><code>{escape(route.path)}</code>"
-        f"<td>{escape(route.service)}<td>{'public' if route.public else 'signed in'}"
-        for route in sorted(routes, key=lambda route: route.path)
-        if route.service != NAME
-    )
-    page = (
-        "<!doctype html><meta charset=utf-8><title>Gatehouse</title>"
-        "<style>body{font:16px system-ui;margin:2rem auto;max-width:60rem}td{padding:.2rem 1rem .2rem 0}</style>"
-        f"<h1>Gatehouse</h1><p>What this gateway forwards:</p><table>{rows}</table>"
-    )
-    app = FastAPI(openapi_url=None)
+def read_routes(settings: RouteSettings) -> Routes:
+    """The table of the services' files, after the gateway's own pages."""
+    return load(settings.routes_dir, OWN_ROUTES, settings.defaults)
 
-    @app.get("/")
-    @app.get("/docs")
-    def pages() -> HTMLResponse:
-        return HTMLResponse(page)
 
+def public_pages(routes: Callable[[], Routes], settings: Settings) -> ASGIApp:
+    """The gateway's own pages on the public bind."""
+    documents = Documents(routes, settings.upstream_of, settings.document_seconds)
+    return RequestContext(pages(routes, documents, Health(routes, settings.internal_of), VERSION))
+
+
+def internal_pages(
+    counts: Metrics, knows_callers: Callable[[], Awaitable[str | None]], lifespan: object = None
+) -> FastAPI:
+    """What only operators reach."""
+    app = FastAPI(title="Gateway, internal", version=VERSION, openapi_url=None, lifespan=lifespan)  # type: ignore[arg-type] # any context manager does
+    problems.install(app)
+    app.include_router(health.router({"identity": knows_callers}))
+    app.include_router(metrics.router(counts.registry))
     return app
+
+
+async def _keep(counts: Metrics) -> None:
+    while True:
+        counts.keep()
+        await asyncio.sleep(KEEP_SECONDS)
 
 
 def serve() -> ASGIApp:

@@ -23,13 +23,14 @@ _requests = Histogram(
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-def router() -> APIRouter:
-    """`/metrics`, all workers added up."""
+def router(*more: CollectorRegistry) -> APIRouter:
+    """`/metrics`, all workers added up; `more` are registries that a service keeps beside the common one."""
     routes = APIRouter()
 
     @routes.get("/metrics")
     def metrics() -> Response:
-        return Response(generate_latest(_registry()), media_type=CONTENT_TYPE_LATEST)
+        text = b"".join(generate_latest(registry) for registry in (_registry(), *more))
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return routes
 

@@ -106,6 +106,7 @@ class Verifier:
         # By digest, so that no token is kept: the caller, and until when the token's own words hold.
         self._memo: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
         self._memo_size = memo_size
+        self.hits = self.misses = 0  # of the memo, for metrics
         self._keys_version = keys.version
 
     def verify(self, token: bytes, now: float) -> Caller:
@@ -117,7 +118,9 @@ class Verifier:
         remembered = self._memo.get(digest)
         if remembered is not None and now < remembered[1]:
             caller = remembered[0]
+            self.hits += 1
         else:
+            self.misses += 1
             caller = self._read(token, now)
             self._remember(digest, caller)
         self._revocations.check(caller, now)

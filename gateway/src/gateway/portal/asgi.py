@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from gateway.pipeline import Passage
 
 _log = logging.getLogger("gateway.portal")
+_OURS = (b"content-length", b"x-request-id")
 
 
 class Client(Protocol):
     """What a cycle needs of the client's connection."""
+
+    own_fields: bytes
 
     @property
     def draining(self) -> bool: ...
@@ -49,13 +52,13 @@ class Cycle:
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
-            "method": head.method.decode(),
+            "method": "GET",  # HEAD too: its answer is the same without the body
             "scheme": self.passage.scheme.decode(),
             "path": path.decode(),
             "raw_path": path,
             "query_string": query,
             "root_path": "",
-            "headers": [(b"host", head.host), *(_pair(line) for line in head.fields)],
+            "headers": [*self._ids(), (b"host", head.host), *(_pair(line) for line in head.fields)],
             "client": (self.passage.client.decode(), 0),
             "server": None,
         }
@@ -66,6 +69,9 @@ class Cycle:
             self._status, self._fields, self._body = 500, [], []
         if not self._gone:
             self._answer()
+
+    def _ids(self) -> list[tuple[bytes, bytes]]:
+        return [(b"x-request-id", self.passage.request_id), (b"traceparent", self.passage.trace)]
 
     async def _receive(self) -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -82,12 +88,12 @@ class Cycle:
         body = b"".join(self._body)
         keep = head.keep_alive and not head.has_body and not self._client.draining
         lines = [b"HTTP/1.1 %d %b" % (self._status, HTTPStatus(self._status).phrase.encode())]
-        lines += [name + b": " + value for name, value in self._fields if name.lower() != b"content-length"]
+        lines += [name + b": " + value for name, value in self._fields if name not in _OURS]
         if self._status != HTTPStatus.NOT_MODIFIED:
             lines.append(b"Content-Length: %d" % len(body))
         if not keep:
             lines.append(b"Connection: close")
-        lines.append(b"X-Request-Id: %b\r\nX-Content-Type-Options: nosniff\r\n\r\n" % passage.request_id)
+        lines.append(b"X-Request-Id: %b\r\n%b\r\n\r\n" % (passage.request_id, self._client.own_fields))
         sent = b"" if head.method == b"HEAD" else body
         self._client.write(b"\r\n".join(lines) + sent)
         self._client.cycle_finished(self, self._status, len(sent), keep)

@@ -11,11 +11,12 @@ _PERIOD: Final = 10.0
 class RetryBudget:
     """Retries are at most a fifth of the requests of the last ten to twenty seconds, but three are always there."""
 
-    __slots__ = ("_earlier", "_period_ends", "requests", "retries")
+    __slots__ = ("_earlier", "_period_ends", "requests", "retries", "total")
 
     def __init__(self) -> None:
         self.requests = 0
         self.retries = 0
+        self.total = 0  # since the start, for metrics
         self._earlier = (0, 0)
         self._period_ends = 0.0
 
@@ -25,6 +26,7 @@ class RetryBudget:
         if self.retries + retries >= max(_AT_LEAST, _SHARE * (self.requests + requests)):
             return False
         self.retries += 1
+        self.total += 1
         return True
 
     def sweep(self, now: float) -> None:

@@ -45,6 +45,7 @@ class Client(Protocol):
     def draining(self) -> bool: ...
 
     full: bool  # it does not read what was written
+    own_fields: bytes  # what is on every answer of the gateway
 
     def write(self, data: bytes) -> None: ...
     def refuse(self, passage: "Passage", problem: Problem) -> None: ...
@@ -254,7 +255,7 @@ class Exchange:
             lines.append(b"Connection: keep-alive")
         if passage.answer_fields:
             lines.append(passage.answer_fields)
-        lines.append(b"X-Request-Id: %b\r\nX-Content-Type-Options: nosniff\r\n\r\n" % passage.request_id)
+        lines.append(b"X-Request-Id: %b\r\n%b\r\n\r\n" % (passage.request_id, self._client.own_fields))
         return b"\r\n".join(lines)
 
     def deliver(self, parts: list[bytes], complete: bool) -> None:

@@ -1,0 +1,102 @@
+"""The gateway's own public pages: what there is and how it is, the API document, and a page to read it with."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from html import escape
+from typing import Annotated, Final
+
+from fastapi import FastAPI, Header, Response
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+from gateway.portal.merge import OWN, merge
+from gateway.portal.services import Documents, Health
+from gateway.routes import Route, Routes
+from service_kit import problems
+
+OWN_ROUTES: Final = tuple(
+    Route(service=OWN, name=name, path=path, methods=frozenset(("GET",)), source="gateway", public=True)
+    for name, path in (
+        ("home", "/"),
+        ("docs", "/docs"),
+        ("docs.file", "/docs/{file}"),
+        ("openapi", "/openapi.json"),
+    )
+)
+_LOCAL: Final = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+# Swagger UI draws with data: images of its own; everything else comes from here, and nothing is inline.
+_DOCS_POLICY: Final = _LOCAL + "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
+_HOME_POLICY: Final = _LOCAL + "style-src 'self'; img-src 'self'"
+_HEAD: Final = (
+    '<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">'
+    "<title>{title}</title><link rel=icon href=docs/favicon.png>"
+)
+# Relative throughout: the page works on every port and behind a proxy that puts a prefix in front.
+_DOCS: Final = (
+    _HEAD.format(title="Gatehouse API") + "<link rel=stylesheet href=docs/swagger-ui.css><div id=api></div>"
+    "<script src=docs/swagger-ui-bundle.js></script><script src=docs/start.js></script>"
+)
+_LINKS: Final = (
+    ("/docs", "API document, to read and to try"),
+    ("/openapi.json", "the same for programs (OpenAPI 3.1)"),
+    ("/.well-known/oauth-authorization-server", "how to get a token (OAuth 2 metadata)"),
+    ("/.well-known/jwks.json", "the keys that tokens are signed with"),
+)
+
+
+def pages(routes: Callable[[], Routes], documents: Documents, health: Health, version: str) -> FastAPI:
+    """The application that the gateway's own routes lead to."""
+    app = FastAPI(
+        title="Gateway",
+        version=version,
+        description="The gateway's own pages; what it forwards is in its /openapi.json.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    problems.install(app)
+
+    @app.get("/", response_class=HTMLResponse, operation_id="home", tags=["public"])
+    async def home() -> HTMLResponse:
+        """Version, health of each service, links."""
+        page = _home(version, await health.states(), routes())
+        return HTMLResponse(page, headers=_fields(_HOME_POLICY))
+
+    @app.get("/docs", response_class=HTMLResponse, operation_id="docs", tags=["public"])
+    async def docs() -> HTMLResponse:
+        """Swagger UI on the merged document; every file of it comes from the gateway."""
+        return HTMLResponse(_DOCS, headers=_fields(_DOCS_POLICY))
+
+    @app.get("/openapi.json", operation_id="openapi", tags=["public"])
+    async def openapi(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+        """One OpenAPI document of every operation that is forwarded; `x-services` says which part is old or missing."""
+        document = merge(await documents.parts(), routes(), version)
+        body = json.dumps(document, ensure_ascii=False).encode()
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if if_none_match == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
+
+    app.mount("/docs", StaticFiles(packages=[(__package__, "static"), ("fastapi_offline", "static")]))
+    return app
+
+
+def _home(version: str, states: dict[str, str], routes: Routes) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(name)}<td class={state.replace(' ', '-')}>{state}" for name, state in states.items()
+    )
+    links = "".join(
+        f"<li><a href={path[1:]}>{path}</a> {text}"
+        for path, text in _LINKS
+        if routes.find(b"GET", path.encode())
+    )
+    return (
+        f"{_HEAD.format(title='Gatehouse')}<link rel=stylesheet href=docs/home.css>"
+        f"<h1>Gatehouse</h1><p>gateway {escape(version)}<table>{rows}</table><ul>{links}</ul>"
+    )
+
+
+def _fields(policy: str) -> dict[str, str]:
+    return {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}

@@ -1,0 +1,77 @@
+"""Takes changed routes into use: watched by each worker, and read by the master before a HUP swaps the workers."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.routes import Routes, RoutesRefused
+
+_log = logging.getLogger("gateway.routes")
+_Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+class Watch:
+    """Looks at the files once in a while. A table that cannot be used changes nothing but a log line and a metric."""
+
+    def __init__(
+        self, folder: Path, read: Callable[[], Routes], use: Callable[[Routes], None], seconds: float
+    ) -> None:
+        self._folder = folder
+        self._read = read
+        self._use = use
+        self._seconds = seconds
+        self._stamp = _stamp_of(folder)
+        self.used = 0
+        self.refusals = 0
+        self.refused = False  # whether what is on disk now was refused
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            await self.look()
+
+    async def look(self) -> None:
+        """Reads the table again if a file of it changed; requests go on meanwhile, and under one table each."""
+        stamp = await asyncio.to_thread(_stamp_of, self._folder)
+        if stamp == self._stamp:
+            return
+        # Noted before reading: a file that is still being written is read again when it has changed again.
+        self._stamp = stamp
+        try:
+            routes = await asyncio.to_thread(self._read)
+        except RoutesRefused as refused:
+            self.refused = True
+            self.refusals += 1
+            _log.error("the routes changed and cannot be used, the old ones stay: %s", refused)
+        else:
+            self.refused = False
+            self.used += 1
+            self._use(routes)
+            _log.info("the routes changed: %d in use", len(list(routes)))
+
+
+def _stamp_of(folder: Path) -> _Stamp:
+    """What tells one state of the files from another."""
+    found = []
+    for file in sorted(folder.glob("*/*.toml")):
+        try:
+            stat = file.stat()
+        except OSError:
+            continue  # gone since the folder was listed
+        found.append((str(file), stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
+
+
+def unless_refused(reload: Callable[[], None], read: Callable[[], Routes]) -> Callable[[], None]:
+    """gunicorn's answer to HUP, but only for routes that can be used: new workers could not start with others."""
+
+    def guarded() -> None:
+        try:
+            read()
+        except RoutesRefused as refused:
+            _log.error("no reload, the old workers stay: %s", refused)
+        else:
+            reload()
+
+    return guarded

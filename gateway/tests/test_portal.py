@@ -1,0 +1,251 @@
+"""The merged document and the pages, in front of services of every temper."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.contract import PATH, document
+from gateway.portal.merge import Part, merge, refusal
+from gateway.portal.pages import OWN_ROUTES, pages
+from gateway.portal.services import Documents, Health
+from gateway.routes import Route, Routes, load
+
+THING = {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}
+ANSWER = {"200": {"description": "ok", "content": THING}}
+
+
+def described(*paths: str, thing: str = "string", methods: tuple[str, ...] = ("get",)) -> dict[str, Any]:
+    item = {method: {"operationId": f"{method}_thing", "responses": dict(ANSWER)} for method in methods}
+    schemas = {
+        "Thing": {"type": "object", "properties": {"inner": {"$ref": "#/components/schemas/Inner"}}},
+        "Inner": {"type": thing},
+        "Shared": {"type": "string"},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "x", "version": "1.2.3"},
+        "paths": {path: json.loads(json.dumps(item)) for path in paths},
+        "components": {"schemas": schemas},
+    }
+
+
+def route(service: str, path: str, **more: Any) -> Route:
+    return Route(service, path, path, more.pop("methods", frozenset(("GET",))), "x.toml:1", **more)
+
+
+def merged(routes: list[Route], **documents: dict[str, Any]) -> dict[str, Any]:
+    return merge([Part(name, document) for name, document in documents.items()], Routes(routes), "0.1.0")
+
+
+def schema_of(document: dict[str, Any], path: str) -> Any:
+    content = document["paths"][path]["get"]["responses"]["200"]["content"]
+    name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    inner = document["components"]["schemas"][name]["properties"]["inner"]["$ref"].rpartition("/")[2]
+    return document["components"]["schemas"][inner]
+
+
+def test_two_services_with_one_schema_name_keep_both() -> None:
+    document = merged(
+        [route("one", "/a"), route("two", "/b")],
+        one=described("/a", thing="string"),
+        two=described("/b", thing="integer"),
+    )
+    assert schema_of(document, "/a") == {"type": "string"}
+    assert schema_of(document, "/b") == {"type": "integer"}
+
+
+def test_a_schema_that_two_services_mean_alike_is_there_once() -> None:
+    document = merged([route("one", "/a"), route("two", "/b")], one=described("/a"), two=described("/b"))
+    assert sorted(document["components"]["schemas"]) == ["Inner", "Thing", "gateway.Problem"]
+
+
+def test_only_what_a_route_forwards_is_in_the_document() -> None:
+    document = merged(
+        [route("one", "/a"), route("two", "/b")],
+        one=described("/a", "/internal/v1/a", "/b", methods=("get", "post")),
+    )
+    assert {path: list(item) for path, item in document["paths"].items()} == {"/a": ["get"]}
+
+
+def test_nothing_unused_is_left_in_the_document() -> None:
+    document = merged([], one=described("/a"))
+    assert "schemas" not in document["components"]
+
+
+def test_a_path_that_the_gateway_moves_is_listed_where_consumers_find_it() -> None:
+    moved = route("one", "/shop/{id}/*", rewrite="/v2/{rest}/of/{id}")
+    document = merged([moved], one=described("/v2/items/{item_id}/of/{shop_id}", "/shop/{id}/items"))
+    assert list(document["paths"]) == ["/shop/{shop_id}/items/{item_id}"]
+
+
+def test_parameters_of_a_path_lead_to_the_route_of_that_shape() -> None:
+    routes = [
+        route("one", "/users/me", public=True),
+        route("one", "/users/{id}", roles=frozenset(("admin",))),
+    ]
+    document = merged(routes, one=described("/users/me", "/users/{user_id}"))
+    assert document["paths"]["/users/me"]["get"]["security"] == []
+    one = document["paths"]["/users/{user_id}"]["get"]
+    assert one["security"] == [{"oauth2": []}, {"bearer": []}]
+    assert "`admin`" in one["description"]
+    assert {"401", "403", "429", "502", "503", "504"} <= set(one["responses"])
+
+
+def test_addresses_in_the_document_are_relative() -> None:
+    document = merged([])
+    assert document["servers"] == [{"url": "./"}]
+    flow = document["components"]["securitySchemes"]["oauth2"]["flows"]["password"]
+    assert flow["tokenUrl"] == "auth/token"
+
+
+def test_one_operation_id_is_given_once() -> None:
+    document = merged([route("one", "/a"), route("two", "/b")], one=described("/a"), two=described("/b"))
+    assert document["paths"]["/a"]["get"]["operationId"] != document["paths"]["/b"]["get"]["operationId"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        [],
+        {},
+        {"openapi": "3.0.2"},
+        {"openapi": "3.1.0", "paths": {"/a": 1}},
+        {"openapi": "3.1.0", "paths": []},
+    ],
+)
+def test_what_is_no_document_is_refused_with_a_reason(broken: object) -> None:
+    assert refusal(broken)
+
+
+class Service:
+    """Answers /openapi.json with its document, or not at all; counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.body = json.dumps(described("/a")).encode()
+        self.status = "200 OK"
+        self.silent = False
+        self.asked = 0
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.asked += 1
+        if self.silent:
+            await reader.read()  # until the other side gives up
+        head = f"HTTP/1.1 {self.status}\r\nContent-Length: {len(self.body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + self.body)
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def serving(service: Service) -> AsyncIterator[Service]:
+    server = await asyncio.start_server(service.serve, "127.0.0.1", 0)
+    service.port = server.sockets[0].getsockname()[1]
+    try:
+        yield service
+    finally:
+        server.close()
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    async with serving(Service()) as one:
+        yield one
+
+
+def asking(service: Service, lifetime: float) -> Documents:
+    return Documents(
+        lambda: Routes([route("one", "/a")]), lambda _name: [("127.0.0.1", service.port)], lifetime
+    )
+
+
+async def test_a_document_is_fetched_once_in_its_lifetime_however_many_ask(service: Service) -> None:
+    documents = asking(service, 60.0)
+    await asyncio.gather(*(documents.parts() for _ in range(10)))
+    await documents.parts()
+    assert service.asked == 1
+
+
+@pytest.mark.parametrize(("status", "body"), [("503 Busy", b""), ("200 OK", b"<html>"), ("200 OK", b"[1]")])
+async def test_an_old_document_serves_while_there_is_no_new_one(
+    service: Service, status: str, body: bytes
+) -> None:
+    documents = asking(service, 0.01)
+    await documents.parts()
+    service.status, service.body = status, body
+    await asyncio.sleep(0.02)
+    (part,) = await documents.parts()
+    assert part.state == "stale"
+    assert part.document is not None
+    assert "one is stale here" in merge([part], Routes(), "0")["info"]["description"]
+
+
+async def test_a_service_that_is_away_is_said_to_be_missing(service: Service) -> None:
+    def where(name: str) -> list[tuple[str, int]]:
+        return [("127.0.0.1", service.port if name == "one" else 1)]
+
+    documents = Documents(lambda: Routes([route("one", "/a"), route("two", "/b")]), where, 60.0)
+    document = merge(await documents.parts(), Routes([route("one", "/a"), route("two", "/b")]), "0")
+    assert list(document["paths"]) == ["/a"]
+    assert [(one["name"], one["state"]) for one in document["x-services"]] == [
+        ("one", "current"),
+        ("two", "missing"),
+    ]
+
+
+async def test_the_health_of_each_service_is_its_own_word(service: Service) -> None:
+    async def state() -> str:
+        health = Health(lambda: Routes([route("one", "/a")]), lambda _name: [("127.0.0.1", service.port)])
+        return (await health.states())["one"]
+
+    service.body = b'{"status": "ready"}'
+    assert await state() == "ready"
+    service.status = "503 Not now"
+    assert await state() == "not ready"
+    service.silent = True
+    assert await state() == "no answer"
+
+
+def portal(documents: Callable[[], Awaitable[list[Part]]] | None = None) -> httpx.AsyncClient:
+    def nowhere(_name: str) -> list[tuple[str, int]]:
+        return []
+
+    app = pages(
+        lambda: Routes(OWN_ROUTES), Documents(Routes, nowhere, 60.0), Health(Routes, nowhere), "0.1.0"
+    )
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+
+
+async def test_every_file_that_a_page_names_is_served_from_here() -> None:
+    async with portal() as client:
+        for page in ("/", "/docs"):
+            answer = await client.get(page)
+            assert "//" not in answer.text.replace("<!doctype", "")
+            assert "'unsafe" not in answer.headers["content-security-policy"]
+            for part in answer.text.replace(">", " ").split():
+                if part.startswith(("href=docs", "src=docs")):
+                    assert (await client.get("/" + part.partition("=")[2])).status_code == 200, part
+
+
+async def test_an_unchanged_document_is_not_sent_again() -> None:
+    async with portal() as client:
+        tag = (await client.get("/openapi.json")).headers["etag"]
+        assert (await client.get("/openapi.json", headers={"If-None-Match": tag})).status_code == 304
+
+
+def test_the_contract_is_what_the_code_says() -> None:
+    assert PATH.read_text() == document(), "run python -m gateway.contract"
+
+
+def test_the_routes_of_the_other_services_load_beside_the_portal(tmp_path: Path) -> None:
+    repository = Path(__file__).parents[2]
+    for service in ("auth-service", "user-service"):
+        (tmp_path / service).symlink_to(repository / service / "routes")
+    assert load(tmp_path, OWN_ROUTES).match(b"GET", b"/docs").service == "gateway"
