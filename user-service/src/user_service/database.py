@@ -5,11 +5,15 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, TypeVar
 from uuid import UUID
 
+import asyncmy
+from prometheus_client import Gauge
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, MetaData, TypeDecorator, event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL, make_url
@@ -17,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.types import TypeEngine
 
 from service_kit.problems import Problem
@@ -31,6 +35,10 @@ DEADLOCK: Final = 1213
 LOCK_WAIT_TIMEOUT: Final = 1205
 DUPLICATE: Final = 1062
 ATTEMPTS: Final = 4
+
+IN_USE = Gauge(
+    "database_connections_in_use", "Connections that work is being done on", multiprocess_mode="livesum"
+)
 
 # A NO PAD binary collation: text is equal on MySQL exactly when it is equal on SQLite, byte for byte.
 MYSQL: Final[dict[str, Any]] = {
@@ -123,6 +131,16 @@ class DatabaseBusy(Problem):
     title = "The database is busy with a conflicting change"
 
 
+@dataclass(slots=True)
+class _Patience:
+    """The seconds that a request may still wait for the database."""
+
+    left: float
+
+
+_patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
+
+
 class Database:
     """Runs units of work, each against one connection.
 
@@ -134,6 +152,10 @@ class Database:
         self.engine = engine
         self._deadline = deadline
         self._begin = "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN"
+        pool = engine.sync_engine.pool
+        if isinstance(pool, QueuePool):
+            event.listen(pool, "checkout", lambda *_: IN_USE.set(pool.checkedout()))
+            event.listen(pool, "checkin", lambda *_: IN_USE.set(pool.checkedout() - 1))
 
     async def read(self, work: Work[T]) -> T:
         """Run `work`, which changes nothing; once more when its connection turns out to be dead."""
@@ -146,6 +168,10 @@ class Database:
         whole transaction starts again. So it calls nothing outside the database and hashes nothing.
         """
         return await self._within_deadline(self._transacting, work)
+
+    def begin_request(self) -> None:
+        """From here on all units of work of this request share one deadline; hashing in between is not counted."""
+        _patience.set(_Patience(self._deadline))
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -173,8 +199,10 @@ class Database:
             return result
 
     async def _within_deadline(self, run: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
+        patience = _patience.get() or _Patience(self._deadline)
+        began = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(patience.left):
                 for attempt in range(1, ATTEMPTS):
                     try:
                         return await run(work)
@@ -191,6 +219,8 @@ class Database:
         except (TimeoutError, PoolTimeout, OSError) as error:
             log.warning("database did not answer in time, reason=%s", type(error).__name__)
             raise DatabaseUnavailable(headers={"Retry-After": "1"}) from error
+        finally:
+            patience.left -= asyncio.get_running_loop().time() - began
 
 
 def error_code(error: DBAPIError) -> int | None:
@@ -238,6 +268,7 @@ def create_engine(url: URL, *, pool_size: int = 10, pool_timeout: float = 2.0) -
         pool_recycle=1800,
         hide_parameters=True,
         connect_args={
+            "async_creator_fn": _connect,
             "connect_timeout": 2,
             "read_timeout": 3,
             # MAX_EXECUTION_TIME covers SELECT only; writes are bounded by the lock wait and the deadline.
@@ -249,6 +280,14 @@ def create_engine(url: URL, *, pool_size: int = 10, pool_timeout: float = 2.0) -
             ),
         },
     )
+
+
+async def _connect(*arguments: Any, **options: Any) -> Any:
+    try:
+        return await asyncmy.connect(*arguments, **options)
+    except RuntimeError as error:
+        # asyncmy's word, under uvloop, for a connection that the server closed while it was being made.
+        raise OperationalError("connect", None, error) from error
 
 
 def _sqlite_engine(url: URL) -> AsyncEngine:

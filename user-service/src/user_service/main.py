@@ -32,6 +32,7 @@ from user_service.credentials.router import internal_router
 from user_service.credentials.router import router as credentials_router
 from user_service.credentials.service import CredentialService
 from user_service.database import Database, DatabaseUnavailable, create_engine
+from user_service.deadline import OneDeadline
 from user_service.events.relay import Relay
 from user_service.events.stream import Stream
 from user_service.mails.router import confirmed_registration
@@ -40,6 +41,7 @@ from user_service.mails.sending import MailSender
 from user_service.mails.service import MailService
 from user_service.mails.smtp import SmtpServer
 from user_service.users.purge import forget_old_answers
+from user_service.users.router import me_router
 from user_service.users.router import router as users_router
 from user_service.users.service import UserService
 
@@ -123,7 +125,8 @@ def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
         app.state.parts = parts
         app.state.identity = identity
         app.state.client_address = address_rule
-    return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
+    both = TwoBinds(public, internal, settings.internal_port)
+    return RequestContext(logs.AccessLog(OneDeadline(both, parts.database)))
 
 
 def public_api(lifespan: object = None, *, confirm_registrations: bool = False) -> FastAPI:
@@ -140,7 +143,7 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
     app.add_middleware(metrics.RequestMetrics)
     if confirm_registrations:
         app.include_router(confirmed_registration)  # first come, first served: before users_router's
-    for router in (credentials_router, mails_router, avatars_router, users_router, audit_router):
+    for router in (me_router, credentials_router, mails_router, avatars_router, users_router, audit_router):
         app.include_router(router)
     return app
 
