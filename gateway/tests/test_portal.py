@@ -15,6 +15,7 @@ from gateway.portal.merge import Part, merge, refusal
 from gateway.portal.pages import OWN_ROUTES, pages
 from gateway.portal.services import Documents, Health
 from gateway.routes import Route, Routes, load
+from tests.conftest import House
 
 THING = {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}
 ANSWER = {"200": {"description": "ok", "content": THING}}
@@ -249,3 +250,16 @@ def test_the_routes_of_the_other_services_load_beside_the_portal(tmp_path: Path)
     for service in ("auth-service", "user-service"):
         (tmp_path / service).symlink_to(repository / service / "routes")
     assert load(tmp_path, OWN_ROUTES).match(b"GET", b"/docs").service == "gateway"
+
+
+async def test_a_large_file_of_the_portal_comes_whole_over_a_kept_connection(house: House) -> None:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", trust_env=False) as client:
+        for _ in range(2):
+            answer = await client.get("/docs/swagger-ui-bundle.js")
+            assert answer.status_code == 200
+            assert len(answer.content) > 1_000_000
+        head = await client.head("/docs/swagger-ui-bundle.js")
+        assert head.headers["content-length"] == str(len(answer.content))
+        missing = await client.get("/docs/nothing.js")
+        assert missing.status_code == 404
+        assert missing.json()["request_id"] == missing.headers["x-request-id"]

@@ -36,14 +36,15 @@ class Cycle:
         self._status = 0
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
-        self._gone = False
+        self._asked = False
+        self._gone = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, app: ASGIApp) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(app))
 
     def disconnect(self) -> None:
-        self._gone = True
+        self._gone.set()
 
     async def _run(self, app: ASGIApp) -> None:
         head = self.passage.head
@@ -67,14 +68,18 @@ class Cycle:
         except Exception:  # noqa: BLE001 - a page may fail, its connection must be answered
             _log.exception("a page of the gateway failed")
             self._status, self._fields, self._body = 500, [], []
-        if not self._gone:
+        if not self._gone.is_set():
             self._answer()
 
     def _ids(self) -> list[tuple[bytes, bytes]]:
         return [(b"x-request-id", self.passage.request_id), (b"traceparent", self.passage.trace)]
 
     async def _receive(self) -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if not self._asked:
+            self._asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
