@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from user_service.avatars.service import AvatarService
 
 
-def get_avatars(request: Request) -> AvatarService:
+async def get_avatars(request: Request) -> AvatarService:
     avatars: AvatarService = request.app.state.parts.avatars
     return avatars
 

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from user_service.credentials.service import CredentialService
 
 
-def get_credentials(request: Request) -> CredentialService:
+async def get_credentials(request: Request) -> CredentialService:
     credentials: CredentialService = request.app.state.parts.credentials
     return credentials
 

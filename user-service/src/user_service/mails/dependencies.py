@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from user_service.mails.service import MailService
 
 
-def get_mails(request: Request) -> MailService:
+async def get_mails(request: Request) -> MailService:
     mails: MailService = request.app.state.parts.mails
     return mails
 

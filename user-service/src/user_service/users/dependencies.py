@@ -15,7 +15,7 @@ from user_service.users.models import ADMIN
 from user_service.users.service import UserService
 
 
-def get_users(request: Request) -> UserService:
+async def get_users(request: Request) -> UserService:
     users: UserService = request.app.state.parts.users
     return users
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, delete, func, insert, or_, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,7 +40,11 @@ _COLUMNS = (
 )
 # Where in the columns the two values are that are not yet what User holds.
 _STATUS, _ROLE_LIST = 5, 6
-_BY_ID = select(*_COLUMNS)
+_PEOPLE = select(*_COLUMNS)
+# Made once: with the very statement that it compiled, SQLAlchemy need not fit a cached result to another one.
+_BY_ID = _PEOPLE.where(UserRow.id == bindparam("user_id"))
+_BY_EMAIL_KEY = _PEOPLE.where(UserRow.email_key == bindparam("key"))
+_LOCKED = select(UserRow.id).where(UserRow.id == bindparam("user_id")).with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +60,18 @@ class Filters:
 
 
 async def find(connection: AsyncConnection, user_id: UUID) -> User | None:
-    row = (await connection.execute(_BY_ID.where(UserRow.id == user_id))).one_or_none()
+    row = (await connection.execute(_BY_ID, {"user_id": user_id})).one_or_none()
     return _user(row) if row else None
 
 
 async def find_by_email_key(connection: AsyncConnection, key: str) -> User | None:
-    row = (await connection.execute(_BY_ID.where(UserRow.email_key == key))).one_or_none()
+    row = (await connection.execute(_BY_EMAIL_KEY, {"key": key})).one_or_none()
     return _user(row) if row else None
 
 
 async def lock(connection: AsyncConnection, user_id: UUID) -> User:
     """Read a person and hold their row until the transaction ends, or raise UserNotFound."""
-    await connection.execute(select(UserRow.id).where(UserRow.id == user_id).with_for_update())
+    await connection.execute(_LOCKED, {"user_id": user_id})
     user = await find(connection, user_id)
     if user is None:
         raise UserNotFound
@@ -107,7 +111,7 @@ async def remove(connection: AsyncConnection, user_id: UUID) -> None:
 
 async def page(connection: AsyncConnection, filters: Filters, limit: int, cursor: str | None) -> Page[User]:
     """One page in a stable order: by the searched key when searching, else by id, which is by creation."""
-    query = _narrowed(_BY_ID, filters)
+    query = _narrowed(_PEOPLE, filters)
     if filters.email_prefix:
         query = query.order_by(UserRow.email_key)
         if cursor:
