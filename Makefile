@@ -58,9 +58,9 @@ contract: $(UV)  ## write every service's contract/openapi.json anew
 	@for room in $(or $(SERVICE),auth-service user-service); do \
 	  (cd $$room && $(one) python -m $${room//-/_}.contract) || exit; done
 
-bench: $(UV)  ## measure against peers (SUITE=gateway, auth, users or async)
+bench: $(UV)  ## measure against peers (SUITE=gateway, auth, users or async; FULL=1: users with a million)
 	$(call need,SUITE,SUITE=gateway)
-	@cd $(or $(SERVICE),$(bench-$(SUITE)),gateway) && $(one) python -m benchmarks $(SUITE) $(ARGS)
+	@cd $(or $(SERVICE),$(bench-$(SUITE)),gateway) && $(one) python -m benchmarks $(SUITE) $(if $(FULL),--full) $(ARGS)
 bench-auth := auth-service
 bench-users := user-service
 bench-async := user-service

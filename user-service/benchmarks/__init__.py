@@ -1,0 +1,1 @@
+"""What user-service costs, and what async gains."""

@@ -1,0 +1,41 @@
+"""`python -m benchmarks users|async`: measure, print a table, leave results and a plot."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import uvloop
+
+from benchmarks import pauses, people, report
+
+HERE = Path(__file__).parent
+WITH_STORES = HERE.parents[1] / "deploy" / "compose" / "with-stores"
+PEOPLE, MANY_PEOPLE = 100_000, 1_000_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("suite", choices=["users", "async"])
+    parser.add_argument("--rounds", type=int, default=3, help="at least three count (default: 3)")
+    parser.add_argument("--full", action="store_true", help=f"users: {MANY_PEOPLE:,} people, not {PEOPLE:,}")
+    chosen = parser.parse_args()
+    if chosen.suite == "async":
+        measured = pauses.measure(chosen.rounds)
+        report.print_pauses(measured)
+        report.plot_pauses(measured, HERE.parents[1] / "docs" / "async.svg")
+        report.write(measured, HERE / "results" / "async.json")
+        return 0
+    if "TEST_MYSQL_URL" not in os.environ:
+        # Comes back here with a MySQL of its own, which is removed at the end.
+        os.execv(WITH_STORES, [str(WITH_STORES), sys.executable, "-m", "benchmarks", *sys.argv[1:]])
+    count = MANY_PEOPLE if chosen.full else PEOPLE
+    measured = uvloop.run(people.measure(os.environ["TEST_MYSQL_URL"], count, chosen.rounds))
+    report.print_people(measured)
+    report.plot_people(measured, HERE / "results" / "users.svg")
+    report.write(measured, HERE / "results" / ("million.json" if chosen.full else "latest.json"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
