@@ -24,12 +24,25 @@ _JOINED = (
 _access = logging.getLogger("access")
 
 
+class Finished(str):
+    """A message that is whole lines already, each with all its fields: written as it is."""
+
+    __slots__ = ()
+
+
 class Fields(logging.Formatter):
     """What every line carries, whatever its form."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
         self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.msg if isinstance(record.msg, Finished) else self.line(record)
+
+    def line(self, record: logging.LogRecord) -> str:
+        """The record in this form."""
+        raise NotImplementedError
 
     def fields(self, record: logging.LogRecord) -> dict[str, object]:
         """The line's members; a traceback is one of them, so that it stays with its line."""
@@ -53,7 +66,7 @@ class Fields(logging.Formatter):
 class Json(Fields):
     """One JSON object a line: control characters in a value are escaped and cannot forge another line."""
 
-    def format(self, record: logging.LogRecord) -> str:
+    def line(self, record: logging.LogRecord) -> str:
         return json.dumps(
             {name: value for name, value in self.fields(record).items() if value is not None}, default=str
         )
@@ -62,7 +75,7 @@ class Json(Fields):
 class Text(Fields):
     """For people at a terminal."""
 
-    def format(self, record: logging.LogRecord) -> str:
+    def line(self, record: logging.LogRecord) -> str:
         said = self.fields(record)
         message = (
             str(said["message"]).encode("unicode_escape").decode("ascii")
