@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from gateway.request import Head
 from service_kit.problems import Problem
@@ -58,7 +59,7 @@ class Callers:
 def bearer_of(head: Head) -> bytes:
     """The one bearer token (RFC 6750); raises a Problem when there is none, or more than one."""
     values = head.authorization
-    if b"access_token=" in head.target:
+    if b"?" in head.target and _has_token(head.target[len(head.path) + 1 :]):
         raise InvalidRequest(
             "a token in the query is not accepted",
             headers={"WWW-Authenticate": 'Bearer error="invalid_request"'},
@@ -76,6 +77,12 @@ def bearer_of(head: Head) -> bytes:
             if protocol.startswith(SUBPROTOCOL_PREFIX):
                 return protocol[len(SUBPROTOCOL_PREFIX) :]
     raise Unauthorized(headers={"WWW-Authenticate": "Bearer"})
+
+
+def _has_token(query: bytes) -> bool:
+    """Whether a query parameter is the token, however its name is written."""
+    names = (parameter.partition(b"=")[0] for parameter in query.split(b"&"))
+    return any(unquote_to_bytes(name) == b"access_token" for name in names)
 
 
 def other_subprotocols(head: Head) -> bytes:

@@ -15,12 +15,12 @@ from uvicorn.server import ServerState
 
 from gateway import answers, forwarding, request
 from gateway.callers import CannotTell
-from gateway.pipeline import Passage
+from gateway.passage import Passage
 from gateway.portal.asgi import Cycle
 from gateway.request import MAX_HEAD, MAX_TARGET, BadRequest, BodyTooLarge, Head, HeadTooLarge, TargetTooLong
 from gateway.upstream.dispatch import Overloaded
 from gateway.upstream.streaming import Exchange, RequestTimeout
-from gateway.upstream.upgrade import Tunnel
+from gateway.upstream.tunnel import Tunnel
 from service_kit.health import draining
 from service_kit.jwks import FetchOutcome
 from service_kit.problems import Problem

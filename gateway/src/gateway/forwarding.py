@@ -2,13 +2,11 @@
 
 import random
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from gateway.passage import Passage
 from gateway.request import DROP, PASS, Head, LoopDetected, request_id_of, trace_of
 from service_kit.addresses import ClientAddress
-
-if TYPE_CHECKING:
-    from gateway.pipeline import Passage
 
 VIA: Final = b"1.1 gatehouse"
 # Ids must differ between workers and never repeat; they are no secret.
@@ -61,7 +59,7 @@ class Answer:
         self.event_stream = False
 
 
-def name(passage: "Passage") -> None:
+def name(passage: Passage) -> None:
     """Gives the request its id and trace: the caller's where well-formed, else new ones."""
     others = passage.head.others
     bits = b"%032x" % _bits(128)
@@ -74,7 +72,7 @@ def new_request_id() -> bytes:
     return b"%032x" % _bits(128)
 
 
-def prepare(passage: "Passage", authority: bytes) -> bytes:
+def prepare(passage: Passage, authority: bytes) -> bytes:
     """The request head as it goes to the upstream."""
     head, others = passage.head, passage.head.others
     target = head.target if passage.route.rewrite is None else passage.route.rewritten(head.target)
@@ -96,7 +94,7 @@ def prepare(passage: "Passage", authority: bytes) -> bytes:
     return b"\r\n".join(lines)
 
 
-def _add_rare(passage: "Passage", lines: list[bytes]) -> None:
+def _add_rare(passage: Passage, lines: list[bytes]) -> None:
     head, others = passage.head, passage.head.others
     lines.extend(b"Origin: " + value for value in others.get(b"origin", ()))
     asked = others.get(b"access-control-request-method", ())
@@ -112,7 +110,7 @@ def _add_rare(passage: "Passage", lines: list[bytes]) -> None:
             lines.append(b"Sec-WebSocket-Protocol: " + passage.subprotocols)
 
 
-def locate(passage: "Passage", proxies: ClientAddress | None) -> None:
+def locate(passage: Passage, proxies: ClientAddress | None) -> None:
     """Where the request comes from: the connection's peer, or what a trusted proxy says."""
     if proxies is None:
         return

@@ -2,19 +2,21 @@
 
 import logging
 import os
+import threading
 import time
 from bisect import bisect_left
+from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
+from gateway.passage import Passage
+from service_kit.logs import Finished, Json
 from service_kit.problems import Problem
-
-if TYPE_CHECKING:
-    from gateway.pipeline import Passage
 
 _log = logging.getLogger("gateway.access")
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_FLUSH_AT: Final = 256
+_FLUSH_AT: Final = 1024
+_SUBJECTS: Final = 4096
 
 
 class Series:
@@ -28,22 +30,38 @@ class Series:
         self.buckets = [0] * (len(BUCKETS) + 1)
 
 
+class Form(NamedTuple):
+    """What stands around the time, the message, the request id and the trace id of a line."""
+
+    opening: str
+    after_time: str
+    after_message: str
+    after_request_id: str
+    end: str
+
+
 class Journal:
-    """Lines are collected and written a few at a time: a write a request would cost more than the rest of the line."""
+    """Lines are made whole here, as the kit's formatters would, and written once a tick: a log record a request
+    costs more than all the rest of the request."""
 
     def __init__(self, share: float) -> None:
         self._lines: list[str] = []
         self._share = share
         self._owed = 0.0
-        self._process = os.getpid()
+        self._form, self._quote = _form_in_use()
+        self._epoch = time.time() - time.perf_counter()  # what a perf_counter reading is in Unix time
+        self._second = 0
+        self._second_text = ""
+        self._subjects: dict[str, str] = {}
         self.series: dict[tuple[str, str, bytes, int], Series] = {}
         self.refusals: dict[str, int] = {}
 
-    def record(self, passage: "Passage", status: int, sent: int, started: float, code: str = "") -> None:
+    def record(self, passage: Passage, status: int, sent: int, started: float, code: str = "") -> None:
         """One request is over. `started` is a perf_counter reading; `code` says why it was not served."""
-        seconds = time.perf_counter() - started
-        route, method = passage.route, passage.head.method
-        key = (route.service, route.name, method, status)
+        ended = time.perf_counter()
+        seconds = ended - started
+        route, head = passage.route, passage.head
+        key = (route.service, route.name, head.method, status)
         series = self.series.get(key)
         if series is None:
             series = self.series[key] = Series()
@@ -57,26 +75,65 @@ class Journal:
             if self._owed < 1.0:
                 return
             self._owed -= 1.0
-        subject = quoted(passage.caller.subject) if passage.caller is not None else "-"
+        caller = passage.caller
+        subject = "-" if caller is None else self._subjects.get(caller.subject) or self._name(caller.subject)
         self._write(
-            f"{method.decode()} {passage.head.path.decode()} {status} {sent} B {seconds:.6f} s "
+            f"{head.method.decode()} {head.path.decode()} {status} {sent} B {seconds:.6f} s "
             f"client={passage.client.decode()} service={route.service} route={route.name} subject={subject} "
-            f"code={code or '-'} request_id={passage.request_id.decode()} trace_id={passage.trace[3:35].decode()}"
+            f"code={code or '-'}",
+            passage.request_id.decode(),
+            passage.trace[3:35].decode(),
+            ended,
         )
 
     def refused(self, peer: bytes, request_id: bytes, problem: Problem) -> None:
         """Something came that could not be read as a request."""
         self.refusals[problem.code] = self.refusals.get(problem.code, 0) + 1
-        self._write(
-            f"unread {int(problem.status)} client={peer.decode()} code={problem.code} request_id={request_id.decode()}"
-        )
+        said = f"unread {int(problem.status)} client={peer.decode()} code={problem.code}"
+        self._write(said, request_id.decode(), request_id.decode(), time.perf_counter())
 
-    def _write(self, fields: str) -> None:
-        self._lines.append(fields)
+    def flush(self) -> None:
+        """Writes what has come together: one record, one write."""
+        self._epoch = time.time() - time.perf_counter()  # the wall clock may have been set
+        lines, self._lines = self._lines, []
+        if lines and _log.isEnabledFor(logging.INFO):
+            text = Finished("\n".join(lines))
+            _log.handle(logging.LogRecord(_log.name, logging.INFO, __file__, _LINE, text, None, None))
+
+    def _write(self, message: str, request_id: str, trace_id: str, at: float) -> None:
+        at += self._epoch
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        opening, after_time, after_message, after_request_id, end = self._form
+        self._lines.append(
+            f"{opening}{self._second_text}{int((at - second) * 1000):03d}+00:00{after_time}{message}"
+            f"{after_message}{request_id}{after_request_id}{trace_id}{end}"
+        )
         if len(self._lines) >= _FLUSH_AT:
             self.flush()
 
-    def flush(self) -> None:
-        lines, self._lines = self._lines, []
-        for line in lines:
-            _log.info(line)
+    def _name(self, subject: str) -> str:
+        """The subject as it may stand in a line: it is the one part that could hold a quote or a backslash."""
+        if len(self._subjects) >= _SUBJECTS:
+            self._subjects.clear()
+        name = quoted(subject)
+        name = self._subjects[subject] = quoted(name)[1:-1] if self._quote else name
+        return name
+
+
+_LINE: Final = Journal.record.__code__.co_firstlineno
+
+
+def _form_in_use() -> tuple[Form, bool]:
+    """The form that the kit's formatters are set to, and whether a message is quoted in it."""
+    path, process, thread = f"gateway/journal.py:{_LINE}", os.getpid(), threading.current_thread().name
+    if any(isinstance(handler.formatter, Json) for handler in logging.getLogger().handlers):
+        after_time = (
+            f'", "level": "INFO", "service": "gateway", "process": {process}, "thread": "{thread}", '
+            f'"path": "{path}", "logger": "{_log.name}", "message": "'
+        )
+        return Form('{"time": "', after_time, '", "request_id": "', '", "trace_id": "', '"}'), True
+    after_time = f" INFO    gateway [{process} {thread}] {path} {_log.name}: "
+    return Form("", after_time, " request_id=", " trace_id=", ""), False

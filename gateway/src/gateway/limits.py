@@ -3,14 +3,12 @@
 import ipaddress
 from http import HTTPStatus
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from gateway.leases import Leases
+from gateway.passage import Passage
 from gateway.routes import Limit
 from service_kit.problems import Problem
-
-if TYPE_CHECKING:
-    from gateway.pipeline import Passage
 
 FAILED_VERIFICATION: Final = 10.0  # what a forged token costs its address, in requests
 _MOST_ADDRESSES: Final = 200_000
@@ -77,7 +75,7 @@ class Limits:
     def punish_address(self, address: bytes, now: float) -> None:
         self.addresses.punish(address, now)
 
-    def spend(self, passage: "Passage", now: float) -> bytes:
+    def spend(self, passage: Passage, now: float) -> bytes:
         """Spends one request of the caller's allowance at this route; returns the answer's fields, now with RateLimit."""
         route, limit = passage.route, passage.route.limit
         if limit is None:
@@ -97,7 +95,7 @@ class Limits:
         return passage.answer_fields
 
 
-def _holder(passage: "Passage", limit: Limit) -> str:
+def _holder(passage: Passage, limit: Limit) -> str:
     """Whose allowance a limit counts: the address's, or the subject's with this client."""
     caller = passage.caller
     if limit.by == "address" or caller is None:

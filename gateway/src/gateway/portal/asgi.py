@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.types import ASGIApp, Message
 
 if TYPE_CHECKING:
-    from gateway.pipeline import Passage
+    from gateway.passage import Passage
 
 _log = logging.getLogger("gateway.portal")
 _OURS = (b"content-length", b"x-request-id")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gateway.forwarding import Answer
     from gateway.upstream.pool import Pool
     from gateway.upstream.streaming import Exchange
-    from gateway.upstream.upgrade import Tunnel
+    from gateway.upstream.tunnel import Tunnel
 
 _MAX_ANSWER_HEAD: Final = 64 * 1024
 

@@ -5,12 +5,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.forwarding import Answer, prepare, status_line
+from gateway.passage import Passage
 from gateway.upstream.retries import IDEMPOTENT
-from gateway.upstream.upgrade import Tunnel
+from gateway.upstream.tunnel import Tunnel
 from service_kit.problems import Problem
 
 if TYPE_CHECKING:
-    from gateway.pipeline import Passage
     from gateway.upstream.connections import Connection
     from gateway.upstream.dispatch import Upstream
     from gateway.upstream.pool import Pool
@@ -48,7 +48,7 @@ class Client(Protocol):
     own_fields: bytes  # what is on every answer of the gateway
 
     def write(self, data: bytes) -> None: ...
-    def refuse(self, passage: "Passage", problem: Problem) -> None: ...
+    def refuse(self, passage: Passage, problem: Problem) -> None: ...
     def wait(self, seconds: float) -> None: ...
     def hold(self) -> None: ...
     def go_on(self) -> None: ...
@@ -88,7 +88,7 @@ class Exchange:
         "upstream",
     )
 
-    def __init__(self, client: Client, passage: "Passage", upstream: "Upstream", started: float) -> None:
+    def __init__(self, client: Client, passage: Passage, upstream: "Upstream", started: float) -> None:
         head = passage.head
         self._client = client
         self.passage = passage
