@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -46,10 +47,22 @@ async def _run_on(url: str, statement: str) -> None:
     await engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrated once: each test on SQLite gets a copy."""
+    path = tmp_path_factory.mktemp("migrated") / "users.db"
+    upgrade(make_url(f"sqlite+aiosqlite:///{path}"))
+    return path
+
+
 @pytest.fixture
-def database_url(empty_database: str) -> str:
+def database_url(empty_database: str, migrated_file: Path) -> str:
     """The URL of a database that is migrated."""
-    upgrade(make_url(empty_database))
+    url = make_url(empty_database)
+    if url.get_backend_name() == "sqlite":
+        shutil.copy(migrated_file, str(url.database))
+    else:
+        upgrade(url)
     return empty_database
 
 
