@@ -53,6 +53,14 @@ class MySQLServer:
         finally:
             await engine.dispose()
 
+    async def scalar(self, database: str, query: str) -> Any:
+        engine = create_async_engine(self.url(database), poolclass=NullPool)
+        try:
+            async with engine.connect() as connection:
+                return (await connection.execute(text(query))).scalar()
+        finally:
+            await engine.dispose()
+
     @asynccontextmanager
     async def full(self) -> AsyncIterator[None]:
         """Inside the block the one connection that is allowed is ours."""
@@ -240,7 +248,7 @@ class RunningService:
             self.send(signal.SIGCONT)
             self._process.terminate()
             try:
-                self._process.wait(20)
+                self._process.wait(40)
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise
@@ -253,6 +261,11 @@ class RunningService:
 
     def log(self) -> str:
         return self._log.read_text()
+
+    def when(self, message: str) -> str:
+        """The time of the newest log line that says this; times sort as text."""
+        lines = [json.loads(line) for line in self.log().splitlines() if message in line]
+        return max((line["time"] for line in lines), default="")
 
     def client(self, token: str | None = None, *, internal: bool = False) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}

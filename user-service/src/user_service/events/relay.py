@@ -14,10 +14,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client import Gauge
-from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.database import create_engine
@@ -31,8 +29,8 @@ BATCH: Final = 200
 PAUSE_SECONDS: Final = 0.05
 TAKE_OVER_SECONDS: Final = 1.0
 TIDY_SECONDS: Final = 5.0
-# The server drops the relay's connection, and its lock, when the machine it ran on is gone without a word.
-SILENCE_SECONDS: Final = 30
+# The server drops a silent relay's connection, and its lock: its machine is gone without a word, or its process stands.
+SILENCE_SECONDS: Final = 5
 
 WAITING = Gauge(
     "user_events_waiting", "Committed events not yet in the stream", multiprocess_mode="mostrecent"
@@ -48,26 +46,27 @@ class Relay:
         self._url = url
         self._stream = stream
         self._tidied = 0.0
+        self._failing = False
 
     async def run(self) -> None:
-        failing = False
         while True:
             try:
                 async with self._connection() as connection:
                     if await self._take_lock(connection):
                         log.info("event relay holds the lock")
-                        failing = False
                         await self._work(connection)
-            except (SQLAlchemyError, RedisError, OSError) as error:
-                if not failing:
-                    log.warning("event relay waits, reason=%s", type(error).__name__)
-                failing = True
+            except Exception as error:  # noqa: BLE001 - a relay that ended would tell nobody anything any more
+                # Of a series of failures the first line is enough.
+                level = logging.DEBUG if self._failing else logging.WARNING
+                log.log(level, "event relay waits, reason=%s", type(error).__name__)
+                self._failing = True
             await asyncio.sleep(TAKE_OVER_SECONDS)
 
     async def _work(self, connection: AsyncConnection) -> None:
         while True:
             if not await self.deliver(connection):
                 await self._tidy()
+                self._failing = False
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def deliver(self, connection: AsyncConnection) -> int:
