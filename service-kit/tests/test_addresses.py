@@ -39,6 +39,12 @@ async def test_a_host_name_is_resolved() -> None:
     assert rule.trusts("127.0.0.1")
 
 
+async def test_a_name_that_cannot_be_one_is_nobodys_and_stops_nothing() -> None:
+    rule = ClientAddress(["a" * 200, "localhost"])
+    await rule.resolve()
+    assert rule.trusts("127.0.0.1")
+
+
 @given(st.lists(st.binary(max_size=64), max_size=4))
 def test_no_header_makes_it_fail(values: list[bytes]) -> None:
     assert ClientAddress(["0.0.0.0/0", "::/0"]).of("10.0.0.1", values)

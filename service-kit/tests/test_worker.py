@@ -50,6 +50,9 @@ class Example:
 async def example(tmp_path: Path) -> AsyncIterator[Example]:
     (tmp_path / "example_app.py").write_text(APP)
     (tmp_path / "example_conf.py").write_text(CONF)
+    (tmp_path / "metrics").mkdir()
+    for name in ("kept.txt", "counter_1.db"):
+        (tmp_path / "metrics" / name).touch()
     public, internal = free_port(), free_port()
     environment = os.environ | {
         "PUBLIC_PORT": str(public),
@@ -107,3 +110,50 @@ async def test_a_stopped_service_answers_until_it_has_drained(example: Example) 
         answer = await client.get(f"{example.public}/hello")
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     assert await asyncio.wait_for(example.process.wait(), 15) == 0
+
+
+async def hello_count(example: Example) -> float:
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"{example.internal}/metrics")).text
+    counts = [line for line in text.splitlines() if "_count{" in line and "/hello" in line]
+    return sum(float(line.rpartition(" ")[2]) for line in counts)
+
+
+def workers_of(example: Example) -> set[int]:
+    children = Path(f"/proc/{example.process.pid}/task/{example.process.pid}/children").read_text()
+    return {int(pid) for pid in children.split()}
+
+
+async def test_what_a_killed_worker_counted_stays_counted(example: Example) -> None:
+    async with httpx.AsyncClient() as client:
+        for _ in range(5):
+            await client.get(f"{example.public}/hello")
+    for pid in workers_of(example):
+        os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(15):
+        while True:
+            try:
+                assert await hello_count(example) == 5
+                break
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
+
+
+async def test_a_reload_fails_nobody_is_ready_throughout_and_forgets_no_count(example: Example) -> None:
+    before, sent = workers_of(example), 0
+    example.process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(20):
+        while workers_of(example) & before:
+            async with httpx.AsyncClient() as client:
+                assert (await client.get(f"{example.public}/hello")).status_code == 200
+                assert (await client.get(f"{example.internal}/readyz")).status_code == 200
+            sent += 1
+    assert sent > 1
+    assert await hello_count(example) == sent
+
+
+async def test_metrics_of_an_earlier_run_are_forgotten_and_other_files_of_the_folder_are_not(
+    tmp_path: Path, example: Example
+) -> None:
+    assert (tmp_path / "metrics" / "kept.txt").exists()
+    assert not (tmp_path / "metrics" / "counter_1.db").exists()

@@ -65,7 +65,7 @@ class ClientAddress:
         for name in self._names:
             try:
                 answers = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            except OSError:
+            except (OSError, UnicodeError):  # the latter: a label too long for a name
                 continue
             found.update(address for *_, place in answers if (address := _parsed(str(place[0]))) is not None)
         if found != self._resolved:

@@ -1,11 +1,16 @@
 """One log line per event, JSON in containers and readable on a terminal, for us, uvicorn and gunicorn alike."""
 
+import fcntl
 import json
 import logging
+import os
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +27,9 @@ _JOINED = (
     "gunicorn.access",
 )
 _access = logging.getLogger("access")
+
+# What moves a terminal's cursor or begins another line: the control characters of ASCII and Latin-1, U+2028, U+2029.
+_CONTROLS: Final = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
 class Finished(str):
@@ -52,7 +60,7 @@ class Fields(logging.Formatter):
             "service": self._service,
             "process": record.process,
             "thread": record.threadName,
-            "path": f"{record.pathname}:{record.lineno}",
+            "path": f"{_short(record.pathname)}:{record.lineno}",
             "logger": record.name,
             "message": record.getMessage(),
             "request_id": request_id(),
@@ -77,11 +85,7 @@ class Text(Fields):
 
     def line(self, record: logging.LogRecord) -> str:
         said = self.fields(record)
-        message = (
-            str(said["message"]).encode("unicode_escape").decode("ascii")
-            if _forges(record)
-            else said["message"]
-        )
+        message = str(said["message"]).translate(_CONTROLS)
         ids = f" request_id={said['request_id']} trace_id={said['trace_id']}" if said["request_id"] else ""
         line = (
             f"{said['time']} {said['level']:<7} {said['service']} [{said['process']} {said['thread']}] "
@@ -90,13 +94,31 @@ class Text(Fields):
         return f"{line}\n{said['exception']}" if "exception" in said else line
 
 
+class SharedRotatingFile(RotatingFileHandler):
+    """One file of several workers: whichever finds it full rotates it, the others go on in the new one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with Path(f"{self.baseFilename}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._follow()
+            super().emit(record)
+
+    def _follow(self) -> None:
+        if self.stream is not None:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self.stream.fileno()), Path(self.baseFilename).stat()):
+                    return
+            self.stream.close()
+        self.stream = self._open()
+
+
 def configure(settings: ServiceSettings, service: str) -> None:
     """Send every logger's lines to standard output (and a rotating file if one is set). May be called again."""
     as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stdout.isatty())
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if settings.log_file:
         handlers.append(
-            RotatingFileHandler(
+            SharedRotatingFile(
                 settings.log_file, maxBytes=settings.log_file_bytes, backupCount=settings.log_file_backups
             )
         )
@@ -113,6 +135,7 @@ def configure(settings: ServiceSettings, service: str) -> None:
         joined = logging.getLogger(name)
         joined.handlers.clear()
         joined.propagate = True
+    logging.captureWarnings(capture=True)
     # Both tell of every request that these libraries make or serve; ours is the one line per request.
     for name in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -143,5 +166,7 @@ class AccessLog:
             _access.info("%s %r %d %.4f s", scope["method"], scope["path"], status, seconds)
 
 
-def _forges(record: logging.LogRecord) -> bool:
-    return any(ord(character) < 32 or ord(character) == 127 for character in record.getMessage())
+def _short(path: str) -> str:
+    """The file as it is imported: from below the folder of packages that holds it."""
+    folders = (folder for folder in sys.path if folder and path.startswith(f"{folder}/"))
+    return path.removeprefix(f"{max(folders, key=len, default='')}/")

@@ -2,23 +2,27 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import tempfile
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
+from gunicorn import glogging
 from gunicorn.arbiter import Arbiter
 from uvicorn import Config, Server
 from uvicorn_worker import UvicornWorker
 
-from service_kit import health
+from service_kit import health, logs
 from service_kit.settings import ServiceSettings
 
 # Longer than the gateway keeps an idle connection, so that it is never the service that closes first.
 KEEP_ALIVE_SECONDS = 75
-_DRAIN = "GATEHOUSE_DRAIN_SECONDS"
+_DRAIN, _GRACEFUL = "GATEHOUSE_DRAIN_SECONDS", "GATEHOUSE_GRACEFUL_SECONDS"
+
+# Counted by the master at each HUP, seen by all of its workers: one that is older than this has a successor.
+_reloads = RawValue("i", 0)
 
 
 class Worker(UvicornWorker):
@@ -36,9 +40,16 @@ class Worker(UvicornWorker):
         "lifespan": "on",
     }
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._born = _reloads.value
+
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        server = DrainingServer(self.config, float(self.cfg.env[_DRAIN]))
+        drain, graceful = float(self.cfg.env[_DRAIN]), float(self.cfg.env[_GRACEFUL])
+        # After a HUP no master ends a worker that cannot finish, so it ends itself.
+        self.config.timeout_graceful_shutdown = max(1, int(graceful - drain - 1))
+        server = DrainingServer(self.config, drain, self._born)
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
         )
@@ -50,25 +61,40 @@ class Worker(UvicornWorker):
 class DrainingServer(Server):
     """On SIGTERM turns not ready and goes on serving for a while, so that whoever balances stops sending first."""
 
-    def __init__(self, config: Config, drain_seconds: float) -> None:
+    def __init__(self, config: Config, drain_seconds: float, born: int) -> None:
         super().__init__(config)
         self._drain_seconds = drain_seconds
+        self._born = born
+        self._draining = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM drains once; any other signal, or a second one, stops now."""
-        if sig != signal.SIGTERM or health.draining.begun:
+        if sig != signal.SIGTERM or self._draining:
             super().handle_exit(sig, frame)
             return
-        health.draining.begun = True
+        self._draining = True
+        # After a HUP the successors serve at the same port: the service as a whole stays ready.
+        health.draining.begun = self._born == _reloads.value
         # Every answer from now on asks its client to open its next connection elsewhere.
         self.server_state.default_headers.append((b"connection", b"close"))
         asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)
+
+
+class MasterLogger(glogging.Logger):
+    """gunicorn's own lines go where every line goes: `logs.configure` has said where."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for logger in (self.error_log, self.access_log):
+            logger.handlers.clear()
+            logger.propagate = True
 
 
 def gunicorn_options(
     settings: ServiceSettings, service: str = "service", worker_class: str = "service_kit.worker.Worker"
 ) -> dict[str, Any]:
     """What a service's gunicorn_conf.py puts into its globals: `globals().update(gunicorn_options(settings, "x"))`."""
+    logs.configure(settings, service)
     folder = _metrics_folder(settings, service)
     return {
         "bind": [f"{settings.bind_host}:{port}" for port in (settings.public_port, settings.internal_port)],
@@ -81,19 +107,35 @@ def gunicorn_options(
         "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - gunicorn's heartbeat
         "control_socket_disable": True,  # it fails on a read-only root
         "proc_name": service,
+        "logger_class": MasterLogger,
+        "loglevel": settings.log_level.lower(),
+        "on_starting": _forget_last_run,
+        "on_reload": _count_reload,
         "child_exit": _forget_worker,
-        "raw_env": [f"PROMETHEUS_MULTIPROC_DIR={folder}", f"{_DRAIN}={settings.drain_seconds}"],
+        "raw_env": [
+            f"PROMETHEUS_MULTIPROC_DIR={folder}",
+            f"{_DRAIN}={settings.drain_seconds}",
+            f"{_GRACEFUL}={settings.graceful_seconds}",
+        ],
     }
 
 
 def _metrics_folder(settings: ServiceSettings, service: str) -> Path:
-    """An empty folder for the workers' metric files; what an earlier run left would be added up again."""
     folder = settings.metrics_dir or Path(tempfile.gettempdir()) / f"metrics-{service}-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     # prometheus_client decides at its import how values are kept.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     return folder
+
+
+def _forget_last_run(_server: object) -> None:
+    """What an earlier run counted would be added up again. Not at a HUP: its files are in use."""
+    for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db"):
+        file.unlink()
+
+
+def _count_reload(_server: object) -> None:
+    _reloads.value += 1
 
 
 def _forget_worker(_server: object, worker: Any) -> None:

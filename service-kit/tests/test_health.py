@@ -1,0 +1,59 @@
+"""Ready is what every check says within one deadline."""
+
+import asyncio
+import time
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service_kit import health
+
+
+def client(**checks: health.Check) -> httpx.AsyncClient:
+    app = FastAPI()
+    app.include_router(health.router(checks, deadline=0.1))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service:9000")
+
+
+async def well() -> str | None:
+    return None
+
+
+async def unwell() -> str | None:
+    return "the store does not answer"
+
+
+async def hanging() -> str | None:
+    await asyncio.sleep(60)
+    return None
+
+
+async def broken() -> str | None:
+    raise ConnectionError("with a password in its words")
+
+
+async def test_a_service_that_can_serve_is_ready() -> None:
+    async with client(store=well) as service:
+        assert (await service.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_each_reason_against_is_told_and_no_check_outlasts_the_deadline() -> None:
+    began = time.monotonic()
+    async with client(store=unwell, mail=hanging, keys=broken, cache=well) as service:
+        answer = await service.get("/readyz")
+        assert (await service.get("/healthz")).status_code == 200
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == {
+        "store": "the store does not answer",
+        "mail": "no answer in time",
+        "keys": "ConnectionError",
+    }
+    assert time.monotonic() - began < 1
+
+
+async def test_a_draining_worker_is_alive_and_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health.draining, "begun", True)
+    async with client(store=well) as service:
+        assert (await service.get("/readyz")).status_code == 503
+        assert (await service.get("/healthz")).status_code == 200
