@@ -32,8 +32,23 @@ def test_the_api_document_is_served_with_a_page_to_read_it(api: Api) -> None:
     assert "//cdn" not in page.text
 
 
+def test_one_document_describes_every_service_and_nothing_internal(api: Api) -> None:
+    document = api.http.get("/openapi.json").json()
+    assert {part["name"]: part["state"] for part in document["x-services"]} == {
+        "auth-service": "current",
+        "user-service": "current",
+    }
+    assert {"/auth/token", "/v1/users/me"} <= set(document["paths"])
+    for path, item in document["paths"].items():
+        assert "internal" not in path
+        for method in item:
+            answer = api.http.request(method, path.replace("{", "").replace("}", ""))
+            assert answer.status_code != 405, (method, path)
+            assert answer.json()["code"] != "no_route" if answer.status_code == 404 else True, (method, path)
+
+
 def test_nothing_internal_is_reachable_through_the_gateway(api: Api) -> None:
-    for path in ("/internal/v1/users/x", "/metrics", "/readyz", "/healthz", "/openapi.json"):
+    for path in ("/internal/v1/users/x", "/metrics", "/readyz", "/healthz"):
         answer = api.http.get(path)
         assert answer.status_code in (401, 404), path
         assert answer.headers["content-type"].startswith("application/problem+json"), path

@@ -1,0 +1,165 @@
+"""The API document as people use it: read in a browser, signed in, and tried."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+
+from gatehouse_e2e.people import People
+from gatehouse_e2e.systems import System
+
+PREFIX = "/tools/gatehouse"
+MILLISECONDS = 30_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """This machine's Chromium, else the one that playwright brought; .ci/run says when there has to be one."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    # Chromium refuses its sandbox to root, which CI's containers run as.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        except Error as error:
+            if os.environ.get("BROWSER_REQUIRED"):
+                raise
+            pytest.skip(f"no Chromium here (apt-get install chromium): {error.message.splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def screenshots(pytestconfig: pytest.Config) -> Path:
+    folder = pytestconfig.rootpath / str(pytestconfig.getoption("report_dir")) / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def opened(browser: Browser, url: str) -> Iterator[Page]:
+    """The page, which must load without an error, and nothing from anywhere else."""
+    complaints: list[str] = []
+    home = url.partition("://")[2].partition("/")[0]
+    with browser.new_context(viewport={"width": 1280, "height": 1400}) as context:
+        page = context.new_page()
+        page.set_default_timeout(MILLISECONDS)
+        page.on(
+            "console",
+            lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None,
+        )
+        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on(
+            "request",
+            lambda request: (
+                complaints.append(f"elsewhere: {request.url}")
+                if not request.url.startswith((f"http://{home}/", f"https://{home}/", "data:", "blob:"))
+                else None
+            ),
+        )
+        page.goto(url)
+        yield page
+    assert complaints == []
+
+
+def read_oneself(page: Page, email: str, password: str) -> str:
+    """Authorize with the client's fields left empty, then Try it out on GET /v1/users/me; the answer's status."""
+    page.locator(".opblock").first.wait_for()
+    page.get_by_role("button", name="Authorize").first.click()
+    page.locator("#oauth_username").fill(email)
+    page.locator("#oauth_password").fill(password)
+    form = page.locator(".auth-container", has=page.locator("#oauth_username"))
+    form.get_by_role("button", name="Apply given OAuth2 credentials").click()
+    page.get_by_role("button", name="Remove authorization").wait_for()
+    page.locator("button.btn-done").first.click()
+    operation = page.locator(".opblock-get", has=page.locator('[data-path="/v1/users/me"]'))
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table .response")
+    status = answer.locator(".response-col_status")
+    expect(status).to_have_text("200", timeout=MILLISECONDS)
+    expect(answer.locator(".response-col_description")).to_contain_text(email)
+    return status.inner_text()
+
+
+def test_somebody_signs_in_and_reads_themselves_in_the_api_document(
+    browser: Browser, system: System, people: People, screenshots: Path
+) -> None:
+    person = people.registered()
+    with opened(browser, f"{system.url}/docs") as page:
+        assert read_oneself(page, person.email, person.password) == "200"
+        page.screenshot(path=screenshots / "docs.png")
+
+
+def test_the_document_works_on_another_port_and_behind_a_proxy_that_puts_a_prefix_in_front(
+    browser: Browser, system: System, people: People, screenshots: Path
+) -> None:
+    person = people.registered()
+    with prefixed(system.url) as url, opened(browser, f"{url}/docs") as page:
+        assert read_oneself(page, person.email, person.password) == "200"
+        page.screenshot(path=screenshots / "docs-behind-a-prefix.png")
+
+
+def test_the_home_page_says_how_each_service_is_and_its_links_lead_somewhere(
+    browser: Browser, system: System, screenshots: Path
+) -> None:
+    with prefixed(system.url) as url, opened(browser, f"{url}/") as page:
+        expect(page.locator("td.ready")).to_have_count(2)
+        page.screenshot(path=screenshots / "home.png")
+        for link in page.locator("a").all():
+            assert page.request.get(f"{url}/{link.get_attribute('href')}").status == 200
+
+
+@contextmanager
+def prefixed(upstream: str) -> Iterator[str]:
+    """A small proxy on a port of its own that serves the system below a prefix, and takes the prefix away."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.pass_on()
+
+        def do_POST(self) -> None:
+            self.pass_on()
+
+        def pass_on(self) -> None:
+            if not self.path.startswith(f"{PREFIX}/"):
+                self.send_error(404)
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            names = ("authorization", "content-type", "accept")
+            fields = {name: value for name, value in self.headers.items() if name.lower() in names}
+            answer = httpx.request(
+                self.command, upstream + self.path.removeprefix(PREFIX), content=body, headers=fields
+            )
+            self.send_response(answer.status_code)
+            for name, value in answer.headers.items():
+                if name not in ("content-length", "connection", "transfer-encoding", "date", "server"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """The system's own log is enough."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}{PREFIX}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
