@@ -47,15 +47,8 @@ _OWN_COMPONENTS: Final[Document] = {
             ("GatewayTimeout", "The service did not answer in time."),
         )
     },
-    "securitySchemes": {
-        "oauth2": {
-            "type": "oauth2",
-            "description": "Sign in with e-mail address and password; the client's fields stay empty.",
-            "flows": {"password": {"tokenUrl": "auth/token", "refreshUrl": "auth/token", "scopes": {}}},
-        },
-        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-    },
 }  # fmt: skip
+_SECURITY: Final[Document] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +99,7 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
         for path, method, route, operation in _forwarded(service, document, routes):
             item = paths.setdefault(path, {})
             item[method] = _as_consumers_see(operation, route, document, seen_ids)
+    components["securitySchemes"] = _SECURITY | {"oauth2": _sign_in(paths)}
     _prune(paths, components)
     return {
         "openapi": "3.1.0",
@@ -133,6 +127,23 @@ def _description(parts: Sequence[Part]) -> str:
         if part.state != "current"
     ]
     return "\n\n".join(said)
+
+
+def _sign_in(paths: Document) -> Document:
+    """The password grant, with every scope that an operation asks for."""
+    asked = {
+        scope
+        for item in paths.values()
+        for operation in item.values()
+        for requirement in operation["security"]
+        for scope in requirement.get("oauth2", ())
+    }
+    flow = {"tokenUrl": "auth/token", "refreshUrl": "auth/token", "scopes": dict.fromkeys(sorted(asked), "")}
+    return {
+        "type": "oauth2",
+        "description": "Sign in with e-mail address and password; the client's fields stay empty.",
+        "flows": {"password": flow},
+    }
 
 
 # Which operations there are, and under which path.
