@@ -118,3 +118,11 @@ async def test_a_demotion_only_asks_for_a_refresh(service: Service, people: Peop
     await redis.xadd("users", people.change("ada@example.com", ending=False))
     await service.until_refused(grant["access_token"], "credentials_changed")
     assert (await service.refresh(grant["refresh_token"])).status_code == 200
+
+
+async def test_an_access_token_that_outlived_its_session_can_be_revoked(service: Service, redis: Any) -> None:
+    grant = await service.sign_in()
+    await redis.delete(f"auth:session:{session_of(grant['refresh_token'])}")
+    answer = await service.public.post("/auth/revoke", data={"token": grant["access_token"]})
+    assert answer.status_code == 200
+    await service.until_refused(grant["access_token"], "session_revoked")

@@ -7,15 +7,26 @@ from urllib.parse import unquote_plus
 
 from fastapi import Depends, Request
 
+from auth_service import audit
 from auth_service.clients.exceptions import InvalidClient
 from auth_service.clients.models import FIRST_PARTY, Client
 from auth_service.clients.service import Clients
+from auth_service.dependencies import TheOrigin
 from auth_service.exceptions import InvalidRequest
 from auth_service.forms import Form
 
 
-async def authenticated_client(request: Request, form: Form) -> Client:
+async def authenticated_client(request: Request, form: Form, origin: TheOrigin) -> Client:
     """The client that proved who it is; nobody named means the first-party client, which has no secret."""
+    try:
+        return await _authenticated(request, form)
+    except InvalidClient as refusal:
+        # Not the name it gave: that is whatever somebody typed.
+        audit.record("client", "refused", refusal.code, origin=origin)
+        raise
+
+
+async def _authenticated(request: Request, form: Form) -> Client:
     clients = cast("Clients", request.app.state.clients)
     basic = _basic_credentials(request.headers.get("authorization", ""))
     named, secret = form.get("client_id"), form.get("client_secret")

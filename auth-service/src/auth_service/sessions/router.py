@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from auth_service import audit
+from auth_service.dependencies import TheOrigin
 from auth_service.sessions.dependencies import Person, Subject, TheSessions
 from auth_service.sessions.exceptions import SessionUnknown
 from auth_service.sessions.schemas import SessionList, SessionView
@@ -23,23 +24,37 @@ async def end_sessions(
     caller: Person,
     subject: Subject,
     sessions: TheSessions,
+    origin: TheOrigin,
     keep: Annotated[Literal["current"] | None, Query(description="Spare the session that asks")] = None,
 ) -> Response:
     await sessions.end(subject, keep=caller.session_id if keep else None)
     audit.record(
-        "sessions", "ended", "others" if keep else "all", actor=caller.subject, client=caller.client_id
+        "sessions",
+        "ended",
+        "others" if keep else "all",
+        actor=caller.subject,
+        client=caller.client_id,
+        origin=origin,
     )
     return Response(status_code=204)
 
 
 @router.delete("/{session_id}", summary="End one session", status_code=204)
-async def end_session(session_id: str, caller: Person, subject: Subject, sessions: TheSessions) -> Response:
+async def end_session(
+    session_id: str, caller: Person, subject: Subject, sessions: TheSessions, origin: TheOrigin
+) -> Response:
     session = await sessions.get(session_id)
     # Somebody else's session is as unknown as one that never was.
     if session is None or session.subject != subject:
         raise SessionUnknown
     await sessions.end(subject, session_id)
     audit.record(
-        "sessions", "ended", "one", actor=caller.subject, client=caller.client_id, session=session_id
+        "sessions",
+        "ended",
+        "one",
+        actor=caller.subject,
+        client=caller.client_id,
+        session=session_id,
+        origin=origin,
     )
     return Response(status_code=204)

@@ -1,13 +1,11 @@
-"""What the OAuth routes are given: the grants, introspection, and where a request came from."""
+"""What the OAuth routes are given: the grants, introspection, and which device asks."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from auth_service.audit import Origin
 from auth_service.tokens.introspection import Introspection
 from auth_service.tokens.service import Tokens
-from service_kit.addresses import client_address
 
 DEVICE_COOKIE = "device"
 DEVICE_HEADER = "x-device-token"
@@ -23,11 +21,6 @@ def get_introspection(request: Request) -> Introspection:
     return introspection
 
 
-def get_origin(request: Request) -> Origin:
-    agent = request.headers.get("user-agent", "")
-    return Origin(client_address(request), "".join(char for char in agent if char.isprintable())[:200])
-
-
 def get_device(request: Request) -> str | None:
     """What an earlier sign-in gave this device, by cookie or, for clients without cookies, by header."""
     return request.cookies.get(DEVICE_COOKIE) or request.headers.get(DEVICE_HEADER)
@@ -35,5 +28,4 @@ def get_device(request: Request) -> str | None:
 
 TheTokens = Annotated[Tokens, Depends(get_tokens)]
 TheIntrospection = Annotated[Introspection, Depends(get_introspection)]
-TheOrigin = Annotated[Origin, Depends(get_origin)]
 TheDevice = Annotated[str | None, Depends(get_device)]

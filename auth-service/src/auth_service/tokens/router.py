@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from auth_service.clients.dependencies import AuthenticatedClient, ConfidentialClient
+from auth_service.dependencies import TheOrigin
 from auth_service.exceptions import InvalidRequest
 from auth_service.forms import Form, form_schema
 from auth_service.tokens.dependencies import (
@@ -13,7 +14,6 @@ from auth_service.tokens.dependencies import (
     DEVICE_HEADER,
     TheDevice,
     TheIntrospection,
-    TheOrigin,
     TheTokens,
 )
 from auth_service.tokens.exceptions import UnsupportedGrantType

@@ -9,7 +9,7 @@ from auth_service.clients.models import FIRST_PARTY, Client
 from auth_service.exceptions import InvalidGrant, InvalidScope
 from auth_service.revocations.service import Revocations
 from auth_service.sessions.models import Session
-from auth_service.sessions.service import Sessions
+from auth_service.sessions.service import Presented, Sessions
 from auth_service.throttle.devices import Devices
 from auth_service.throttle.exceptions import TooManyAttempts
 from auth_service.throttle.service import Admission, Throttle
@@ -90,25 +90,32 @@ class Tokens:
 
     async def renew(self, client: Client, refresh_token: str, scope: str | None, origin: Origin) -> Grant:
         """Check, read the person, rotate, sign: in this order no failure on the way ends a session."""
-        presented = await self._sessions.find(refresh_token)
-        session = presented.session
-        if session.client_id != client.id:
-            raise WrongClient
-        granted = narrowed(frozenset(session.scope.split()), scope)
-        user = await self._person_of(session, origin)
         try:
-            session, successor = await self._sessions.rotate(presented, user.credentials_version)
+            presented = await self._sessions.find(refresh_token)
+        except InvalidGrant as refusal:
+            audit.record("refresh", "refused", refusal.code, client=client.id, origin=origin)
+            raise
+        try:
+            return await self._renewed(client, presented, scope)
         except InvalidGrant as refusal:
             audit.record(
                 "refresh",
                 "refused",
                 refusal.code,
-                actor=user.id,
+                actor=presented.session.subject,
                 client=client.id,
-                session=session.id,
+                session=presented.session.id,
                 origin=origin,
             )
             raise
+
+    async def _renewed(self, client: Client, presented: Presented, scope: str | None) -> Grant:
+        session = presented.session
+        if session.client_id != client.id:
+            raise WrongClient
+        granted = narrowed(frozenset(session.scope.split()), scope)
+        user = await self._person_of(session)
+        session, successor = await self._sessions.rotate(presented, user.credentials_version)
         return Grant(
             self._access.for_person(session, user, granted), self._access.lifetime, granted, successor
         )
@@ -146,29 +153,18 @@ class Tokens:
     async def _end(self, client: Client, owner: str, subject: str, session_id: str, origin: Origin) -> None:
         if owner != client.id:
             raise WrongClient
-        if subject.startswith("client:"):
+        # A client's token has no stored session, and a person's may have outlived theirs: both are refused all the same.
+        if subject.startswith("client:") or not await self._sessions.end(subject, session_id):
             await self._revocations.revoke_session(session_id)
-        else:
-            await self._sessions.end(subject, session_id)
         audit.record("sign-out", "ended", actor=subject, client=client.id, session=session_id, origin=origin)
 
-    async def _person_of(self, session: Session, origin: Origin) -> User:
+    async def _person_of(self, session: Session) -> User:
         """The person as they are now; a session older than what last ended their sessions ends here."""
         user = await self._users.current(session.subject)
         if user is not None and user.active and session.credentials_version >= user.sessions_cv:
             return user
-        refusal = CredentialsChanged() if user is not None and user.active else AccountInactive()
         await self._sessions.end(session.subject, session.id)
-        audit.record(
-            "refresh",
-            "refused",
-            refusal.code,
-            actor=session.subject,
-            client=session.client_id,
-            session=session.id,
-            origin=origin,
-        )
-        raise refusal
+        raise CredentialsChanged if user is not None and user.active else AccountInactive
 
 
 def narrowed(held: frozenset[str], asked: str | None) -> str:
