@@ -91,12 +91,17 @@ async def parts(settings: Settings) -> AsyncIterator[Parts]:
 
 
 @pytest.fixture
-async def app(settings: Settings, parts: Parts, issuer: TestIssuer) -> AsyncIterator[ASGIApp]:
+def identity(settings: Settings, issuer: TestIssuer) -> Identity:
     async def fetch_keys() -> dict[str, Any]:
         return issuer.jwks()
 
-    identity = Identity(settings, "user-service", fetch_keys=fetch_keys)
-    identity.revocations.prove(time.time())
+    made = Identity(settings, "user-service", fetch_keys=fetch_keys)
+    made.revocations.prove(time.time())
+    return made
+
+
+@pytest.fixture
+async def app(settings: Settings, parts: Parts, identity: Identity) -> AsyncIterator[ASGIApp]:
     yield create_app(settings, parts, identity)
 
 

@@ -1,11 +1,25 @@
 """People over HTTP: registering, reading, changing, and what administrators may do."""
 
 import asyncio
+import json
+import time
+from collections.abc import Awaitable
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
 from conftest import PASSWORD, Service
 from httpx import Response
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service_kit.identity import Identity
+from service_kit.revocations import Revocation
+from service_kit.testing import TestIssuer
+from user_service.config import Settings
+from user_service.database import DatabaseUnavailable
+from user_service.main import Parts
+from user_service.users.idempotency import claim, keyed_request
+from user_service.users.models import utc_now
 
 
 def body(email: str, **more: object) -> dict[str, object]:
@@ -83,6 +97,41 @@ async def test_repeats_at_once_make_one_person(service: Service) -> None:
     made = [answer for answer in answers if answer.status_code == 201]
     assert len({answer.json()["id"] for answer in made}) == 1
     assert all(answer.json()["code"] == "request_in_progress" for answer in answers if answer not in made)
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("empty_database", ["mysql"], indirect=True)
+async def test_a_repeat_waits_for_the_first_and_is_then_told_to_come_back(
+    service: Service, parts: Parts, settings: Settings
+) -> None:
+    key, sent = {"Idempotency-Key": "a-key"}, body("ada@example.com")
+    server_key, content = settings.idempotency_key.get_secret_value().encode(), json.dumps(sent).encode()
+    first = keyed_request(server_key, "anonymous", "users.register", "a-key", content)
+    claimed, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(connection: AsyncConnection) -> None:
+        await claim(connection, first, utc_now())
+        claimed.set()
+        await go_on.wait()
+        raise ConnectionAbortedError  # the first is rolled back in the end
+
+    async with asyncio.TaskGroup() as group:
+        held = group.create_task(asyncio.wait_for(ignoring_abort(parts.database.transaction(slow)), 9))
+        await claimed.wait()
+        began = time.monotonic()
+        answer = await service.anonymous.post("/v1/users", json=sent, headers=key)
+        assert 0.5 < time.monotonic() - began < 2.5
+        assert code(answer) == (409, "request_in_progress")
+        assert int(answer.headers["retry-after"]) >= 1
+        go_on.set()
+        await held
+    again = await service.anonymous.post("/v1/users", json=sent, headers=key)
+    assert (again.status_code, "idempotent-replayed" in again.headers) == (201, False)
+
+
+async def ignoring_abort(work: Awaitable[None]) -> None:
+    with suppress(DatabaseUnavailable):
+        await work
 
 
 async def test_a_refused_registration_leaves_its_key_free(service: Service) -> None:
@@ -226,6 +275,27 @@ async def test_a_role_change_spares_the_sessions(service: Service) -> None:
     state = (await auth.get(f"/internal/v1/users/{ada.id}")).json()
     assert (state["credentials_version"], state["sessions_cv"]) == (2, 1)
     assert state["roles"] == ["admin", "editor"]
+
+
+async def test_a_demoted_administrators_living_token_ends_with_the_news(
+    service: Service, issuer: TestIssuer, identity: Identity
+) -> None:
+    ada = await service.register()
+    promoted = await service.admin().put(
+        f"/v1/users/{ada.id}/roles", json={"roles": ["admin"]}, headers={"If-Match": ada.etag}
+    )
+    as_admin = service.client(issuer.token(sub=str(ada.id), roles=["admin"], cv=2))
+    assert (await as_admin.get("/v1/users")).status_code == 200
+    match = {"If-Match": promoted.headers["etag"]}
+    await service.admin().put(f"/v1/users/{ada.id}/roles", json={"roles": []}, headers=match)
+    state = (await service.auth_service().get(f"/internal/v1/users/{ada.id}")).json()
+    assert (state["roles"], state["credentials_version"], state["sessions_cv"]) == ([], 3, 1)
+    # What auth-service makes of the event, and every verifier follows.
+    identity.revocations.add(Revocation("subject", str(ada.id), int(time.time()) + 600, 3))
+    assert code(await as_admin.get("/v1/users")) == (401, "credentials_changed")
+    refreshed = service.client(issuer.token(sub=str(ada.id), cv=3))
+    assert (await refreshed.get("/v1/users/me")).status_code == 200
+    assert (await refreshed.get("/v1/users")).status_code == 403
 
 
 async def test_a_deleted_person_keeps_the_address_until_erased(service: Service) -> None:
