@@ -3,7 +3,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-ROOMS   := $(patsubst %/pyproject.toml,%,$(wildcard $(patsubst %,%/pyproject.toml,service-kit auth-service user-service gateway tests-e2e deploy)))
+rooms_first := service-kit auth-service user-service gateway
+ROOMS   := $(rooms_first) $(filter-out $(rooms_first),$(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml))) deploy/scaffold/example-service
 PORT    ?= 8080
 VAR     ?= var
 PROJECT ?= gatehouse
@@ -56,7 +57,7 @@ lock: $(UV)  ## lock every room again, after a change of dependencies (ARGS=--up
 
 contract: $(UV)  ## write every service's contract/openapi.json anew
 	@for room in $(or $(SERVICE),auth-service user-service); do \
-	  (cd $$room && $(one) python -m $${room//-/_}.contract) || exit; done
+	  package=$${room##*/}; (cd $$room && $(one) python -m $${package//-/_}.contract) || exit; done
 
 bench: $(UV)  ## measure against peers (SUITE=gateway, auth, users or async; FULL=1: users with a million)
 	$(call need,SUITE,SUITE=gateway)
@@ -67,6 +68,24 @@ bench-async := user-service
 
 refresh-check: $(UV)  ## the refresh contract as a report, against any system (URL=http://localhost:8080)
 	@cd auth-service && $(one) python -m auth_service.refresh_check $(or $(URL),http://localhost:$(PORT)) $(ARGS)
+
+## Your own services
+.PHONY: service app
+scaffold = @python3 deploy/scaffold/create.py
+tidy = (cd $(1) && $(one) ruff check --quiet --fix-only --select I . && $(one) ruff format --quiet .)
+
+service: $(UV)  ## a new service behind the gateway, complete and tested (NAME=orders)
+	$(call need,NAME,NAME=orders)
+	$(scaffold) service "$(NAME)"
+	@cd "$(NAME)" && $(UV) lock --quiet
+	@$(call tidy,$(NAME)) && $(MAKE) contract SERVICE="$(NAME)"
+	@echo "$(NAME) is there: make lint test SERVICE=$(NAME), then make run or make up serves it behind the gateway"
+
+app: $(UV)  ## a new domain package in a service (SERVICE=orders NAME=invoices)
+	$(call need,SERVICE,SERVICE=orders NAME=invoices)
+	$(call need,NAME,SERVICE=orders NAME=invoices)
+	$(scaffold) app "$(SERVICE)" "$(NAME)"
+	@$(call tidy,$(SERVICE)) && $(MAKE) contract SERVICE="$(SERVICE)"
 
 ## On containers
 .PHONY: up down logs ps test-containers e2e

@@ -16,6 +16,7 @@ OWNERS = {
     "auth-service": 10001,
     "user-service": 10001,
     "gateway": 10001,
+    "services": 10001,  # yours: what verifying tokens needs, and nothing else
 }
 
 
@@ -39,7 +40,7 @@ SECRETS = (
     Secret(("auth-service/redis_password",), renewable=True),
     Secret(("user-service/events_redis_password",), renewable=True),
     Secret(("auth-service/revocations_redis_password", "user-service/revocations_redis_password",
-            "gateway/revocations_redis_password"), renewable=True),
+            "gateway/revocations_redis_password", "services/revocations_redis_password"), renewable=True),
     Secret(("auth-service/limits_redis_password", "gateway/limits_redis_password"), renewable=True),
     Secret(("redis/health_password", "redis-limits/health_password"), renewable=True),
 )  # fmt: skip

@@ -18,7 +18,10 @@ from pathlib import Path
 from supervisor import Fault, Stopped, Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("user-service", "auth-service", "gateway")
+OURS = ("user-service", "auth-service", "gateway")
+# Every folder of the repository's root that gunicorn can serve; the gateway last, as it is ready when it can forward.
+YOURS = tuple(sorted({file.parents[2].name for file in ROOT.glob("*/src/*/gunicorn_conf.py")} - set(OURS)))
+SERVICES = (*OURS[:2], *YOURS, OURS[2])
 START_SECONDS = 60
 NOT_RUNNING = 3
 USAGE = "usage: run.py [run | exec SERVICE -- COMMAND... | running | clean]     settings: PORT=8080 VAR=var"
@@ -100,8 +103,8 @@ def claim_ports(wanted: str) -> dict[str, int]:
     """The gateway's port as wished for (0: a free one); every other one free, another at each start."""
     if not wanted.isdecimal() or int(wanted) > 65535:
         raise Fault(f"PORT={wanted} is not a port number")
-    names = ("redis", "redis-limits", "smtp", "mailbox", "gateway-internal",
-             "auth-service", "auth-service-internal", "user-service", "user-service-internal")  # fmt: skip
+    places = (place for service in SERVICES[:-1] for place in (service, f"{service}-internal"))
+    names = ("redis", "redis-limits", "smtp", "mailbox", "gateway-internal", *places)
     probes = []
     try:
         for port in (int(wanted), *(0 for _ in names)):
@@ -200,7 +203,7 @@ def service_environments(
         link_routes(var, service)
     url = "http://127.0.0.1:{}".format
     redis = "redis://127.0.0.1:{}/0".format
-    upstreams = {service: f"127.0.0.1:{ports[service]}" for service in ("auth-service", "user-service")}
+    upstreams = {service: f"127.0.0.1:{ports[service]}" for service in SERVICES[:-1]}
     internal = {service: f"127.0.0.1:{ports[service + '-internal']}" for service in upstreams}
     defaults = {
         "PUBLIC_URL": f"http://localhost:{ports['gateway']}",
@@ -245,7 +248,7 @@ def place_of(service: str, var: Path, ports: Mapping[str, int]) -> dict[str, str
         "PUBLIC_PORT": str(ports[service]),
         "INTERNAL_PORT": str(ports[f"{service}-internal"]),
         "WORKERS": "1",
-        "SECRETS_DIR": str(var / "secrets" / service),
+        "SECRETS_DIR": str(var / "secrets" / ("services" if service in YOURS else service)),
         "METRICS_DIR": str(metrics),
         "PATH": f"{ROOT / service / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
     }

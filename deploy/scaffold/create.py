@@ -1,0 +1,124 @@
+"""Make a new service, or a new domain package in one, out of the example that is linted and tested here."""
+
+import keyword
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parent / "example-service"
+USAGE = "usage: create.py service NAME | app SERVICE NAME"
+MADE_BY_A_RUN = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
+RESERVED = {"docs", "deploy", "internal", "auth", "service", "test", "tests", "main", "config", "contract"}
+
+
+class Refused(Exception):
+    """Said in one line to whoever asked."""
+
+
+def new_service(root: Path, name: str) -> None:
+    """The folder NAME beside the other services, known to compose, the gateway and the workflows."""
+    package = name.replace("-", "_")
+    domain = package.removesuffix("_service")
+    check(name, r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "orders or order-service")
+    if (root / name).exists():
+        raise Refused(f"{name} exists already: choose another name")
+    words = {
+        "example-service": name,
+        "example_service": package,
+        "Example service": name.replace("-", " ").capitalize(),
+        "../../../service-kit": "../service-kit",
+    }
+    shutil.copytree(EXAMPLE, root / name, ignore=MADE_BY_A_RUN)
+    rename(root / name, words | {"items": domain})
+    add_line(root / "docker-compose.yml", "  - gateway/compose.yaml", f"  - {name}/compose.yaml")
+    mount = "      - ../{0}/routes:/etc/gateway/routes.d/{0}:ro"
+    add_line(root / "gateway/compose.yaml", mount.format("user-service"), mount.format(name))
+    workflow = (root / ".github/workflows/auth-service.yml").read_text()
+    (root / f".github/workflows/{name}.yml").write_text(workflow.replace("auth-service", name))
+
+
+def new_app(root: Path, service: str, name: str) -> None:
+    """The domain package NAME in a service: its code, its tests, its routes, its place in main.py."""
+    check(name, r"[a-z][a-z0-9]*(_[a-z0-9]+)*", "invoices or line_items")
+    package = service.replace("-", "_")
+    source = root / service / "src" / package
+    main = source / "main.py"
+    if not main.is_file():
+        raise Refused(f"{service} is not a service here")
+    if "\nROUTERS: Final = (" not in main.read_text():
+        raise Refused(f"{service} has no ROUTERS in its main.py: add the package by hand")
+    if (source / name).exists():
+        raise Refused(f"{service} has a package {name} already: choose another name")
+    words = {"example_service": package, "items": name}
+    parts = {
+        "src/example_service/items": source / name,
+        "tests/test_items.py": root / service / f"tests/test_{name}.py",
+        "routes/items.toml": root / service / f"routes/{name}.toml",
+    }
+    for place in parts.values():
+        if place.exists():
+            raise Refused(f"{place.relative_to(root)} exists already")
+    for part, place in parts.items():
+        if (EXAMPLE / part).is_dir():
+            shutil.copytree(EXAMPLE / part, place, ignore=MADE_BY_A_RUN)
+        else:
+            shutil.copy(EXAMPLE / part, place)
+        rename(place, words)
+    text = main.read_text().replace("\nROUTERS: Final = (", f"\nROUTERS: Final = ({name}.router, ")
+    line = f"from {package}.{name} import router as {name}\n"
+    main.write_text(text.replace(f"from {package}.config ", f"{line}from {package}.config ", 1))
+    rules = root / service / "pyproject.toml"
+    rules.write_text(rules.read_text().replace("containers = [", f'containers = ["{package}.{name}", '))
+
+
+def check(name: str, pattern: str, example: str) -> None:
+    """A name that every tool it passes through takes."""
+    if not re.fullmatch(pattern, name) or len(name) > 40:
+        raise Refused(f"{name!r} is not a name for it: lower-case words such as {example}")
+    module = name.replace("-", "_")
+    if module in RESERVED or module in sys.stdlib_module_names or keyword.iskeyword(module):
+        raise Refused(f"{name} means something else already: choose another name")
+
+
+def rename(place: Path, words: Mapping[str, str]) -> None:
+    """Every whole word, in the names of files and in what they say."""
+    for path in sorted([place, *place.rglob("*")] if place.is_dir() else [place], reverse=True):
+        if path.is_file():
+            path.write_text(replaced(path.read_text(), words))
+        if path != place and (name := replaced(path.name, words)) != path.name:
+            path.rename(path.with_name(name))
+
+
+def replaced(text: str, words: Mapping[str, str]) -> str:
+    """`_` ends a word here: test_items, items_not_found."""
+    pattern = "|".join(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])" for word in words)
+    return re.sub(pattern, lambda found: words[found[0]], text)
+
+
+def add_line(file: Path, after: str, line: str) -> None:
+    """One more entry of a list."""
+    lines = file.read_text().split("\n")
+    if after not in lines:
+        raise Refused(f"{file.name} has no line {after.strip()!r}: add {line.strip()!r} by hand")
+    lines.insert(lines.index(after) + 1, line)
+    file.write_text("\n".join(lines))
+
+
+def main(arguments: Sequence[str], root: Path) -> None:
+    """Choose the command."""
+    match arguments:
+        case ["service", name]:
+            new_service(root, name)
+        case ["app", service, name]:
+            new_app(root, service, name)
+        case _:
+            raise Refused(USAGE)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:], Path(__file__).resolve().parents[2])
+    except Refused as refused:
+        sys.exit(f"scaffold: {refused}")

@@ -1,0 +1,1 @@
+"""One domain of the service."""
