@@ -241,11 +241,7 @@ async def _some_ids(database: Database) -> list[UUID]:
 async def _stage(server: str, folder: Path) -> AsyncIterator[tuple[Parts, ASGIApp, Identity, TestIssuer]]:
     """The service as `serve()` makes it, access log and metrics on; its lines go nowhere."""
     url = make_url(server).set(database=DATABASE)
-    maintenance = create_async_engine(make_url(server))
-    async with maintenance.connect() as connection:
-        await connection.execute(text(f"DROP DATABASE IF EXISTS {DATABASE}"))
-        await connection.execute(text(f"CREATE DATABASE {DATABASE}"))
-    await maintenance.dispose()
+    await _make_database(server)
     await asyncio.to_thread(upgrade, url)
     settings = Settings(
         secrets_dir=folder,
@@ -276,6 +272,14 @@ async def _stage(server: str, folder: Path) -> AsyncIterator[tuple[Parts, ASGIAp
         yield parts, create_app(settings, parts, identity), identity, issuer
     finally:
         await parts.close()
+
+
+async def _make_database(server: str) -> None:
+    maintenance = create_async_engine(make_url(server))
+    async with maintenance.connect() as connection:
+        await connection.execute(text(f"DROP DATABASE IF EXISTS {DATABASE}"))
+        await connection.execute(text(f"CREATE DATABASE {DATABASE}"))
+    await maintenance.dispose()
 
 
 def _say(text: str) -> None:
