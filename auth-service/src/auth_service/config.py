@@ -8,7 +8,7 @@ from service_kit.settings import ServiceSettings, VerifierSettings
 
 
 class ConfiguredClient(BaseModel, extra="forbid"):
-    """A client known by settings; its secrets only as hashes (`python -m auth_service clients hash`)."""
+    """A client known by settings; its secrets only as hashes (`python -m auth_service clients new-secret`)."""
 
     secret_hashes: list[str] = Field(min_length=1, max_length=2)
     scopes: set[str] = set()
