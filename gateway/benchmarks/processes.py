@@ -51,7 +51,7 @@ class Program:
                 start_new_session=True,
             )
 
-    def wait_until(self, ready: Callable[[], bool], seconds: float = 15.0) -> float:
+    def wait_until(self, ready: Callable[[], bool], seconds: float = 60.0) -> float:
         """Seconds from the start until `ready`; one that never gets there is an error with its output."""
         while not ready():
             if self._process.poll() is not None or time.monotonic() - self._started > seconds:

@@ -21,7 +21,7 @@ class Bulk(BaseHTTPRequestHandler):
         left = int(self.headers["Content-Length"])
         buffer = memoryview(bytearray(BLOCK))
         while left:
-            left -= self.connection.recv_into(buffer[: min(left, len(buffer))])
+            left -= self.rfile.readinto1(buffer[: min(left, len(buffer))])
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()

@@ -1,16 +1,14 @@
 """What crosses the gateway, in both directions, and what is stripped or added on the way."""
 
-import random
+import os
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.passage import Passage
 from gateway.request import DROP, PASS, Head, LoopDetected, request_id_of, trace_of
 from service_kit.addresses import ClientAddress
 
 VIA: Final = b"1.1 gatehouse"
-# Ids must differ between workers and never repeat; they are no secret.
-_bits: Final = random.Random(random.SystemRandom().getrandbits(256)).getrandbits  # noqa: S311 - ids, no secrets
 
 _ANSWER_COLLECTED: Final = frozenset(
     b"content-length transfer-encoding connection upgrade content-type".split()
@@ -23,11 +21,37 @@ _ANSWER_DROPPED: Final = frozenset(
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _MEMO_LIMIT: Final = 4096
 _treatments: dict[bytes, bytes] = {}
-_status_lines: dict[bytes, bytes] = {}
+_statuses: dict[bytes, "Status"] = {}
 
 
 class BadAnswer(Exception):
     """An upstream's answer that has more than one reading, or none."""
+
+
+class Status(NamedTuple):
+    """What a status line says, and how it is said to the client."""
+
+    code: int
+    http11: bool
+    line: bytes
+
+
+class Ids:
+    """Request ids: 128 random bits in hexadecimal, cut from a block, as asking for each would cost ten times that."""
+
+    def __init__(self) -> None:
+        self._block = b""
+        self._at = 0
+
+    def new(self) -> bytes:
+        if self._at == len(self._block):
+            self._block = os.urandom(4096).hex().encode()
+            self._at = 0
+        self._at += 32
+        return self._block[self._at - 32 : self._at]
+
+
+new_request_id: Final = Ids().new
 
 
 class Answer:
@@ -41,20 +65,18 @@ class Answer:
         "http11",
         "keep_alive",
         "length",
-        "reason",
         "status",
+        "status_line",
         "upgrade",
     )
 
-    def __init__(self, reason: bytes, http11: bool) -> None:
-        self.status = int(reason[:3])
-        self.reason = reason  # status code and phrase, as they came
-        self.http11 = http11
+    def __init__(self, said: Status) -> None:
+        self.status, self.http11, self.status_line = said
         self.connection: list[bytes] | None = None
         self.fields: list[bytes] = []
         self.length: int | None = None
         self.chunked = False
-        self.keep_alive = http11
+        self.keep_alive = self.http11
         self.upgrade: bytes | None = None
         self.event_stream = False
 
@@ -62,14 +84,10 @@ class Answer:
 def name(passage: Passage) -> None:
     """Gives the request its id and trace: the caller's where well-formed, else new ones."""
     others = passage.head.others
-    bits = b"%032x" % _bits(128)
+    bits = new_request_id()
     passage.request_id = (request_id_of(passage.head) if b"x-request-id" in others else None) or bits
     trace = trace_of(passage.head) if b"traceparent" in others else None
     passage.trace = trace or b"00-%b-%b-00" % (bits, bits[16:])
-
-
-def new_request_id() -> bytes:
-    return b"%032x" % _bits(128)
 
 
 def prepare(passage: Passage, authority: bytes) -> bytes:
@@ -127,21 +145,10 @@ def refuse_loops(head: Head) -> None:
             raise LoopDetected
 
 
-def read_answer(block: bytes) -> Answer:  # noqa: C901 - one rule a branch, each of them hot
+def read_answer(block: bytes) -> Answer:
     """Reads an answer's head, without its closing empty line; llhttp has to accept the same bytes."""
     lines = block.split(b"\r\n")
-    line = lines[0]
-    version, status = line[:9], line[9:12]
-    if not status.isdigit() or line[12:13] not in (b" ", b""):
-        raise BadAnswer("the status line is not one")
-    if version == b"HTTP/1.1 ":
-        answer = Answer(line[9:], True)
-    elif version == b"HTTP/1.0 ":
-        answer = Answer(line[9:], False)
-    else:
-        raise BadAnswer("the status line is not HTTP/1.1 or HTTP/1.0")
-    if not 100 <= answer.status < 600:
-        raise BadAnswer("the status is out of range")
+    answer = Answer(_statuses.get(lines[0]) or _read_status(lines[0]))
     fields = answer.fields
     for index in range(1, len(lines)):
         line = lines[index]
@@ -160,6 +167,21 @@ def read_answer(block: bytes) -> Answer:  # noqa: C901 - one rule a branch, each
     if answer.connection is not None:
         _read_connection(answer, answer.connection)
     return answer
+
+
+def _read_status(line: bytes) -> Status:
+    version, code, reason = line[:9], line[9:12], line[9:]
+    if not code.isdigit() or line[12:13] not in (b" ", b""):
+        raise BadAnswer("the status line is not one")
+    if version not in (b"HTTP/1.1 ", b"HTTP/1.0 "):
+        raise BadAnswer("the status line is not HTTP/1.1 or HTTP/1.0")
+    if not 100 <= int(code) < 600:
+        raise BadAnswer("the status is out of range")
+    ours = b"HTTP/1.1 " + (reason if len(reason) > 3 else reason + b" ")
+    status = Status(int(code), version == b"HTTP/1.1 ", ours)
+    if len(_statuses) < _MEMO_LIMIT and len(line) <= 64:
+        _statuses[line] = status
+    return status
 
 
 def _classify(name: bytes) -> bytes:
@@ -191,6 +213,8 @@ def _interpret(answer: Answer, name: bytes, value: bytes, line: bytes) -> None:
         answer.chunked = True
     elif name == b"upgrade":
         answer.upgrade = value
+    elif value == b"keep-alive":  # what most say, and nothing else
+        answer.keep_alive = True
     else:
         answer.connection = [*(answer.connection or ()), value]
 
@@ -204,13 +228,3 @@ def _read_connection(answer: Answer, values: list[bytes]) -> None:
     named -= {b"close", b"keep-alive", b"upgrade", b""}
     if named:
         answer.fields = [line for line in answer.fields if line.partition(b":")[0].lower() not in named]
-
-
-def status_line(answer_reason: bytes) -> bytes:
-    """The status line for the client; the reason is the upstream's."""
-    line = _status_lines.get(answer_reason)
-    if line is None:
-        line = b"HTTP/1.1 " + (answer_reason if len(answer_reason) > 3 else answer_reason + b" ")
-        if len(_status_lines) < _MEMO_LIMIT:
-            _status_lines[answer_reason] = line
-    return line

@@ -4,7 +4,7 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
-from gateway.forwarding import Answer, prepare, status_line
+from gateway.forwarding import Answer, prepare
 from gateway.passage import Passage
 from gateway.upstream.retries import IDEMPOTENT
 from gateway.upstream.tunnel import Tunnel
@@ -225,7 +225,7 @@ class Exchange:
         )
         if not head.http11 or (answer.status == 100 and not head.expects_continue):
             return
-        self._client.write(b"\r\n".join((status_line(answer.reason), *answer.fields)) + b"\r\n\r\n")
+        self._client.write(b"\r\n".join((answer.status_line, *answer.fields)) + b"\r\n\r\n")
 
     def begin_answer(self, answer: Answer) -> None:
         """The final head is known; it is written with the first piece of the body."""
@@ -237,7 +237,7 @@ class Exchange:
 
     def _write_answer_head(self, answer: Answer) -> bytes:
         passage = self.passage
-        lines = [status_line(answer.reason), *answer.fields]
+        lines = [answer.status_line, *answer.fields]
         if answer.length is not None:
             if answer.status != 204:
                 lines.append(b"Content-Length: %d" % answer.length)

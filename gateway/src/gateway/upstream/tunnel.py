@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from gateway.forwarding import Answer, status_line
+from gateway.forwarding import Answer
 
 if TYPE_CHECKING:
     from gateway.upstream.connections import Connection
@@ -78,7 +78,7 @@ class Tunnel:
         """Tells the client of the switch; `after` came behind the upstream's 101."""
         self._connection.tunnel = self
         lines = [
-            status_line(self._answer.reason),
+            self._answer.status_line,
             *self._answer.fields,
             b"Connection: Upgrade\r\nUpgrade: websocket",
             b"X-Request-Id: %b\r\n\r\n" % self.passage.request_id,
