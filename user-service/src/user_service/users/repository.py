@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Row, Select, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from user_service.pagination import CursorInvalid, Page, decode_cursor, encode_cursor
 from user_service.users.email import email_key_prefix
@@ -125,9 +126,10 @@ async def page(connection: AsyncConnection, filters: Filters, limit: int, cursor
                 UserRow.name_key >= name, or_(UserRow.name_key > name, UserRow.id > _id(last))
             )
     else:
-        query = query.order_by(UserRow.id)
+        by_id = _id_column(filters)
+        query = query.order_by(by_id)
         if cursor:
-            query = query.where(UserRow.id > _id(decode_cursor(cursor, 1)[0]))
+            query = query.where(by_id > _id(decode_cursor(cursor, 1)[0]))
     users = [_user(row) for row in await connection.execute(query.limit(limit + 1))]
     more = len(users) > limit
     return Page(users[:limit], _position(users[limit - 1], filters) if more else None)
@@ -140,14 +142,19 @@ def _narrowed(query: Select[Any], filters: Filters) -> Select[Any]:
         query = query.join(RoleRow, RoleRow.user_id == UserRow.id).where(RoleRow.role == filters.role)
     # Ids carry the time of creation, so that a range of time is a range of the primary key.
     if filters.created_from:
-        query = query.where(UserRow.id >= first_id(filters.created_from))
+        query = query.where(_id_column(filters) >= first_id(filters.created_from))
     if filters.created_before:
-        query = query.where(UserRow.id < first_id(filters.created_before))
+        query = query.where(_id_column(filters) < first_id(filters.created_before))
     if prefix := email_key_prefix(filters.email_prefix):
         query = query.where(UserRow.email_key >= prefix, UserRow.email_key < prefix + "\U0010ffff")
     if prefix := name_key(filters.name_prefix):
         query = query.where(UserRow.name_key >= prefix, UserRow.name_key < prefix + "\U0010ffff")
     return query
+
+
+def _id_column(filters: Filters) -> InstrumentedAttribute[UUID]:
+    # Ordered by the other column that holds the same id, MySQL would sort everybody who has the role.
+    return RoleRow.user_id if filters.role else UserRow.id
 
 
 def _position(last: User, filters: Filters) -> str:
