@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from asgi_lifespan import running
 from people import People, serve_people
@@ -88,7 +89,7 @@ class Service:
 
     def __init__(self, app: ASGIApp, parts: Parts) -> None:
         self.parts = parts
-        self._app = app
+        self.app = app
         self.public = self.client()
         self.internal = self.client(port=9000)
 
@@ -97,7 +98,7 @@ class Service:
         if address:
             headers["x-forwarded-for"] = address
         return httpx.AsyncClient(
-            transport=httpx.ASGITransport(self._app), base_url=f"http://auth:{port}", headers=headers
+            transport=httpx.ASGITransport(self.app), base_url=f"http://auth:{port}", headers=headers
         )
 
     async def token(self, **form: str) -> httpx.Response:
@@ -111,6 +112,10 @@ class Service:
 
     async def refresh(self, refresh_token: str, **form: str) -> httpx.Response:
         return await self.token(grant_type="refresh_token", refresh_token=refresh_token, **form)
+
+    @staticmethod
+    def session_of(access_token: str) -> str:
+        return str(jwt.decode(access_token, options={"verify_signature": False})["sid"])
 
     async def until_refused(self, token: str, code: str) -> None:
         """Wait until the service's own verifier refuses the token, for that reason."""
