@@ -11,6 +11,7 @@ import httpx
 import jwt
 import pytest
 from asgi_lifespan import running
+from canary import Canary
 from people import People, serve_people
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -26,6 +27,22 @@ SECRETS = {
     "key_encryption_key": SecretStr("a key encryption key of the tests, long enough"),
     "device_key": SecretStr("a device key of the tests, long enough"),
 }
+
+
+@pytest.fixture(scope="session")
+def canary() -> Canary:
+    """One for the whole run."""
+    listening = Canary()
+    listening.listen()
+    return listening
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_ever_logged(canary: Canary) -> Iterator[None]:
+    """Part of every test: what was logged meanwhile holds no token, password or address."""
+    yield
+    heard, canary.heard = canary.heard, []
+    assert not heard
 
 
 @pytest.fixture(scope="session")
