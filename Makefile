@@ -44,9 +44,10 @@ run: $(UV)  ## the whole system on embedded defaults (PORT=8080 VAR=var)
 test: $(UV)  ## every test that needs no container
 	@$(call each,if [ $$room = tests-e2e ]; then $(one) pytest harness/tests journeys --system embedded $(ARGS); else $(one) pytest $(ARGS); fi)
 
-lint: $(UV)  ## ruff, mypy --strict, import rules; Dockerfiles, scripts, compose files and manifests
+lint: $(UV)  ## ruff, mypy --strict, import rules, migrations; Dockerfiles, scripts, compose files and manifests
 	@$(call each,$(one) ruff check . && $(one) ruff format --check . && $(one) mypy \
-	  && { ! grep -q '^\[tool.importlinter' pyproject.toml || $(one) lint-imports --no-cache; })
+	  && { ! grep -q '^\[tool.importlinter' pyproject.toml || $(one) lint-imports --no-cache; } \
+	  && { [ ! -d src/*/migrations ] || $(one) python -m $${room//-/_}.migrations lint; })
 	@[ -n "$(SERVICE)" ] || $(UV) run --locked --project deploy deploy/lint
 
 fmt: $(UV)  ## format, and mend what ruff can

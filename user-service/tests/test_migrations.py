@@ -12,10 +12,23 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    Float,
+    MetaData,
+    String,
+    Table,
+    inspect,
+    text,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from user_service.database import MYSQL, Digest, Id, Moment, Serial
 from user_service.migrations import LOCK_NAME, TABLES, LockTaken, alembic_config
 from user_service.migrations.__main__ import main, upgrade
 
@@ -47,6 +60,32 @@ def test_the_migrations_make_exactly_what_the_models_say(database_url: str) -> N
     assert on(database_url, difference) == []
 
 
+def test_no_difference_is_seen_where_there_is_none(empty_database: str) -> None:
+    """The types in which databases answer otherwise than they were asked."""
+    probe = MetaData()
+    Table(
+        "probe",
+        probe,
+        Column("id", Id, primary_key=True),
+        Column("serial", Serial, nullable=False),
+        Column("flag", Boolean, server_default=text("0"), nullable=False),
+        Column("ratio", Float, server_default=text("0.5"), nullable=False),
+        Column("exact", Double, server_default=text("1.5"), nullable=False),
+        Column("moment", Moment, nullable=False),
+        Column("digest", Digest),
+        Column("word", String(9), server_default=text("'none'"), nullable=False),
+        Column("data", JSON),
+        **MYSQL,
+    )
+
+    def difference(connection: Connection) -> list[Any]:
+        probe.create_all(connection)
+        options = {"compare_type": True, "compare_server_default": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), probe))
+
+    assert on(empty_database, difference) == []
+
+
 def test_every_migration_can_be_taken_back(empty_database: str) -> None:
     upgrade(make_url(empty_database))
     command.downgrade(alembic_config(make_url(empty_database)), "base")
@@ -65,7 +104,7 @@ def test_a_migration_does_not_silence_logging(database_url: str, caplog: pytest.
 def test_migrating_starts_no_framework(tmp_path: Any) -> None:
     script = (
         "import sys; from user_service.migrations.__main__ import main; main(['upgrade'])\n"
-        "print([name for name in ('gunicorn', 'uvicorn', 'user_service.main') if name in sys.modules])"
+        "print([name for name in ('fastapi', 'gunicorn', 'uvicorn', 'user_service.main') if name in sys.modules])"
     )
     run = subprocess.run(
         [sys.executable, "-c", script],

@@ -1,4 +1,4 @@
-"""`python -m user_service.migrations upgrade|downgrade|revision`: change the schema, no framework started."""
+"""`python -m user_service.migrations upgrade|downgrade|revision|lint|release`: the schema, no framework started."""
 
 import argparse
 import asyncio
@@ -8,14 +8,16 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from service_kit.settings import load
+from user_service import __version__
 from user_service.config import DatabaseSettings
-from user_service.migrations import LockTaken, alembic_config
+from user_service.migrations import LockTaken, alembic_config, releases
+from user_service.migrations.lint import faults, of_scripts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     new = verbs.add_parser("revision", help="write a new migration from the difference to the models")
     new.add_argument("-m", "--message", required=True)
     new.add_argument("--rev-id", required=True, help="a number and a name: 0007_phone_numbers")
+    verbs.add_parser("lint", help="refuse what the release before would not survive; needs no database")
+    verbs.add_parser("release", help="note what this version's code uses of the schema, when it is released")
     chosen = parser.parse_args(arguments)
+    if chosen.verb in ("lint", "release"):
+        return lint() if chosen.verb == "lint" else release()
 
     settings = load(DatabaseSettings)
     url = settings.url()
@@ -63,6 +69,23 @@ def upgrade(url: URL, revision: str = "head") -> None:
         raise CommandError(
             f"the database is at {current} and needs code that knows {floor}: use a newer release"
         )
+
+
+def lint() -> int:
+    migrations = of_scripts(ScriptDirectory.from_config(alembic_config(make_url("sqlite://"))))
+    found = faults(migrations, releases.known())
+    if __version__ not in [release.version for release in releases.known()]:
+        found.append(f"release {__version__} is not noted: python -m user_service.migrations release")
+    for fault in found:
+        print(f"migrations: {fault}", file=sys.stderr)
+    return 1 if found else 0
+
+
+def release() -> int:
+    head = ScriptDirectory.from_config(alembic_config(make_url("sqlite://"))).get_current_head()
+    assert head is not None
+    print(f"wrote {releases.write(releases.of_models(__version__, head)).name}")
+    return 0
 
 
 async def _state(url: URL) -> tuple[str | None, str | None]:

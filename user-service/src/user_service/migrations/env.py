@@ -1,14 +1,17 @@
 """What alembic runs for every command: one connection, one lock on it, then the migrations."""
 
 import asyncio
+from typing import Any
 
 from alembic import context
-from sqlalchemy import Connection, delete, insert, inspect, text
+from sqlalchemy import Connection, delete, event, insert, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from user_service.migrations import LOCK_NAME, TABLES, LockTaken
 from user_service.migrations.models import SchemaFloorRow
+from user_service.migrations.online import online
+from user_service.migrations.releases import belongs_to_models
 
 # DDL waits no longer than this for running transactions, so that it never queues all others behind it.
 METADATA_LOCK_SECONDS = 5
@@ -17,12 +20,14 @@ METADATA_LOCK_SECONDS = 5
 def migrate(connection: Connection) -> None:
     if connection.dialect.name == "mysql":
         lock(connection)
+        event.listen(connection, "before_cursor_execute", keep_serving, retval=True)
     context.configure(
         connection=connection,
         target_metadata=TABLES,
         user_module_prefix="",
         compare_type=True,
         compare_server_default=True,
+        include_object=belongs_to_models,
         render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=True,
     )
@@ -40,6 +45,12 @@ def lock(connection: Connection) -> None:
     connection.commit()
     if taken != 1:
         raise LockTaken
+
+
+def keep_serving(
+    _connection: Connection, _cursor: Any, statement: str, parameters: Any, *_rest: Any
+) -> tuple[str, Any]:
+    return online(statement), parameters
 
 
 def write_floor(connection: Connection) -> None:

@@ -1,0 +1,82 @@
+"""The audit is only ever added to: the database refuses anything else, and erasing takes the person out of it."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Service
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import user_service
+from user_service.database import DatabaseUnavailable
+from user_service.main import Parts
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM audit",
+        "UPDATE audit SET action = 'user.nothing'",
+        "UPDATE audit SET details = '{}' WHERE action = 'user.updated'",
+        "UPDATE audit SET at = '2020-01-01 00:00:00'",
+        "UPDATE audit SET request_id = 'another'",
+        "UPDATE audit SET address = '192.0.2.1'",
+    ],
+)
+async def test_the_database_refuses_to_rewrite_the_audit(
+    service: Service, parts: Parts, statement: str
+) -> None:
+    ada = await service.register()
+    await ada.client.patch("/v1/users/me", json={"name": "Grace"}, headers={"If-Match": ada.etag})
+    before = (await service.admin().get(f"/v1/users/{ada.id}/audit")).json()
+
+    async def rewrite(connection: AsyncConnection) -> None:
+        await connection.execute(text(statement))
+
+    with pytest.raises((DBAPIError, DatabaseUnavailable)):
+        await parts.database.transaction(rewrite)
+    assert (await service.admin().get(f"/v1/users/{ada.id}/audit")).json() == before
+    assert len(before["items"]) == 2
+
+
+def test_only_erasing_updates_the_audit() -> None:
+    code = Path(user_service.__file__).parent
+    sources = {file.relative_to(code).as_posix(): file.read_text() for file in code.rglob("*.py")}
+    assert [name for name, source in sources.items() if "delete(AuditRow" in source] == []
+    assert [name for name, source in sources.items() if "update(AuditRow" in source] == [
+        "audit/repository.py"
+    ]
+
+
+async def test_an_erased_person_is_nobody_in_what_they_did_and_what_was_done_to_them(
+    service: Service, parts: Parts
+) -> None:
+    ada, admin = await service.register(), service.admin()
+    await ada.client.patch("/v1/users/me", json={"name": "Grace"}, headers={"If-Match": ada.etag})
+    await admin.delete(f"/v1/users/{ada.id}")
+    await admin.post(f"/v1/users/{ada.id}/erase")
+    rows = await parts.database.read(
+        lambda connection: connection.execute(text("SELECT subject_id, actor, action, address FROM audit"))
+    )
+    kept = rows.all()
+    assert [row.action for row in kept] == ["user.created", "user.updated", "user.deleted", "user.erased"]
+    assert ada.id.bytes not in [row.subject_id for row in kept]
+    assert len({row.subject_id for row in kept}) == 1
+    assert str(ada.id) not in [row.actor for row in kept]
+    assert [row.address for row in kept[:2]] == [None, None]
+
+
+async def test_an_audit_of_many_records_is_read_page_by_page(service: Service) -> None:
+    ada, admin = await service.register(), service.admin()
+    for _ in range(4):
+        await admin.post(f"/v1/users/{ada.id}/disable")
+        await admin.post(f"/v1/users/{ada.id}/enable")
+    seen, path = [], f"/v1/users/{ada.id}/audit?limit=2"
+    while path:
+        page = await admin.get(path)
+        seen += [record["action"] for record in page.json()["items"]]
+        path = page.links["next"]["url"] if "next" in page.links else ""
+    assert seen == ["user.enabled", "user.disabled"] * 4 + ["user.created"]
+    assert (await ada.client.get(f"/v1/users/{ada.id}/audit")).status_code == 403
+    assert (await admin.get(f"/v1/users/{ada.id}/audit?cursor=nonsense")).status_code in (400, 422)
