@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,38 @@ class Compose(System):
     def restart(self, part: str) -> None:
         self._docker("restart", part)
 
+    def replace_one_by_one(self, part: str) -> float:
+        """Stop and start every replica, each once the one before is healthy; seconds of the longest exit."""
+        longest = 0.0
+        for container in self.containers(part):
+            began = time.monotonic()
+            run(["docker", "stop", "--time", "35", container], seconds=60)
+            longest = max(longest, time.monotonic() - began)
+            run(["docker", "start", container], seconds=60)
+            until(partial(self._healthy, container), 60, f"{container} healthy", every=0.3)
+        return longest
+
+    def empty_volume(self, name: str) -> None:
+        """Delete everything in one of the project's volumes; whoever uses it must be stopped."""
+        volume = f"{self.project}_{name}:/v"
+        run(
+            [
+                "docker",
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "-v",
+                volume,
+                "python:3.13-slim",
+                "find",
+                "/v",
+                "-mindepth",
+                "1",
+                "-delete",
+            ]
+        )
+
     def pause(self, part: str) -> None:
         """Freeze: connections stay open and say nothing."""
         self._docker("pause", part)
@@ -174,6 +207,28 @@ class Compose(System):
 
     def running(self, part: str) -> bool:
         return all(self.inspect(container)["State"]["Running"] for container in self.containers(part))
+
+    def started(self, part: str) -> str:
+        """When the part's container last started, as docker writes it."""
+        return str(self.inspect(self.containers(part)[0])["State"]["StartedAt"])
+
+    def logs(self) -> dict[str, str]:
+        return {part: self.log(part) for part in self.states()}
+
+    def log(self, part: str, since: str = "") -> str:
+        """Everything the part's containers ever said, or said since then."""
+        told = ""
+        for container in self.containers(part):
+            command = ["docker", "logs", *(["--since", since] if since else []), container]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+            told += done.stdout + done.stderr
+        return told
+
+    def healthy(self, part: str) -> bool:
+        return all(self._healthy(container) for container in self.containers(part))
+
+    def _healthy(self, container: str) -> bool:
+        return bool(self.inspect(container)["State"].get("Health", {}).get("Status") == "healthy")
 
     def ready(self, part: str) -> bool:
         """What the part's own /readyz says; its port is open to nobody outside."""

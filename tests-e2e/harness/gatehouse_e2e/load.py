@@ -128,8 +128,8 @@ class Crowd:
 class Read:
     """GET /v1/users/me with a good token: the body must be this person's."""
 
-    def __init__(self, crowd: Crowd) -> None:
-        self._crowd = crowd
+    def __init__(self, people: Sequence[Person]) -> None:
+        self._crowd = Crowd(people)
 
     async def __call__(self, sender: Sender) -> None:
         person = self._crowd.next()
@@ -138,6 +138,16 @@ class Read:
             body = answer.json()
             if not isinstance(body, dict) or body.get("id") != person.id:
                 one.wrong = f"asked as {person.id}, got {answer.body[:120]!r}"
+
+
+class Check:
+    """GET /auth/verify: is this token good? No store is asked for it."""
+
+    def __init__(self, people: Sequence[Person]) -> None:
+        self._crowd = Crowd(people)
+
+    async def __call__(self, sender: Sender) -> None:
+        await sender.send("auth:check", Request("GET", "/auth/verify", _bearer(self._crowd.next())))
 
 
 class ReadRefused:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from .api import Api, Person, Refused
 
+T = TypeVar("T")
 PASSWORD_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
@@ -35,12 +38,15 @@ class People:
 
     def registered(self) -> Person:
         person = self.stranger()
-        person.id = self._register(person)["id"]
+        api = self.api(person)
+        made = self._patiently(lambda: api.register(person.email, person.name, person.password))
+        person.id = made["id"]
         return person
 
     def signed_in(self) -> Person:
         person = self.registered()
-        person.tokens = self.api(person).sign_in(person.email, person.password)
+        api = self.api(person)
+        person.tokens = self._patiently(lambda: api.sign_in(person.email, person.password))
         return person
 
     def api(self, person: Person) -> Api:
@@ -53,12 +59,12 @@ class People:
         for api in self._apis.values():
             api.close()
 
-    def _register(self, person: Person) -> dict[str, str]:
-        """A deployed system may not believe our addresses and limit us: then its Retry-After is kept to."""
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """A system may be busy, or limit us when it does not believe our addresses: its Retry-After is kept to."""
         patience = time.monotonic() + 90
         while True:
             try:
-                return self.api(person).register(person.email, person.name, person.password)
+                return ask()
             except Refused as refused:
                 wait = float(refused.response.headers.get("retry-after", "0"))
                 if refused.status not in (429, 503) or not wait or time.monotonic() + wait > patience:

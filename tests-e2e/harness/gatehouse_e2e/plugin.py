@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,10 +17,12 @@ import pytest
 from .api import Api, Person
 from .compose import Compose, engine_missing, remove_leftovers
 from .evidence import Evidence, file_name
+from .history import History
 from .load import Load, Share
 from .mails import Mails
 from .people import People
 from .report import Report
+from .steady import Steady
 from .systems import Embedded, NotHere, System
 from .toxics import ToxicControl
 from .wire import RawClient
@@ -301,6 +304,25 @@ def load(system: System, evidence: Evidence) -> LoadFixture:
         return load
 
     return make
+
+
+class SteadyFixture(Protocol):
+    def __call__(self, title: str, *more: Share, deadline: float = 10) -> AbstractContextManager[History]: ...
+
+
+@pytest.fixture(scope="session")
+def regulars(system: System, people: People) -> Steady:
+    return Steady(system.url, people)
+
+
+@pytest.fixture
+def steady(regulars: Steady, evidence: Evidence) -> SteadyFixture:
+    """The load that every fault happens under: `with steady("MySQL killed") as seen:`."""
+
+    def under(title: str, *more: Share, deadline: float = 10) -> AbstractContextManager[History]:
+        return regulars.running(evidence, title, *more, deadline=deadline)
+
+    return under
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,10 @@ class System:
             f"making an administrator takes a command on the system's side, and this one is {self.url}"
         )
 
+    def logs(self) -> dict[str, str]:
+        """What each part has logged so far."""
+        raise NotHere(f"the logs of {self.url} are out of reach")
+
     def keep_evidence(self, folder: Path) -> None:
         """Write what explains a failure into `folder`: logs and states, as far as there are any."""
 
@@ -89,6 +93,9 @@ class Embedded(System):
             "exec", "user-service", "--", "python", "-m", "user_service.cli", "admin", email
         )
         run(command, cwd=self.checkout, environment={"VAR": str(self.folder / "var")})
+
+    def logs(self) -> dict[str, str]:
+        return {"system": self._log()}
 
     def keep_evidence(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

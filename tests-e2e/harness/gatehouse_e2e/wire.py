@@ -212,6 +212,20 @@ class RawClient:
         self._held = reader.surplus
         return answer
 
+    def status_so_far(self) -> int | None:
+        """Without waiting: the status that has come already, 0 when the other side closed, None for neither."""
+        patience = self._socket.gettimeout()
+        self._socket.setblocking(False)
+        try:
+            data = self._socket.recv(65_536)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            return 0
+        finally:
+            self._socket.settimeout(patience)
+        return int(data[9:12]) if data else 0
+
     def ask(self, data: bytes, method: str = "GET") -> Answer:
         self.send(data)
         return self.answer(method)

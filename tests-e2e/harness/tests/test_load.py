@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gatehouse_e2e.api import Person, Tokens
 from gatehouse_e2e.history import Exchange, History, violations
-from gatehouse_e2e.load import Crowd, Load, Read, ReadRefused, Refresh, Rename, Share
+from gatehouse_e2e.load import Load, Read, ReadRefused, Refresh, Rename, Share
 from gatehouse_e2e.plots import timeline
 
 from .conftest import Handler, answer, http_server
@@ -44,7 +44,7 @@ def test_requests_leave_on_time_although_the_server_is_slow() -> None:
         time.sleep(0.1)  # the server's one thread: an answer each 100 ms
         return me(first, headers, body)
 
-    history = run_load(slow, Share(50, Read(Crowd([somebody()]))), until=enough(5), deadline=5)
+    history = run_load(slow, Share(50, Read([somebody()])), until=enough(5), deadline=5)
     assert max(one.started - one.planned for one in history.exchanges) < 0.1
     assert max(one.seconds for one in history.exchanges) > 0.2
     assert not violations(history)
@@ -52,7 +52,7 @@ def test_requests_leave_on_time_although_the_server_is_slow() -> None:
 
 def test_somebody_elses_body_is_noticed() -> None:
     history = run_load(
-        lambda *_: answer(200, {"id": "id-2"}), Share(50, Read(Crowd([somebody(1)]))), until=enough(3)
+        lambda *_: answer(200, {"id": "id-2"}), Share(50, Read([somebody(1)])), until=enough(3)
     )
     assert "no body of another user" in violations(history)[0]
 
@@ -65,7 +65,7 @@ def test_a_success_with_a_bad_token_is_noticed() -> None:
 def test_a_good_token_refused_is_noticed_and_an_outage_is_not() -> None:
     refused = answer(401, {"code": "token_expired", "request_id": "r"}, media_type="application/problem+json")
     down = answer(503, {"code": "keys_unavailable", "request_id": "r"}, media_type="application/problem+json")
-    share = Share(50, Read(Crowd([somebody()])))
+    share = Share(50, Read([somebody()]))
     assert (
         "a good token is never refused" in violations(run_load(lambda *_: refused, share, until=enough(1)))[0]
     )
@@ -74,13 +74,13 @@ def test_a_good_token_refused_is_noticed_and_an_outage_is_not() -> None:
 
 def test_a_bare_5xx_is_noticed() -> None:
     history = run_load(
-        lambda *_: answer(500, "Internal Server Error"), Share(50, Read(Crowd([somebody()]))), until=enough(1)
+        lambda *_: answer(500, "Internal Server Error"), Share(50, Read([somebody()])), until=enough(1)
     )
     assert "problem" in violations(history)[0]
 
 
 def test_a_hung_request_is_noticed_and_a_closed_one_is_told_apart() -> None:
-    share = Share(20, Read(Crowd([somebody()])))
+    share = Share(20, Read([somebody()]))
     hung = run_load(lambda *_: b"HTTP/1.1 100 Continue\r\n\r\n", share, until=enough(1), deadline=0.2)
     assert "nothing hangs" in violations(hung)[0]
     closed = run_load(lambda *_: None, share, until=enough(1))
@@ -122,7 +122,7 @@ def test_recovery_is_counted_to_the_last_failure() -> None:
 
 
 def test_a_timeline_shows_outcomes_and_the_faults_span() -> None:
-    history = run_load(me, Share(50, Read(Crowd([somebody()]))), until=enough(5))
+    history = run_load(me, Share(50, Read([somebody()])), until=enough(5))
     with history.span("mysql <killed>"):
         pass
     plot = timeline(history, "title")

@@ -1,0 +1,111 @@
+"""Two people, every route and verb of the published document: what is one person's stays that person's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from gatehouse_e2e.api import Api, Person
+from gatehouse_e2e.document import Operation, operations
+from gatehouse_e2e.people import People
+
+OF_ADMINISTRATORS = {"roles": ["admin"], "name": "Taken over"}
+
+
+@pytest.fixture
+def document(api: Api) -> dict[str, Any]:
+    answer = api.http.get("/openapi.json")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def test_nothing_of_anothers_is_read_or_changed_at_any_operation(
+    document: dict[str, Any], people: People, person: Person
+) -> None:
+    neighbour = people.signed_in()
+    before = everything_of(people, person)
+    etag = people.api(person).me(person.tokens).headers["etag"]
+    [session] = people.api(person).sessions(person.tokens)
+    tried = 0
+    for operation in operations(document):
+        if "{" not in operation.path:
+            continue
+        for owned in (person.id, str(session["id"])):
+            answer = ask(people, neighbour, operation, owned, etag)
+            if operation.public:
+                assert answer.status_code < 500, operation
+            else:
+                assert answer.status_code in (403, 404, 422), (operation, answer.status_code, answer.text)
+            assert person.email not in answer.text, operation
+            tried += 1
+    assert tried >= 20
+    assert everything_of(people, person) == before
+
+
+def test_every_other_verb_at_a_published_path_is_refused(
+    document: dict[str, Any], people: People, person: Person
+) -> None:
+    known: dict[str, set[str]] = {}
+    for operation in operations(document):
+        known.setdefault(operation.path.replace("session_id", "id"), set()).add(operation.method)
+    for path, methods in known.items():
+        if path.startswith("/v1/users/links/"):
+            continue  # a GET there is the page for people, no operation of the API
+        for method in {"GET", "PUT", "POST", "PATCH", "DELETE", "TRACE", "PURGE"} - methods:
+            target = path.replace("{id}", person.id).replace("{kind}", "verify-address")
+            answer = people.api(person).http.request(method, target, headers=person.tokens.bearer)
+            assert answer.status_code in (401, 403, 404, 405, 501), (method, path, answer.status_code)
+
+
+def test_every_operation_that_asks_for_a_token_refuses_to_go_without(
+    document: dict[str, Any], api: Api
+) -> None:
+    asked = [one for one in operations(document) if not one.public]
+    assert len(asked) >= 15
+    for operation in asked:
+        for headers in (
+            {},
+            {"Authorization": "Bearer"},
+            {"Authorization": "Basic YTpi"},
+            {"Authorization": ""},
+        ):
+            answer = api.http.request(operation.method, operation.at("0"), headers=headers, json={})
+            assert answer.status_code == 401, (operation, headers, answer.text)
+            assert answer.headers["www-authenticate"].startswith("Bearer"), operation
+            assert answer.json()["code"], operation
+
+
+def test_nobody_registers_or_changes_into_more_than_a_person(people: People, person: Person) -> None:
+    wanted: dict[str, Any] = {
+        "id": person.id, "roles": ["admin"], "status": "disabled", "email_verified": True, "version": 99,
+        "credentials_version": 99, "sessions_cv": 99, "password_hash": "!", "external_id": "x", "is_admin": True,
+        "created_at": "2000-01-01T00:00:00Z", "scope": "*",
+    }  # fmt: skip
+    for name, value in wanted.items():
+        stranger = people.stranger()
+        body = {"email": stranger.email, "name": stranger.name, "password": stranger.password, name: value}
+        answer = people.api(stranger).http.post("/v1/users", json=body)
+        assert answer.status_code == 422, (name, answer.text)
+        headers = {**person.tokens.bearer, "If-Match": people.api(person).me(person.tokens).headers["etag"]}
+        answer = people.api(person).http.patch(
+            "/v1/users/me", headers=headers, json={"name": "Still me", name: value}
+        )
+        assert answer.status_code == 422, (name, answer.text)
+    mine = people.api(person).me(person.tokens).json()
+    assert (mine["roles"], mine["status"], mine["name"]) == ([], "active", person.name)
+
+
+def ask(people: People, neighbour: Person, operation: Operation, owned: str, etag: str) -> httpx.Response:
+    headers = {**neighbour.tokens.bearer, "If-Match": etag}
+    body = None if operation.method in ("GET", "DELETE") else OF_ADMINISTRATORS
+    return people.api(neighbour).http.request(
+        operation.method, operation.at(owned), headers=headers, json=body
+    )
+
+
+def everything_of(people: People, person: Person) -> tuple[Any, list[Any]]:
+    api = people.api(person)
+    sessions = [one["id"] for one in api.sessions(person.tokens)]
+    return api.me(person.tokens).json(), sessions
