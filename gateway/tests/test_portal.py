@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.config import Settings
 from gateway.contract import PATH, document
+from gateway.front import own_fields
 from gateway.portal.merge import Part, merge, refusal
 from gateway.portal.pages import OWN_ROUTES, pages
 from gateway.portal.services import Documents, Health
@@ -263,3 +265,26 @@ async def test_a_large_file_of_the_portal_comes_whole_over_a_kept_connection(hou
         missing = await client.get("/docs/nothing.js")
         assert missing.status_code == 404
         assert missing.json()["request_id"] == missing.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("public_url", "seconds", "said"),
+    [
+        ("http://localhost:8080", None, 0),
+        ("https://api.example", None, 365 * 24 * 3600),
+        ("https://api.example", 0, 0),
+        ("http://localhost:8080", 60, 60),
+    ],
+)
+def test_browsers_are_told_to_come_by_tls_where_tls_is_meant(
+    public_url: str, seconds: int | None, said: int
+) -> None:
+    settings = Settings(
+        public_url=public_url,
+        hsts_seconds=seconds,
+        jwks_url="http://127.0.0.1:1/",
+        revocations_redis_url="redis://127.0.0.1:1/0",
+    )
+    fields = own_fields(settings)
+    assert fields.startswith(b"X-Content-Type-Options: nosniff")
+    assert (b"Strict-Transport-Security: max-age=%d" % said in fields) == bool(said)

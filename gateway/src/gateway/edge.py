@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _NEVER: Final = float("inf")
 _LINGER_SECONDS: Final = 2.0
+_LAST_WORD_SECONDS: Final = 0.5
 # A client that closed its sending half may be gone, or may wait for its answer: an answer this soon still reaches it.
 _HALF_CLOSED_SECONDS: Final = 0.8
 _HELD_FOR_SWITCH: Final = 16 * 1024
@@ -158,17 +159,17 @@ class Edge(asyncio.Protocol):
             self._advance()
 
     def shutdown(self) -> None:
-        """uvicorn stops: an idle connection closes now, a busy one after its answer."""
+        """uvicorn stops: a busy connection closes after its answer, an idle one soon: a request may be on its way."""
         self._stopping = True
         if self._tunnel is not None:
             self._tunnel.close(1001, "going away")
         elif not self._busy:
-            self._transport.close()
+            self.deadline = self._front.clock.now + _LAST_WORD_SECONDS
 
     @property
     def draining(self) -> bool:
         """Whether each answer asks its client to open its next connection elsewhere."""
-        return self._stopping or draining.begun
+        return self._stopping or draining.leaving
 
     @property
     def _busy(self) -> bool:

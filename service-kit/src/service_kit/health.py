@@ -15,7 +15,8 @@ class Draining:
     """Whether this worker is about to stop; one per process, set by the gunicorn worker on SIGTERM."""
 
     def __init__(self) -> None:
-        self.begun = False
+        self.begun = False  # the service as a whole is not ready: nobody comes after this worker
+        self.leaving = False  # whoever is answered is asked to come to another worker next time
 
 
 draining = Draining()

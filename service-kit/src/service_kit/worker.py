@@ -75,8 +75,11 @@ class DrainingServer(Server):
         self._draining = True
         # After a HUP the successors serve at the same port: the service as a whole stays ready.
         health.draining.begun = self._born == _reloads.value
-        # Every answer from now on asks its client to open its next connection elsewhere.
-        self.server_state.default_headers.append((b"connection", b"close"))
+        # Every answer from now on asks its client to open its next connection elsewhere. uvicorn makes its default
+        # fields anew once a second, out of the encoded ones.
+        health.draining.leaving = True
+        for fields in (self.config.encoded_headers, self.server_state.default_headers):
+            fields.append((b"connection", b"close"))
         asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)
 
 
@@ -130,8 +133,11 @@ def _metrics_folder(settings: ServiceSettings, service: str) -> Path:
 
 def _forget_last_run(_server: object) -> None:
     """What an earlier run counted would be added up again. Not at a HUP: its files are in use."""
-    for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db"):
-        file.unlink()
+    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    # prometheus_client's files, and those of workers that count by themselves.
+    for pattern in ("*.db", "*-[0-9]*.json"):
+        for file in folder.glob(pattern):
+            file.unlink()
 
 
 def _count_reload(_server: object) -> None:
