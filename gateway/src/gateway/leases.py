@@ -1,41 +1,203 @@
-"""The allowances of one worker: spent from memory, kept in step with the other workers through Redis."""
+"""The allowances of one worker: spent from memory, kept in step with all other workers' a few times a second."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from time import time
+from typing import Final, NamedTuple, Protocol
 
 from gateway.routes import Limit
 
+_log = logging.getLogger("gateway.limits")
+SYNC_SECONDS: Final = 0.25
+_MOST: Final = 100_000
+_AT_ONCE: Final = 100  # what one pipeline settles: more would hold up the requests that come meanwhile
+
+
+class Claim(NamedTuple):
+    """What a worker tells of one allowance: spent without a lease, given back, wanted next."""
+
+    key: str
+    interval: float
+    window: float
+    debt: int
+    back: int
+    wanted: int
+
+
+class Grant(NamedTuple):
+    """What it may admit until the next time, and the seconds until the allowance is whole again."""
+
+    requests: int
+    whole_in: float
+
+
+class Settlement(NamedTuple):
+    """The answers to some claims, in their order, and how many workers there are."""
+
+    grants: list[Grant]
+    workers: int
+
+
+class Unreachable(Exception):
+    """The common store does not answer."""
+
+
+class Store(Protocol):
+    """Where the workers' claims meet."""
+
+    async def settle(self, claims: Sequence[Claim]) -> Settlement: ...
+    async def close(self) -> None: ...
+
+
+class Nowhere:
+    """Where there is no common store: each worker counts alone."""
+
+    async def settle(self, claims: Sequence[Claim]) -> Settlement:
+        raise Unreachable("LIMITS_REDIS_URL is not set")
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
 
 class Lease:
-    """What this worker may admit for one holder at one route: a GCRA of its own share."""
+    """What this worker may admit for one holder at one route.
 
-    __slots__ = ("_arrival", "_interval", "_tolerance")
+    With a lease, what was leased. Without one (before the first answer, after a pause, while the store is away) a
+    GCRA of this worker's share: every admission counts as if each of the others had admitted one too.
+    """
 
-    def __init__(self, limit: Limit) -> None:
+    __slots__ = ("_burst", "_debt", "_interval", "_leased", "_left", "_refused", "_spent", "_whole_at", "key")
+
+    def __init__(self, key: str, limit: Limit) -> None:
+        self.key = key
+        self._burst = limit.burst or limit.rate
         self._interval = limit.per_seconds / limit.rate
-        self._tolerance = ((limit.burst or limit.rate) - 1) * self._interval
-        self._arrival = 0.0
+        self._leased = False
+        self._left = 0
+        self._debt = 0
+        self._spent = 0
+        self._refused = 0
+        self._whole_at = 0.0
 
-    def spend(self, now: float) -> bool:
-        arrival = max(self._arrival, now)
-        if arrival - now > self._tolerance:
+    def spend(self, now: float, workers: int) -> bool:
+        admitted = self._spend_leased() if self._leased else self._spend_share(now, workers)
+        if admitted:
+            self._spent += 1
+        else:
+            self._refused += 1
+        return admitted
+
+    def _spend_leased(self) -> bool:
+        if not self._left:
             return False
-        self._arrival = arrival + self._interval
+        self._left -= 1
+        return True
+
+    def _spend_share(self, now: float, workers: int) -> bool:
+        ahead, step = max(0.0, self._whole_at - now), self._interval * workers
+        if ahead and ahead + step > self._burst * self._interval + 1e-6:
+            return False
+        self._whole_at = now + ahead + step
+        self._debt += 1
         return True
 
     def remaining(self, now: float) -> int:
-        return max(0, int((self._tolerance - (max(self._arrival, now) - now)) / self._interval) + 1)
+        """Requests that are left to all workers together, as far as is known here."""
+        free = self._burst - max(0.0, self._whole_at - now) / self._interval
+        return max(0, min(self._burst, self._left + int(free + 1e-6)))
+
+    def whole_in(self, now: float) -> float:
+        """Seconds until the allowance is whole again."""
+        return max(0.0, self._whole_at - now)
 
     def wait(self, now: float) -> float:
         """Seconds until the next request can be admitted."""
-        return max(0.0, max(self._arrival, now) - now - self._tolerance)
+        return max(0.0, self._whole_at - now - (self._burst - 1) * self._interval)
+
+    def claim(self, workers: int) -> Claim:
+        """What to ask for: twice what was asked of us, or our share; after a pause all goes back."""
+        asked = self._spent + self._refused
+        wanted = min(self._burst, max(self._burst // workers, 2 * asked)) if asked else 0
+        back = max(0, self._left - wanted)
+        self._left -= back
+        self._spent = self._refused = 0
+        self._leased = self._leased and bool(asked)
+        window = self._burst * self._interval
+        return Claim(self.key, self._interval, window, self._debt, back, max(0, wanted - self._left))
+
+    def take(self, claim: Claim, grant: Grant, now: float) -> None:
+        self._debt -= claim.debt
+        self._left += grant.requests
+        self._leased = bool(self._left or claim.wanted)
+        self._whole_at = now + grant.whole_in
+
+    def go_alone(self) -> None:
+        """No answer came: what was leased is forgotten, and debts never stop a holder for longer than a burst does."""
+        self._leased = False
+        self._left = 0
+        self._debt = min(self._debt, self._burst)
+
+    def idle(self, now: float) -> bool:
+        """Whether forgetting it loses nothing."""
+        return not (self._leased or self._spent) and self._whole_at <= now
 
 
 class Leases:
     """One lease a holder and route."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store, workers: int) -> None:
+        self._store = store
+        self.workers = (
+            workers  # as many as the settings start, until the store has counted all of all gateways
+        )
         self._leases: dict[str, Lease] = {}
+        self._alone = False
 
-    def of(self, key: str, limit: Limit, now: float) -> Lease:
+    def of(self, key: str, limit: Limit) -> Lease:
         lease = self._leases.get(key)
         if lease is None:
-            lease = self._leases[key] = Lease(limit)
+            lease = self._leases[key] = Lease(key, limit)
         return lease
+
+    async def run(self) -> None:
+        """Settles with the other workers until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(SYNC_SECONDS)
+                await self.settle()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def settle(self) -> None:
+        self._forget_idle(time())
+        leases = list(self._leases.values())
+        # Without any, nothing is claimed once: it tells the others that this worker lives.
+        for first in range(0, max(1, len(leases)), _AT_ONCE):
+            await self._settle(leases[first : first + _AT_ONCE])
+
+    async def _settle(self, leases: Sequence[Lease]) -> None:
+        claims = [lease.claim(self.workers) for lease in leases]
+        try:
+            grants, self.workers = await self._store.settle(claims)
+        except Unreachable as why:
+            if not self._alone:
+                _log.warning("limits are counted by each worker alone: %s", why)
+            self._alone = True
+            for lease in leases:
+                lease.go_alone()
+            return
+        if self._alone:
+            _log.info("limits are counted together again")
+        self._alone = False
+        now = time()
+        for lease, claim, grant in zip(leases, claims, grants, strict=True):
+            lease.take(claim, grant, now)
+
+    def _forget_idle(self, now: float) -> None:
+        self._leases = {key: lease for key, lease in self._leases.items() if not lease.idle(now)}
+        if len(self._leases) > _MOST:
+            self._leases.clear()

@@ -80,12 +80,12 @@ class Limits:
         route, limit = passage.route, passage.route.limit
         if limit is None:
             return passage.answer_fields
-        lease = self.leases.of(f"{route.service}:{route.name}:{_holder(passage, limit)}", limit, now)
-        admitted = lease.spend(now)
+        lease = self.leases.of(f"{route.service}:{route.name}:{_holder(passage, limit)}", limit)
+        admitted = lease.spend(now, self.leases.workers)
         name = route.name.encode()
         fields = b'RateLimit-Policy: "%b";q=%d;w=%d\r\nRateLimit: "%b";r=%d;t=%d' % (
             *(name, limit.rate, ceil(limit.per_seconds)),
-            *(name, lease.remaining(now), ceil(lease.wait(now))),
+            *(name, lease.remaining(now), ceil(lease.whole_in(now))),
         )
         passage.answer_fields = (
             b"\r\n".join((passage.answer_fields, fields)) if passage.answer_fields else fields

@@ -14,7 +14,8 @@ from gateway.callers import Callers
 from gateway.config import RouteSettings, Settings
 from gateway.front import Front
 from gateway.journal import Journal
-from gateway.leases import Leases
+from gateway.leases import Leases, Nowhere
+from gateway.ledger import Ledger, connect
 from gateway.limits import Addresses, Limits
 from gateway.metrics import KEEP_SECONDS, Metrics
 from gateway.pipeline import Pipeline
@@ -36,7 +37,7 @@ def create_app(settings: Settings, identity: Identity) -> ASGIApp:
     """What uvicorn loads: the internal bind's application, whose lifespan gives every connection its front."""
     read = partial(read_routes, settings)
     proxies = ClientAddress(settings.trusted_proxies) if settings.trusted_proxies else None
-    limits = Limits(Addresses(settings.address_rate, settings.address_burst), Leases())
+    limits = Limits(Addresses(settings.address_rate, settings.address_burst), leases_of(settings))
     pipeline = Pipeline(read(), proxies, Callers(identity.verifier), limits)
     watch = Watch(
         settings.routes_dir, read, partial(setattr, pipeline, "routes"), settings.routes_watch_seconds
@@ -47,7 +48,9 @@ def create_app(settings: Settings, identity: Identity) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Front]]:
-        running = [front.run(), watch.run(), _keep(counts)] + ([proxies.run()] if proxies else [])
+        running = [front.run(), watch.run(), _keep(counts), limits.leases.run()] + (
+            [proxies.run()] if proxies else []
+        )
         async with identity.running():
             tasks = [asyncio.create_task(work) for work in running]
             try:
@@ -63,6 +66,17 @@ def create_app(settings: Settings, identity: Identity) -> ASGIApp:
         return identity.ready()
 
     return internal_pages(counts, knows_callers, lifespan)
+
+
+def leases_of(settings: Settings) -> Leases:
+    """Limits are counted by all workers together where there is a Redis for it, else by each alone."""
+    if settings.limits_redis_url is None:
+        return Leases(Nowhere(), settings.workers)
+    password = settings.limits_redis_password
+    secret = password.get_secret_value() if password else None
+    return Leases(
+        Ledger(connect(settings.limits_redis_url, settings.limits_redis_user, secret)), settings.workers
+    )
 
 
 def read_routes(settings: RouteSettings) -> Routes:

@@ -1,0 +1,97 @@
+"""Where the workers' limits meet: one GCRA a key on redis-limits, settled by one script, never in a request's path."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway.leases import Claim, Grant, Settlement, Unreachable
+
+_SECONDS: Final = 0.2  # less than one period: an answer that comes later is of no use
+_WORKERS: Final = "gateway:workers"
+
+# The key holds the time, in microseconds, at which the allowance is whole again (GCRA's theoretical arrival). What
+# was spent before it could be asked for is charged even if it is too much, but never blocks for longer than a burst.
+_SETTLE: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local debt, back, wanted = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local whole = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
+whole = math.max(now, whole - back * interval)
+whole = math.min(whole + debt * interval, math.max(whole, now + window))
+local granted = math.max(0, math.min(wanted, math.floor((now + window - whole) / interval + 0.000001)))
+whole = whole + granted * interval
+if whole > now then
+  redis.call('SET', KEYS[1], string.format('%.0f', whole), 'PX', math.ceil((whole - now) / 1000))
+else
+  redis.call('DEL', KEYS[1])
+end
+return {granted, string.format('%.0f', whole - now)}
+"""
+
+# Who has not been heard of for two seconds is gone.
+_COUNT: Final = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 2)
+redis.call('EXPIRE', KEYS[1], 5)
+return redis.call('ZCARD', KEYS[1])
+"""
+
+
+class Ledger:
+    """The store of leases."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._worker = secrets.token_hex(8)
+        self._settle = ""  # the scripts' names at the server, once it has them
+        self._count = ""
+
+    async def settle(self, claims: Sequence[Claim]) -> Settlement:
+        try:
+            if not self._settle:
+                self._settle = str(await self._redis.script_load(_SETTLE))
+                self._count = str(await self._redis.script_load(_COUNT))
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.evalsha(self._count, 1, _WORKERS, self._worker)
+            for claim in claims:
+                pipeline.evalsha(
+                    self._settle,
+                    1,
+                    f"limit:{claim.key}",
+                    repr(claim.interval * 1e6),
+                    repr(claim.window * 1e6),
+                    claim.debt,
+                    claim.back,
+                    claim.wanted,
+                )
+            workers, *answers = await pipeline.execute()
+        except NoScriptError:
+            self._settle = ""  # a new server: it gets them the next time
+            raise Unreachable("it was started anew") from None
+        except (RedisError, OSError, TimeoutError) as error:
+            raise Unreachable(str(error)) from None
+        return Settlement([Grant(granted, int(whole) / 1e6) for granted, whole in answers], workers)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+def connect(url: str, user: str, password: str | None) -> Redis:
+    """A client that would rather fail than be late, and is asked again soon enough."""
+    options: dict[str, Any] = {} if password is None else {"username": user, "password": password}
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_connect_timeout=_SECONDS,
+        socket_timeout=_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        **options,
+    )

@@ -1,0 +1,134 @@
+"""What is admitted, by one worker and by several that share a Redis."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+
+import pytest
+
+from gateway.leases import SYNC_SECONDS, Leases, Nowhere
+from gateway.ledger import Ledger, connect
+from gateway.limits import FAILED_VERIFICATION, Addresses, AddressLimited
+from gateway.routes import Limit
+from service_kit.testing import RedisServer, redis_server
+
+
+@pytest.fixture(name="store")
+def _store() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(name="pair")
+async def _pair(store: RedisServer) -> AsyncIterator[tuple[Leases, Leases]]:
+    """Two workers, whether of one gateway or of two, that share a Redis."""
+    one, other = (Leases(Ledger(connect(store.url, "default", None)), 2) for _ in range(2))
+    yield one, other
+    await one.close()
+    await other.close()
+
+
+async def load(
+    leases: Leases, key: str, limit: Limit, per_second: float, seconds: float
+) -> tuple[int, float]:
+    """Sends that many requests a second; how many were admitted, and in which time."""
+    started, sent, admitted = time.time(), 0, 0
+    while (elapsed := time.time() - started) < seconds:
+        while sent < elapsed * per_second:
+            sent += 1
+            admitted += leases.of(key, limit).spend(time.time(), leases.workers)
+        await asyncio.sleep(0.01)
+    return admitted, time.time() - started
+
+
+async def test_a_limit_holds_over_all_workers_within_a_tenth_over_ten_seconds(
+    pair: tuple[Leases, Leases],
+) -> None:
+    one, other = pair
+    running = [asyncio.create_task(leases.run()) for leases in (one, other)]
+    both = Limit(rate=100, per_seconds=10, burst=10)
+    uneven = Limit(rate=400, per_seconds=10, burst=40)
+    below = Limit(rate=200, per_seconds=10, burst=100)
+    (a, seconds), (b, _), (c, _), (d, _), (e, _), (f, _) = await asyncio.gather(
+        load(one, "both", both, 30, 10),
+        load(other, "both", both, 30, 10),
+        load(one, "uneven", uneven, 100, 10),
+        load(other, "uneven", uneven, 3, 10),
+        load(one, "below", below, 8, 10),
+        load(other, "below", below, 8, 10),
+    )
+    for task in running:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert a + b == pytest.approx(10 + 100 * seconds / 10, rel=0.1)
+    assert c + d == pytest.approx(40 + 400 * seconds / 10, rel=0.1)
+    assert e + f == 160, "who stays below the limit is never refused"
+
+
+async def test_until_the_first_answer_a_worker_admits_its_share_of_the_burst() -> None:
+    leases, limit = Leases(Nowhere(), workers=4), Limit(rate=100, per_seconds=100, burst=40)
+    now = time.time()
+    assert sum(leases.of("k", limit).spend(now, leases.workers) for _ in range(100)) == 10
+
+
+async def test_an_unused_lease_goes_back_to_the_other_workers(pair: tuple[Leases, Leases]) -> None:
+    one, other = pair
+    limit = Limit(rate=10, per_seconds=1000, burst=10)
+    one.of("k", limit).spend(time.time(), 2)
+    await one.settle()  # leases what is left of the burst for a while
+    await one.settle()  # nobody came: it goes back
+    other.of("k", limit).spend(time.time(), 2)
+    await other.settle()
+    lease = other.of("k", limit)
+    admitted = sum(lease.spend(time.time(), 2) for _ in range(20))
+    await other.settle()
+    admitted += sum(lease.spend(time.time(), 2) for _ in range(20))
+    assert admitted == 8, "ten at once, one of them spent by each before"
+
+
+async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(
+    store: RedisServer, pair: tuple[Leases, Leases]
+) -> None:
+    one, other = pair
+    limit = Limit(rate=100, per_seconds=1, burst=20)
+    for leases in (one, other):
+        leases.of("k", limit).spend(time.time(), 2)
+        await leases.settle()
+    await one.settle()
+    assert one.workers == 2
+    store.stop()
+    started = time.perf_counter()
+    await one.settle()
+    assert time.perf_counter() - started < 1
+    await asyncio.sleep(0.5)
+    assert 5 <= sum(one.of("k", limit).spend(time.time(), one.workers) for _ in range(100)) <= 11
+    store.start()
+    for _ in range(20):
+        await asyncio.sleep(SYNC_SECONDS)
+        await one.settle()
+        if one.workers == 1:  # only this one has said that it lives
+            break
+    assert one.workers == 1
+
+
+async def test_what_is_whole_again_is_forgotten() -> None:
+    leases = Leases(Nowhere(), 1)
+    first = leases.of("k", Limit(rate=1000, per_seconds=1))
+    first.spend(time.time(), 1)
+    await leases.settle()
+    await asyncio.sleep(0.01)
+    await leases.settle()
+    assert leases.of("k", Limit(rate=1000, per_seconds=1)) is not first
+
+
+def test_a_forged_token_costs_its_address_ten_requests() -> None:
+    addresses, now = Addresses(per_second=1, burst=19), time.time()
+    addresses.admit(b"192.0.2.1", now)
+    addresses.punish(b"192.0.2.1", now)
+    for _ in range(20 - int(FAILED_VERIFICATION)):
+        addresses.admit(b"192.0.2.1", now)
+    with pytest.raises(AddressLimited):
+        addresses.admit(b"192.0.2.1", now)
+    addresses.admit(b"192.0.2.2", now)
