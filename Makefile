@@ -110,7 +110,7 @@ ps:  ## what runs, and how it is
 
 test-containers: $(UV)  ## what only MySQL and Redis themselves decide
 	$(docker)
-	@UV=$(UV) deploy/compose/with-stores $(MAKE) test SERVICE="$(or $(SERVICE),user-service)" ARGS="-m containers $(ARGS)"
+	@UV=$(UV) deploy/compose/with-stores $(MAKE) test SERVICE="$(or $(SERVICE),user-service auth-service)" ARGS="-m containers $(ARGS)"
 
 e2e: $(UV)  ## the end-to-end suites (SUITE=journeys, hostile, failures or load; URL= a deployed system; FULL=1)
 	@cd tests-e2e && $(one) pytest $(SUITE) --system $(or $(URL),compose) $(if $(FULL),--full) $(ARGS)
