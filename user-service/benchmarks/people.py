@@ -132,8 +132,6 @@ QUERIES: Final = {
     "created range": "created_from=2024-01-01T00:00:00Z&created_before=2025-01-01T00:00:00Z",
     "address prefix": "email=grace.hopper.",
     "name prefix": "name=grace%20h",
-    "name prefix, deleted": "name=grace&status=deleted",
-    "role, deleted": "role=editor&status=deleted",
 }
 
 
