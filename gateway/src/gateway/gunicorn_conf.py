@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from gateway import foundation, metrics
+from gateway import foundation
 from gateway.config import Settings
 from gateway.main import read_routes
 from gateway.reload import unless_refused
@@ -23,8 +23,6 @@ def on_starting(server: Any) -> None:
     except (foundation.Unfit, RoutesRefused) as reason:
         raise SystemExit(f"the gateway cannot start: {reason}") from None
     _options["on_starting"](server)
-    if folder := load(Settings).prometheus_multiproc_dir:
-        metrics.forget_last_run(folder)
     server.handle_hup = unless_refused(server.handle_hup, partial(read_routes, _settings))
 
 

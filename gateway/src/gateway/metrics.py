@@ -196,12 +196,6 @@ def _from_json(text: str) -> Counts:
     return Counts(unrows(counters), unrows(gauges), known, staleness)
 
 
-def forget_last_run(folder: Path) -> None:
-    """What an earlier run counted would be added up again."""
-    for file in folder.glob("gateway-*.json"):
-        file.unlink()
-
-
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
