@@ -60,7 +60,7 @@ def test_a_frozen_mysql_is_said_before_callers_lose_patience(
 def test_a_registration_cut_off_by_mysqls_death_is_made_once_when_repeated(
     parts: Compose, people: People, promise: PromiseFixture, full: bool
 ) -> None:
-    strangers = [people.stranger() for _ in range(1000 if full else 60)]
+    strangers = [people.stranger() for _ in range(1000 if full else 24)]
     taken, over = itertools.count(), threading.Event()
 
     def register(person: Person) -> str:
@@ -101,7 +101,7 @@ def test_a_registration_cut_off_by_mysqls_death_is_made_once_when_repeated(
         at_most=0,
         unit="",
     )
-    for person, made in zip(strangers[::10], ids[::10], strict=True):
+    for person, made in zip(strangers[::8], ids[::8], strict=True):
         tokens = people.api(person).sign_in(person.email, person.password)
         assert people.api(person).me(tokens).json()["id"] == made
 

@@ -249,15 +249,25 @@ class Compose(System):
     # Faults between parts
 
     @contextmanager
+    def overlaid(
+        self, overlay: str, say: Callable[[str], None] = print, **environment: str
+    ) -> Iterator[None]:
+        """The parts that one more compose file of this folder changes are started anew with it, and back after."""
+        before = dict(self.environment)
+        self.environment |= environment
+        self.up(say, overlays=[self.checkout / "tests-e2e" / overlay])
+        try:
+            yield
+        finally:
+            self.environment = before
+            self.up(say)
+
+    @contextmanager
     def wired(self, say: Callable[[str], None]) -> Iterator[ToxicControl]:
         """Every connection between two parts goes through the toxic proxy inside the block."""
         assert self.toxic_control is not None
-        overlay = self.checkout / "tests-e2e" / "compose.toxics.yaml"
-        self.up(say, overlays=[overlay])
-        try:
+        with self.overlaid("compose.toxics.yaml", say):
             yield self.toxic_control
-        finally:
-            self.up(say)
 
     def heal(self) -> None:
         """Undo whatever a test broke and did not mend."""

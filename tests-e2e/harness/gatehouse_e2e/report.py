@@ -45,6 +45,7 @@ class Report:
     about: dict[str, str] = field(default_factory=dict)
     lines: dict[str, Line] = field(default_factory=dict)
     promises: dict[str, dict[str, Any]] = field(default_factory=dict)
+    latencies: list[str] = field(default_factory=list)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -65,6 +66,9 @@ class Report:
             if kind == "promise":
                 row = json.loads(str(value))
                 self.promises[row["name"]] = row
+            elif kind == "latency":
+                line.text += f"{value}\n"
+                self.latencies.append(str(value))
             elif kind == "plot":
                 line.plots.append(str(value))
             elif kind == "evidence":
@@ -80,6 +84,10 @@ class Report:
                     f"{row['floor']:>9}  {row['verdict']:<6} ({row['rounds']} rounds)",
                     red=row["verdict"] == "missed",
                 )
+        if self.latencies:
+            terminalreporter.section("latency in ms, counted from the planned time")
+            for text in self.latencies:
+                terminalreporter.write_line(text)
         if self.lines:
             terminalreporter.write_line(f"report: {self.folder / 'report.html'}")
 

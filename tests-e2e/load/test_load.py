@@ -1,0 +1,56 @@
+"""Sign-in, reading and both mixed at a steady open-loop rate: what a caller waits, at which share of the requests.
+
+RATE multiplies every rate (default 1: seconds on a small machine); `--full` keeps each up for half a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from gatehouse_e2e.api import Person
+from gatehouse_e2e.history import History
+from gatehouse_e2e.load import Check, Read, Refresh, Rename, Share, SignIn
+from gatehouse_e2e.people import People
+from gatehouse_e2e.plugin import LoadFixture
+
+RATE = float(os.environ.get("RATE", "1"))
+
+MIXES: dict[str, Callable[[Sequence[Person]], list[Share]]] = {
+    "sign-in": lambda people: [Share(4 * RATE, SignIn(people))],
+    "read": lambda people: [Share(100 * RATE, Read(people))],
+    "mixed": lambda people: [
+        Share(60 * RATE, Read(people)),
+        Share(10 * RATE, Check(people)),
+        Share(5 * RATE, Rename(people)),
+        Share(5 * RATE, Refresh(people)),
+        Share(1 * RATE, SignIn(people)),
+    ],
+}
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_everybody_is_served_at_a_steady_rate(
+    mix: str, people: People, load: LoadFixture, record_property: Callable[[str, object], None], full: bool
+) -> None:
+    crowd = [people.signed_in() for _ in range(12)]
+    with load(*MIXES[mix](crowd), title=f"load: {mix}").running() as seen:
+        time.sleep(30 if full else 5)
+    assert seen.select()
+    record_property("latency", latencies(mix, seen))
+    assert not seen.failures()
+
+
+def latencies(mix: str, seen: History) -> str:
+    """Milliseconds from the planned time: whoever comes late because we are slow waits too."""
+    lines = []
+    for operation in sorted({one.operation for one in seen.select()}):
+        shares = (seen.percentile(share, operation) * 1000 for share in (0.5, 0.9, 0.99, 1))
+        count = len(seen.select(operation))
+        lines.append(
+            f"{mix}: {operation}: {count} requests, p50/p90/p99/max " + "/".join(f"{ms:.0f}" for ms in shares)
+        )
+    return "\n".join(lines)
