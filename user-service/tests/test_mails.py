@@ -220,6 +220,27 @@ async def test_a_change_needs_the_password_and_a_free_address(service: Service, 
     assert (await state(service, eve.id))["email_verified"] is False
 
 
+async def test_every_form_of_an_address_resets_the_one_account_and_mails_it_as_stored(
+    service: Service, post: Post
+) -> None:
+    await service.register("Ada@example.com")
+    await post.token("Ada@example.com", "verify-address")
+    eve = await service.register("eve@example.com")
+    await post.token("eve@example.com", "verify-address")
+    for typed in ("ada@EXAMPLE.com", " ADA@example.com "):
+        assert (
+            await service.anonymous.post("/v1/users/password-reset", json={"email": typed})
+        ).status_code == 202
+        assert await post.token("Ada@example.com", "reset-password")
+        taken = await eve.client.post("/v1/users/me/email", json={"email": typed, "password": PASSWORD})
+        assert taken.status_code == 202
+        await post.token("Ada@example.com", "reset-password")  # to the owner alone, as above
+    for other in ("\uff41da@example.com", "a\u200bda@example.com", "ad\u00e1@example.com"):
+        asked = await service.anonymous.post("/v1/users/password-reset", json={"email": other})
+        assert asked.status_code in (202, 422)
+        await post.nothing()
+
+
 async def test_an_expired_and_an_invented_link_say_so(service: Service, post: Post, parts: Parts) -> None:
     await service.register("ada@example.com")
     token = await post.token("ada@example.com", "verify-address")
