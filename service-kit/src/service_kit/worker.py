@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import tempfile
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
@@ -19,6 +20,7 @@ from service_kit.settings import ServiceSettings
 
 # Longer than the gateway keeps an idle connection, so that it is never the service that closes first.
 KEEP_ALIVE_SECONDS = 75
+_LAST_WORD_SECONDS = 0.25
 _DRAIN, _GRACEFUL = "GATEHOUSE_DRAIN_SECONDS", "GATEHOUSE_GRACEFUL_SECONDS"
 
 # Counted by the master at each HUP, seen by all of its workers: one that is older than this has a successor.
@@ -81,6 +83,13 @@ class DrainingServer(Server):
         for fields in (self.config.encoded_headers, self.server_state.default_headers):
             fields.append((b"connection", b"close"))
         asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take nobody new, and let whoever has just connected say what they want: uvicorn would cut them off."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LAST_WORD_SECONDS)
+        await super().shutdown(sockets)
 
 
 class MasterLogger(glogging.Logger):
