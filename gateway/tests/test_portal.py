@@ -247,6 +247,14 @@ def test_the_contract_is_what_the_code_says() -> None:
     assert PATH.read_text() == document(), "run python -m gateway.contract"
 
 
+def test_every_example_is_of_an_answer_in_the_contract() -> None:
+    paths = json.loads(PATH.read_text())["paths"]
+    for file in (PATH.parent / "examples").glob("*.json"):
+        example = json.loads(file.read_text())
+        operation = paths[example["request"]["path"]][example["request"]["method"].lower()]
+        assert str(example["response"]["status"]) in operation["responses"]
+
+
 def test_the_routes_of_the_other_services_load_beside_the_portal(tmp_path: Path) -> None:
     repository = Path(__file__).parents[2]
     for service in ("auth-service", "user-service"):
