@@ -1,0 +1,1 @@
+"""Measures auth-service against bare peers: `make bench SUITE=auth`."""
