@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import resource
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -18,20 +19,27 @@ TRIES = 6
 
 @contextmanager
 def watched() -> Iterator[list[float]]:
-    """How long each step of the loop took inside the block."""
+    """How long each step of the loop worked or waited inside the block."""
     steps: list[float] = []
     run: Callable[[asyncio.Handle], None] = asyncio.Handle._run
 
     def timed(handle: asyncio.Handle) -> None:
-        began = time.perf_counter()
+        began, worked, before = time.perf_counter(), time.thread_time(), _waits()
         run(handle)
-        steps.append(time.perf_counter() - began)
+        # A step that never gave its core away was at most interrupted: then its own work is what counts.
+        waited = _waits() > before
+        steps.append(time.perf_counter() - began if waited else time.thread_time() - worked)
 
     asyncio.Handle._run = timed  # type: ignore[method-assign,assignment] # what the loop calls for every step
     try:
         yield steps
     finally:
         asyncio.Handle._run = run  # type: ignore[method-assign,assignment] # as it was
+
+
+def _waits() -> int:
+    """How often this thread gave its core away of its own accord; all threads' count where a thread has none."""
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nvcsw
 
 
 async def longest_step(act: Callable[[], Coroutine[Any, Any, Any]]) -> float:

@@ -1,16 +1,20 @@
 """A migration never takes away what the release before it uses; releases before and after work on one database."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from alembic import command, op
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from conftest import Service
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,7 +23,7 @@ from test_migrations import on
 import user_service.migrations
 from user_service.database import create_engine
 from user_service.main import Parts
-from user_service.migrations import alembic_config, releases
+from user_service.migrations import TABLES, alembic_config, releases
 from user_service.migrations.__main__ import main
 from user_service.migrations.lint import Migration, faults
 from user_service.migrations.online import online
@@ -120,9 +124,29 @@ def test_a_release_that_nobody_noted_is_refused(
     assert "release 9.9.9 is not noted" in capsys.readouterr().err
 
 
-def test_the_noted_release_is_what_its_models_say() -> None:
-    newest = releases.known()[-1]
-    assert newest == releases.of_models(newest.version, newest.head)
+def test_a_release_notes_what_its_models_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases, "FOLDER", tmp_path)
+    assert main(["release"]) == 0
+    (file,) = tmp_path.iterdir()
+    noted = json.loads(file.read_text())
+    assert noted["head"] >= releases.known()[-1].head
+    assert noted["tables"]["users"]["email"] is False
+    assert noted["tables"]["users"]["deleted_at"] is True
+
+
+def test_a_column_that_waits_for_its_drop_is_no_difference(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = Release("0.0.9", "0001_people", {"users": {"nickname": True}})
+    on(database_url, lambda connection: connection.execute(text("ALTER TABLE users ADD nickname VARCHAR(9)")))
+
+    def difference(connection: Connection) -> list[Any]:
+        options = {"include_object": releases.belongs_to_models}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), TABLES))
+
+    assert len(on(database_url, difference)) == 1
+    monkeypatch.setattr(releases, "known", lambda: [earlier])
+    assert on(database_url, difference) == []
 
 
 EXPANSION = """

@@ -35,12 +35,12 @@ from user_service.database import Database, DatabaseUnavailable, create_engine
 from user_service.deadline import OneDeadline
 from user_service.events.relay import Relay
 from user_service.events.stream import Stream
+from user_service.housekeeping import keep_house
 from user_service.mails.router import confirmed_registration
 from user_service.mails.router import router as mails_router
 from user_service.mails.sending import MailSender
 from user_service.mails.service import MailService
 from user_service.mails.smtp import SmtpServer
-from user_service.users.purge import forget_old_answers
 from user_service.users.router import me_router
 from user_service.users.router import router as users_router
 from user_service.users.service import UserService
@@ -106,7 +106,7 @@ def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        background = [address_rule.run(), parts.relay.run(), forget_old_answers(parts.database)]
+        background = [address_rule.run(), parts.relay.run(), keep_house(parts.database)]
         if parts.mail_sender:
             background.append(parts.mail_sender.run())
         async with identity.running():

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from user_service.mails.models import LIFETIME, UNDO_FOR, AddressChangeRow, LinkKind, LinkRow, MailRow
 from user_service.users.models import User
@@ -240,19 +241,26 @@ async def forget_person(connection: AsyncConnection, user_id: UUID, email_key: s
     await connection.execute(delete(AddressChangeRow).where(AddressChangeRow.user_id == user_id))
 
 
-async def forget_expired(connection: AsyncConnection, before: datetime, limit: int = 1000) -> None:
-    digests = (
-        await connection.execute(select(LinkRow.digest).where(LinkRow.expires_at < before).limit(limit))
-    ).scalars()
-    if found := list(digests):
-        await connection.execute(delete(LinkRow).where(LinkRow.digest.in_(found)))
-    changes = (
-        await connection.execute(
-            select(AddressChangeRow.id).where(AddressChangeRow.undo_until < before).limit(limit)
-        )
-    ).scalars()
-    if old := list(changes):
-        await connection.execute(delete(AddressChangeRow).where(AddressChangeRow.id.in_(old)))
+async def forget_links(connection: AsyncConnection, before: datetime, limit: int) -> int:
+    return await _forget(connection, LinkRow.digest, LinkRow.expires_at < before, limit)
+
+
+async def forget_address_changes(connection: AsyncConnection, before: datetime, limit: int) -> int:
+    return await _forget(connection, AddressChangeRow.id, AddressChangeRow.undo_until < before, limit)
+
+
+async def forget_unsent(connection: AsyncConnection, before: datetime, limit: int) -> int:
+    return await _forget(connection, MailRow.id, MailRow.created_at < before, limit)
+
+
+async def _forget(
+    connection: AsyncConnection, key: InstrumentedAttribute[Any], old: ColumnElement[bool], limit: int
+) -> int:
+    """Remove at most `limit` old rows by their keys, so that no others are locked; how many went."""
+    keys = (await connection.execute(select(key).where(old).limit(limit))).scalars().all()
+    if keys:
+        await connection.execute(delete(key.class_).where(key.in_(keys)))
+    return len(keys)
 
 
 def _digest(token: str) -> bytes:

@@ -29,8 +29,6 @@ FIRST_PAUSE: Final = timedelta(seconds=60)  # longer than an attempt: it is also
 LONGEST_PAUSE: Final = timedelta(hours=1)
 GIVE_UP_AFTER: Final = timedelta(hours=24)
 PER_HOUR: Final = 5  # mails with one kind of link to one address, whoever asks for them
-KEEP_EXPIRED: Final = timedelta(days=7)  # so that a late click is told "expired", not "unknown"
-TIDY_SECONDS: Final = 3600.0
 
 MAILS = Counter("mails_total", "Mails, by what became of them", ["kind", "outcome"])
 
@@ -46,14 +44,10 @@ class MailSender:
 
     async def run(self) -> None:
         """Until cancelled. What was just being sent then becomes due again by itself."""
-        next_tidying = 0.0
         while True:
             more = False
             try:
                 more = await self.send_due(utc_now())
-                if (now := asyncio.get_running_loop().time()) > next_tidying:
-                    next_tidying = now + TIDY_SECONDS
-                    await self._tidy()
             except Problem as problem:
                 log.info("mails wait, reason=%s", problem.code)
             if not more:
@@ -129,8 +123,3 @@ class MailSender:
             lambda connection: repository.postpone_mail(connection, claimed.id, now + pause)
         )
         return "postponed"
-
-    async def _tidy(self) -> None:
-        await self._database.transaction(
-            lambda connection: repository.forget_expired(connection, utc_now() - KEEP_EXPIRED)
-        )

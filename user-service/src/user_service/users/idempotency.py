@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -90,12 +90,9 @@ async def forget_before(connection: AsyncConnection, at: datetime, limit: int) -
             .limit(limit)
         )
     ).all()
-    for caller, route, key in old:
-        await connection.execute(
-            delete(IdempotencyRow).where(
-                IdempotencyRow.caller == caller, IdempotencyRow.route == route, IdempotencyRow.key == key
-            )
-        )
+    if old:
+        identity = tuple_(IdempotencyRow.caller, IdempotencyRow.route, IdempotencyRow.key)
+        await connection.execute(delete(IdempotencyRow).where(identity.in_([tuple(row) for row in old])))
     return len(old)
 
 
