@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from uvicorn import Config, Server
@@ -37,6 +37,12 @@ name = "echo.scoped"
 path = "/scoped"
 methods = ["GET"]
 scopes = ["things:read"]
+
+[[routes]]
+name = "echo.socket"
+path = "/socket"
+methods = ["GET"]
+websocket = true
 """
 
 
@@ -94,7 +100,8 @@ class House:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[House]:
+async def running(folder: Path, revocations: str | None = None, **settings_too: Any) -> AsyncIterator[House]:
+    """A gateway; with the URL of a Redis one that follows the revocations there."""
     issuer = TestIssuer()
     upstream = Upstream()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
@@ -111,17 +118,21 @@ async def running(folder: Path) -> AsyncIterator[House]:
         upstreams={"echo": f"127.0.0.1:{behind.sockets[0].getsockname()[1]}"},
         public_url="http://localhost:8080",
         jwks_url="http://127.0.0.1:1/",
-        revocations_redis_url="redis://127.0.0.1:1/0",
+        revocations_redis_url=revocations or "redis://127.0.0.1:1/0",
+        revocations_redis_user="default",
+        **settings_too,
     )
-    identity = SimpleNamespace(
+    identity: Any = SimpleNamespace(
         verifier=Verifier(keys, NothingRevoked(), {settings.public_url: None}),
         keys=keys,
         running=_nothing,
         ready=bool,
         revocations=Revocations(60.0),
     )
+    if revocations is not None:
+        identity = Identity(settings, "gateway", fetch_keys=fetch)
     port = free_port()
-    app = create_app(settings, cast("Identity", identity))
+    app = create_app(settings, identity)
     server = Server(Config(app, port=port, http=Edge, lifespan="on", log_config=None, ws="none"))
     task = asyncio.create_task(server.serve())
     while not server.started:

@@ -115,12 +115,13 @@ async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(
 
 async def test_what_is_whole_again_is_forgotten() -> None:
     leases = Leases(Nowhere(), 1)
-    first = leases.of("k", Limit(rate=1000, per_seconds=1))
+    limit = Limit(rate=1000, per_seconds=1)
+    first = leases.of("k", limit)
     first.spend(time.time(), 1)
     await leases.settle()
     await asyncio.sleep(0.01)
     await leases.settle()
-    assert leases.of("k", Limit(rate=1000, per_seconds=1)) is not first
+    assert leases.of("k", limit) is not first
 
 
 def test_a_forged_token_costs_its_address_ten_requests() -> None:

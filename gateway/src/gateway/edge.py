@@ -5,6 +5,7 @@ bytes, one message at a time, and has to agree. What comes behind a message stay
 """
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -18,9 +19,10 @@ from gateway.callers import CannotTell
 from gateway.passage import Passage
 from gateway.portal.asgi import Cycle
 from gateway.request import MAX_HEAD, MAX_TARGET, BadRequest, BodyTooLarge, Head, HeadTooLarge, TargetTooLong
+from gateway.sockets import TOO_OLD
 from gateway.upstream.dispatch import Overloaded
 from gateway.upstream.streaming import Exchange, RequestTimeout
-from gateway.upstream.tunnel import Tunnel
+from gateway.upstream.tunnel import CLOSE_GOING_AWAY, CLOSE_POLICY, Tunnel
 from service_kit.health import draining
 from service_kit.jwks import FetchOutcome
 from service_kit.problems import Problem
@@ -71,6 +73,7 @@ class Edge(asyncio.Protocol):
         self._half_closed = False
         self._closing = False  # the last answer was written: what still comes is discarded
         self._advancing = False
+        self._watched = False  # carries a WebSocket or an event stream
         self.full = False
         self._stopping = False
         self.deadline = _NEVER
@@ -99,6 +102,7 @@ class Edge(asyncio.Protocol):
         self._front.edges.discard(self)
         self._closing = True
         self.deadline = _NEVER
+        self._unwatch()
         if self._exchange is not None:
             exchange, self._exchange = self._exchange, None
             exchange.abandon()
@@ -162,7 +166,7 @@ class Edge(asyncio.Protocol):
         """uvicorn stops: a busy connection closes after its answer, an idle one soon: a request may be on its way."""
         self._stopping = True
         if self._tunnel is not None:
-            self._tunnel.close(1001, "going away")
+            self._tunnel.close(CLOSE_GOING_AWAY, "going_away")
         elif not self._busy:
             self.deadline = self._front.clock.now + _LAST_WORD_SECONDS
 
@@ -448,7 +452,7 @@ class Edge(asyncio.Protocol):
         if self._half_closed or not self._transport.can_write_eof():
             self._transport.close()
             return
-        self._transport.write_eof()
+        self.end()
         self.go_on()
         self.deadline = self._front.clock.now + _LINGER_SECONDS
 
@@ -498,6 +502,7 @@ class Edge(asyncio.Protocol):
 
     def finished(self, exchange: Exchange, keep: bool) -> None:
         """The exchange's answer, or the tunnel, is complete."""
+        self._unwatch()
         self._exchange = None
         self._tunnel = None
         self._front.journal.record(exchange.passage, exchange.status, exchange.sent, exchange.started)
@@ -505,6 +510,7 @@ class Edge(asyncio.Protocol):
 
     def cut(self, exchange: Exchange) -> None:
         """The answer broke off: the client must not take it for complete."""
+        self._unwatch()
         self._exchange = None
         self._front.journal.record(
             exchange.passage, exchange.status, exchange.sent, exchange.started, code="cut_short"
@@ -512,18 +518,39 @@ class Edge(asyncio.Protocol):
         self._abort()
 
     def end(self) -> None:
+        """Says that nothing more comes from us; a client that is gone need not hear it."""
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):
+                self._transport.write_eof()
 
     def tunnelled(self, tunnel: Tunnel) -> None:
         """The connection speaks WebSocket from here on."""
         self._exchange = None
         self._tunnel = tunnel
-        self.deadline = self._front.clock.now + self._front.socket_max_seconds
+        self.deadline = _NEVER
         early, self._buffer = self._buffer, b""
         if early:
             tunnel.from_client(early)
         self.go_on()
+        self.watch(tunnel.passage)
+
+    def watch(self, passage: Passage) -> None:
+        """What is open now may outlive its token, but not its session."""
+        self._watched = True
+        self._front.sockets.add(self, passage.caller, self._front.clock.now)
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._front.sockets.remove(self)
+
+    def close_socket(self, code: str) -> None:
+        """The WebSocket or event stream has to end; `code` says why."""
+        self._watched = False
+        if self._tunnel is not None:
+            self._tunnel.close(CLOSE_GOING_AWAY if code == TOO_OLD else CLOSE_POLICY, code)
+        elif self._exchange is not None:
+            self._exchange.end_stream()
 
     def cycle_finished(self, cycle: Cycle, status: int, sent: int, keep: bool) -> None:
         self._cycle = None
@@ -534,7 +561,7 @@ class Edge(asyncio.Protocol):
         """The deadline has passed."""
         self.deadline = _NEVER
         if self._tunnel is not None:
-            self._tunnel.close(1001, "maximum age")
+            self._tunnel.close(CLOSE_GOING_AWAY, "")
         elif self._closing or self._half_closed:
             self._abort()
         elif self._exchange is not None:

@@ -10,6 +10,7 @@ from gateway.clock import Clock
 from gateway.config import Settings
 from gateway.journal import Journal
 from gateway.pipeline import Pipeline
+from gateway.sockets import Sockets
 from gateway.upstream.dispatch import Bounds, Upstream
 from service_kit.jwks import FetchOutcome, KeyCache
 
@@ -57,11 +58,18 @@ class Front:
     """Made in main.create_app, found by every connection in the lifespan's state."""
 
     def __init__(
-        self, settings: Settings, pipeline: Pipeline, keys: KeyCache, journal: Journal, portal: ASGIApp
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        keys: KeyCache,
+        journal: Journal,
+        portal: ASGIApp,
+        sockets: Sockets,
     ) -> None:
         self.pipeline = pipeline
         self.journal = journal
         self.portal = portal
+        self.sockets = sockets
         self.key_places = KeyPlaces(keys)
         self.clock = Clock()
         self.edges: set[Edge] = set()
@@ -70,7 +78,6 @@ class Front:
         self.connections_max = settings.connections_max
         self.head_seconds = settings.head_seconds
         self.keepalive_seconds = settings.keepalive_seconds
-        self.socket_max_seconds = settings.socket_max_seconds
         self._settings = settings
         self._bounds = Bounds(
             connections=settings.upstream_connections,
@@ -105,6 +112,7 @@ class Front:
                     edge.expire()
             for upstream in self.upstreams:
                 upstream.sweep(now)
+            self.sockets.sweep(now)
             self.pipeline.limits.addresses.sweep(now)
             self.journal.flush()
             await asyncio.sleep(TICK_SECONDS)

@@ -67,10 +67,22 @@ class Lease:
     GCRA of this worker's share: every admission counts as if each of the others had admitted one too.
     """
 
-    __slots__ = ("_burst", "_debt", "_interval", "_leased", "_left", "_refused", "_spent", "_whole_at", "key")
+    __slots__ = (
+        "_burst",
+        "_debt",
+        "_interval",
+        "_leased",
+        "_left",
+        "_refused",
+        "_spent",
+        "_whole_at",
+        "key",
+        "limit",
+    )
 
     def __init__(self, key: str, limit: Limit) -> None:
         self.key = key
+        self.limit = limit
         self._burst = limit.burst or limit.rate
         self._interval = limit.per_seconds / limit.rate
         self._leased = False
@@ -156,7 +168,7 @@ class Leases:
 
     def of(self, key: str, limit: Limit) -> Lease:
         lease = self._leases.get(key)
-        if lease is None:
+        if lease is None or lease.limit is not limit:  # the routes were read anew
             lease = self._leases[key] = Lease(key, limit)
         return lease
 

@@ -23,6 +23,7 @@ from gateway.portal.pages import OWN_ROUTES, pages
 from gateway.portal.services import Documents, Health
 from gateway.reload import Watch
 from gateway.routes import Routes, load
+from gateway.sockets import Sockets
 from service_kit import health, logs, metrics, problems
 from service_kit.addresses import ClientAddress
 from service_kit.identity import Identity
@@ -43,7 +44,8 @@ def create_app(settings: Settings, identity: Identity) -> ASGIApp:
         settings.routes_dir, read, partial(setattr, pipeline, "routes"), settings.routes_watch_seconds
     )
     portal = public_pages(lambda: pipeline.routes, settings)
-    front = Front(settings, pipeline, identity.keys, Journal(settings.access_log_share), portal)
+    sockets = Sockets(identity.revocations, settings.socket_max_seconds)
+    front = Front(settings, pipeline, identity.keys, Journal(settings.access_log_share), portal, sockets)
     counts = Metrics(front, identity, watch, settings.prometheus_multiproc_dir)
 
     @asynccontextmanager

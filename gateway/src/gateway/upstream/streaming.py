@@ -56,6 +56,7 @@ class Client(Protocol):
     def cut(self, exchange: "Exchange") -> None: ...
     def end(self) -> None: ...
     def tunnelled(self, tunnel: Tunnel) -> None: ...
+    def watch(self, passage: Passage) -> None: ...
 
 
 class Exchange:
@@ -74,7 +75,6 @@ class Exchange:
         "body_done",
         "bodyless",
         "connection",
-        "event_stream",
         "keep",
         "over",
         "passage",
@@ -109,7 +109,6 @@ class Exchange:
         self.attempts = 0
         self.reused = False
         self.responded = False
-        self.event_stream = False
         self.keep = head.keep_alive
         self.over = False
         self.status = 0
@@ -161,6 +160,17 @@ class Exchange:
             self.connection.close()
         elif self.pool is not None:
             self.pool.forget(self)
+
+    def end_stream(self) -> None:
+        """The events end here, as if the service had ended them: a client that asks again is told why."""
+        if self.over:
+            return
+        self._end()
+        if self.connection is not None:
+            self.connection.close()
+        end = b"0\r\n\r\n" if self._chunked_down else b""
+        self._client.write(end if self.responded else self._answer_head + end)
+        self._client.finished(self, False)
 
     def timed_out(self) -> None:
         """The deadline passed, whichever it was."""
@@ -232,8 +242,9 @@ class Exchange:
         passage = self.passage
         self.status = answer.status
         self.bodyless = passage.head.method == b"HEAD" or answer.status in (204, 304)
-        self.event_stream = answer.event_stream
         self._answer_head = self._write_answer_head(answer)
+        if answer.event_stream and not self.bodyless:
+            self._client.watch(passage)
 
     def _write_answer_head(self, answer: Answer) -> bytes:
         passage = self.passage

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 CLOSE_POLICY: Final = 1008
 CLOSE_GOING_AWAY: Final = 1001
+_FRAME_SECONDS: Final = 0.5
 
 
 class Frames:
@@ -25,9 +26,12 @@ class Frames:
     def at_boundary(self) -> bool:
         return not self._head and not self._left
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, to_boundary: bool = False) -> int:
+        """Follows the bytes, or only those up to the end of the frame they begin in; how many those are."""
         at, end = 0, len(data)
         while at < end:
+            if to_boundary and self.at_boundary:
+                break
             if self._left:
                 step = min(self._left, end - at)
                 self._left -= step
@@ -40,6 +44,7 @@ class Frames:
                 self._head = b""
             else:
                 self._left = 0
+        return at
 
     def _payload_length(self) -> int:
         """Bytes that follow the frame's head, or -1 while the head is not complete."""
@@ -72,6 +77,8 @@ class Tunnel:
         self._answer = answer
         self._down = Frames()
         self._over = False
+        self._said_all = False  # the upstream's half is closed, and so is ours
+        self._farewell = b""  # our close frame, while it waits for the end of a frame
         self.passage = exchange.passage
 
     def begin(self, after: bytes) -> None:
@@ -116,10 +123,16 @@ class Tunnel:
     # From the upstream's connection.
 
     def from_upstream(self, data: bytes) -> None:
-        if not self._over:
-            self._exchange.sent += len(data)
+        if self._over:
+            return
+        if self._farewell:
+            data = data[: self._down.feed(data, to_boundary=True)]
+        else:
             self._down.feed(data)
-            self._client.write(data)
+        self._exchange.sent += len(data)
+        self._client.write(data)
+        if self._farewell and self._down.at_boundary:
+            self._part(self._farewell)
 
     def upstream_full(self) -> None:
         self._client.hold()
@@ -129,6 +142,7 @@ class Tunnel:
 
     def upstream_ended(self) -> None:
         if not self._over:
+            self._said_all = True
             self._client.end()
 
     def upstream_lost(self) -> None:
@@ -139,11 +153,22 @@ class Tunnel:
     # From the gateway.
 
     def close(self, code: int, reason: str) -> None:
-        """Ends the tunnel, telling the client why where that does not break a frame."""
+        """Ends the tunnel and tells the client why: behind the frame that is on its way, which has a moment."""
         if self._over:
             return
+        if self._said_all:
+            self._part(b"")
+        elif self._down.at_boundary:
+            self._part(close_frame(code, reason))
+        elif self._farewell:
+            self._part(b"")  # the frame's rest did not come
+        else:
+            self._farewell = close_frame(code, reason)
+            self._client.wait(_FRAME_SECONDS)
+
+    def _part(self, last: bytes) -> None:
         self._over = True
-        if self._down.at_boundary:
-            self._client.write(close_frame(code, reason))
+        if last:
+            self._client.write(last)
         self._connection.transport.abort()
         self._client.finished(self._exchange, False)

@@ -1,0 +1,134 @@
+"""WebSockets and event streams end with their session, over a real stream of revocations."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.upstream.tunnel import Frames, close_frame
+from service_kit.revocations import EPOCH, STREAM
+from service_kit.testing import RedisServer, redis_server
+from tests.conftest import House, running
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n"
+ADA = {"sub": "ada", "sid": "s" * 22, "cv": 1}
+
+
+class Streamed:
+    """A gateway that follows a stream which the test writes."""
+
+    def __init__(self, house: House, redis: Redis) -> None:
+        self.house = house
+        self.redis = redis
+
+    async def revoke(self, **fields: str) -> None:
+        await self.redis.xadd(STREAM, {**fields, "until": str(int(time.time()) + 600)})
+
+    async def open(self, path: str, answer: bytes, **claims: object) -> asyncio.StreamReader:
+        """A client's reading half, after the answer's head has come."""
+        self.house.upstream.answer = answer
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.house.port)
+        token = self.house.issuer.token(**{**ADA, **claims})
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        if path == "/socket":
+            head += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        writer.write(f"{head}\r\n".encode())
+        self.writers.append(writer)
+        status = await reader.readuntil(b"\r\n\r\n")
+        assert status.split()[1] == answer.split()[1]
+        return reader
+
+    writers: list[asyncio.StreamWriter]
+
+
+@pytest.fixture(name="streamed")
+async def _streamed(tmp_path: Path) -> AsyncIterator[Streamed]:
+    with redis_server() as server:
+        async with _following(tmp_path, server) as streamed:
+            yield streamed
+
+
+@asynccontextmanager
+async def _following(folder: Path, server: RedisServer, **settings: float) -> AsyncIterator[Streamed]:
+    redis = Redis.from_url(server.url, decode_responses=True)
+    await redis.set(EPOCH, "a" * 32)
+    await redis.xadd(STREAM, {"kind": "start"})
+    async with running(folder, server.url, **settings) as house:
+        streamed = Streamed(house, redis)
+        streamed.writers = []
+        for _ in range(100):
+            got = await house.send(
+                f"GET /private HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                f"Authorization: Bearer {house.issuer.token()}\r\n\r\n".encode()
+            )
+            if got.startswith(b"HTTP/1.1 200"):
+                break
+            await asyncio.sleep(0.05)
+        yield streamed
+        for writer in streamed.writers:
+            writer.close()
+    await redis.aclose()
+
+
+async def test_a_websocket_is_closed_within_a_second_of_its_sessions_end_and_told_why(
+    streamed: Streamed,
+) -> None:
+    mine = await streamed.open("/socket", SWITCH)
+    others = await streamed.open("/socket", SWITCH, sid="o" * 22)
+    await streamed.revoke(kind="session", sid=str(ADA["sid"]))
+    assert await asyncio.wait_for(mine.read(), 1) == close_frame(1008, "session_revoked")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(others.read(1), 0.5)
+
+
+async def test_all_of_a_persons_websockets_are_closed_when_the_password_changed(streamed: Streamed) -> None:
+    readers = [await streamed.open("/socket", SWITCH, sid=letter * 22) for letter in "ab"]
+    await streamed.revoke(kind="subject", sub="ada", cv="2")
+    for reader in readers:
+        assert await asyncio.wait_for(reader.read(), 1) == close_frame(1008, "credentials_changed")
+
+
+async def test_an_event_stream_ends_cleanly_with_its_session(streamed: Streamed) -> None:
+    reader = await streamed.open("/private", EVENTS)
+    await streamed.revoke(kind="session", sid=str(ADA["sid"]))
+    assert await asyncio.wait_for(reader.read(), 1) == b"8\r\ndata: 1\n\r\n0\r\n\r\n"
+
+
+async def test_a_websocket_outlives_its_token(streamed: Streamed) -> None:
+    now = int(time.time())
+    reader = await streamed.open("/socket", SWITCH, iat=now - 59, exp=now - 28)  # within the leeway, for 2 s
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), 2.5)
+
+
+async def test_the_close_frame_waits_for_the_end_of_a_frame_on_its_way(streamed: Streamed) -> None:
+    frame = b"\x82\x0a" + b"x" * 10
+    reader = await streamed.open("/socket", SWITCH + frame[:6])
+    assert await reader.readexactly(6) == frame[:6]
+    await streamed.revoke(kind="session", sid=str(ADA["sid"]))
+    assert await asyncio.wait_for(reader.read(), 2) == b"", (
+        "the rest never came, so nothing may be put inside it"
+    )
+
+
+async def test_a_websocket_has_a_maximum_age(tmp_path: Path) -> None:
+    with redis_server() as server:
+        async with _following(tmp_path, server, socket_max_seconds=0.5) as streamed:
+            reader = await streamed.open("/socket", SWITCH)
+            assert await asyncio.wait_for(reader.read(), 2) == close_frame(1001, "maximum_age")
+
+
+def test_frames_are_followed_to_the_boundary_however_they_are_split() -> None:
+    stream = b"\x81\x03abc" + b"\x82\x7e\x01\x00" + bytes(256) + b"\x8a\x00"
+    for split in range(len(stream)):
+        frames = Frames()
+        frames.feed(stream[:split])
+        used = frames.feed(stream[split:], to_boundary=True)
+        assert frames.at_boundary
+        assert split + used in (split, 5, 265, 267)
