@@ -57,7 +57,7 @@ lock: $(UV)  ## lock every room again, after a change of dependencies (ARGS=--up
 	@$(call each,$(UV) lock $(ARGS))
 
 contract: $(UV)  ## write every service's contract/openapi.json anew
-	@for room in $(or $(SERVICE),auth-service user-service); do \
+	@for room in $(or $(SERVICE),auth-service user-service gateway); do \
 	  package=$${room##*/}; (cd $$room && $(one) python -m $${package//-/_}.contract) || exit; done
 
 bench: $(UV)  ## measure against peers (SUITE=gateway, auth, users or async; FULL=1: users with a million)
@@ -66,6 +66,7 @@ bench: $(UV)  ## measure against peers (SUITE=gateway, auth, users or async; FUL
 bench-auth := auth-service
 bench-users := user-service
 bench-async := user-service
+bench-changes := user-service
 
 refresh-check: $(UV)  ## the refresh contract as a report, against any system (URL=http://localhost:8080)
 	@cd auth-service && $(one) python -m auth_service.refresh_check $(or $(URL),http://localhost:$(PORT)) $(ARGS)
