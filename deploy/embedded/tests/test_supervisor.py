@@ -85,7 +85,7 @@ def test_a_signal_stops_every_part_and_the_stores_last(program: Program, number:
     with program(("store", QUICK), ("late", SLOW)) as running:
         parts = pids(running, 2)
         running.send_signal(number)
-        output, errors = running.communicate(timeout=10)
+        output, errors = running.communicate(timeout=60)
     assert running.returncode == 0, errors
     assert (
         output.index("late         | ended") < output.index("store        | ended") < output.index("stopped")
@@ -102,7 +102,7 @@ def test_ctrl_c_reaches_it_although_a_shell_started_it_in_the_background(program
     with running:
         pids(running, 1)
         running.send_signal(signal.SIGINT)
-        output, _ = running.communicate(timeout=10)
+        output, _ = running.communicate(timeout=60)
     assert output.endswith("stopped\n")
 
 
@@ -110,7 +110,7 @@ def test_a_part_that_dies_is_named_with_its_last_words_and_ends_the_rest(program
     with program(
         ("late", QUICK), ("weak", "import sys; print('one', flush=True); sys.exit('no such setting')")
     ) as running:
-        output, errors = running.communicate(timeout=10)
+        output, errors = running.communicate(timeout=60)
     assert running.returncode == 1
     assert errors == "fault: weak stopped by itself (exit code 1): no such setting\n"
     assert "weak         | one\n" in output
@@ -119,7 +119,7 @@ def test_a_part_that_dies_is_named_with_its_last_words_and_ends_the_rest(program
 def test_a_part_killed_from_outside_is_said_so(program: Program) -> None:
     with program(("weak", QUICK)) as running:
         os.kill(pids(running, 1)[0], signal.SIGKILL)
-        _, errors = running.communicate(timeout=10)
+        _, errors = running.communicate(timeout=60)
     assert "weak stopped by itself (SIGKILL)" in errors
 
 
@@ -129,7 +129,7 @@ def test_a_second_signal_ends_the_patience(program: Program) -> None:
         running.send_signal(signal.SIGINT)
         time.sleep(0.5)
         running.send_signal(signal.SIGINT)
-        running.communicate(timeout=10)
+        running.communicate(timeout=60)
     assert gone(part)
 
 
@@ -152,7 +152,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(program: Program) -> None:
     with program(("late", QUICK), ("store", QUICK)) as running:
         parts = pids(running, 2)
         running.kill()
-        running.communicate(timeout=10)
+        running.communicate(timeout=60)
     assert all(gone(pid) for pid in parts)
 
 
@@ -162,5 +162,5 @@ def test_half_a_line_waits_for_its_other_half(program: Program) -> None:
         "sys.stdout.write('first ha'); sys.stdout.flush(); time.sleep(.3); print('lf'); print('end', end='')"
     )
     with program(("writer", halves)) as running:
-        output, _ = running.communicate(timeout=10)
+        output, _ = running.communicate(timeout=60)
     assert "writer       | first half\nwriter       | end\n" in output
