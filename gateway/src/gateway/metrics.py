@@ -1,6 +1,7 @@
 """What a worker counted, as Prometheus metrics; folded when somebody asks, all workers added up."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from gateway.journal import BUCKETS
 from gateway.reload import Watch
 from service_kit.identity import Identity
 
+_log = logging.getLogger("gateway.metrics")
 KEEP_SECONDS: Final = 1.0
 _DURATION: Final = "gateway_request_duration_seconds"
 _COUNTERS: Final = {
@@ -59,6 +61,7 @@ class Metrics(Collector):
         self._identity = identity
         self._watch = watch
         self._file = folder / f"gateway-{os.getpid()}.json" if folder else None
+        self._failing = False
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -74,8 +77,15 @@ class Metrics(Collector):
         if leaving:
             counts = counts._replace(gauges={}, staleness=0.0)
         new = self._file.with_suffix(".new")
-        new.write_text(_to_json(counts))
-        new.replace(self._file)
+        try:
+            new.write_text(_to_json(counts))
+            new.replace(self._file)
+        except OSError as error:
+            if not self._failing:
+                _log.warning("counts cannot be left for the other workers: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
 
     def collect(self) -> Iterator[Metric]:
         workers = [self._counts(), *self._others()]
