@@ -1,4 +1,4 @@
-"""`python -m benchmarks users|async`: measure, print a table, leave results and a plot."""
+"""`python -m benchmarks users|async|changes`: measure, print a table, leave results and a plot."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import pauses, people, report
+from benchmarks import changes, pauses, people, report
 
 HERE = Path(__file__).parent
 WITH_STORES = HERE.parents[1] / "deploy" / "compose" / "with-stores"
@@ -16,10 +16,18 @@ PEOPLE, MANY_PEOPLE = 100_000, 1_000_000
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("suite", choices=["users", "async"])
+    parser.add_argument("suite", choices=["users", "async", "changes"])
     parser.add_argument("--rounds", type=int, default=3, help="at least three count (default: 3)")
     parser.add_argument("--full", action="store_true", help=f"users: {MANY_PEOPLE:,} people, not {PEOPLE:,}")
+    running = parser.add_argument_group("changes", "on a running system, with an administrator's credentials")
+    running.add_argument("--url", default="http://localhost:8080")
+    running.add_argument("--admin", help="e-mail; its password is read from the variable ADMIN_PASSWORD")
     chosen = parser.parse_args()
+    if chosen.suite == "changes":
+        rounds = max(chosen.rounds, 100)
+        password = os.environ["ADMIN_PASSWORD"]
+        changes.show(uvloop.run(changes.measure(chosen.url, chosen.admin, password, rounds)))
+        return 0
     if chosen.suite == "async":
         measured = pauses.measure(chosen.rounds)
         report.print_pauses(measured)

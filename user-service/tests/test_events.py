@@ -1,7 +1,7 @@
 """Events: told in order, at least once, by whichever relay works."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from conftest import Service
 from redis.asyncio import Redis
 from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.testing import RedisServer
 from user_service.events import repository
@@ -94,6 +95,31 @@ async def test_two_relays_tell_everything_in_order(service: Service, database_ur
             await admin.post(f"/v1/users/{ada.id}/enable")
         events = await told(redis, 11)
     assert [event["cv"] for event in events if event["type"] == "user.disabled"] == ["2", "3", "4", "5", "6"]
+
+
+async def test_an_event_that_is_told_twice_carries_the_same_id(
+    service: Service, database_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay dies after it has told an event and before it has removed it."""
+    remove, deaths = repository.remove, 0
+
+    async def die_once(connection: AsyncConnection, ids: Sequence[int]) -> None:
+        nonlocal deaths
+        deaths += 1
+        if deaths == 1:
+            raise ConnectionResetError
+        await remove(connection, ids)
+
+    monkeypatch.setattr(repository, "remove", die_once)
+    await service.register()
+    async with relaying(database_url, redis):
+        async with asyncio.timeout(10):
+            while deaths < 2:
+                await asyncio.sleep(0.05)
+        entries: Any = await redis.xrange(KEY)
+    first, second = (fields for _, fields in entries)
+    assert first == second
+    assert first["id"] == "1"
 
 
 async def test_the_stream_keeps_what_a_group_has_not_acknowledged(redis: Redis) -> None:

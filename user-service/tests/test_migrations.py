@@ -166,5 +166,5 @@ def test_a_second_migrator_waits_for_the_first_and_not_for_ever(empty_database: 
     environment = {"DATABASE_URL": empty_database, "PYTHONPATH": ":".join(sys.path)}
     start = [sys.executable, "-m", "user_service.migrations", "upgrade"]
     both = [subprocess.Popen(start, env=environment) for _ in range(2)]
-    assert [migrator.wait(30) for migrator in both] == [0, 0]
+    assert [migrator.wait(90) for migrator in both] == [0, 0]
     assert "users" in tables(empty_database)
