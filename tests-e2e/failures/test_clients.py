@@ -100,6 +100,7 @@ def test_a_stalled_body_is_a_timeout(parts: Compose) -> None:
         assert wire.answer("POST").status == 408
 
 
+@pytest.mark.full
 def test_a_reader_that_stalls_costs_the_gateway_next_to_nothing(
     parts: Compose, raw: Open, promise: PromiseFixture
 ) -> None:

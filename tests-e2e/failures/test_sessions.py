@@ -46,7 +46,7 @@ def test_fifty_refreshes_at_once_with_one_token_have_one_successor(
 def test_a_lost_answer_ends_no_innocent_session_however_late_the_client_asks_again(
     parts: Compose, people: People, promise: PromiseFixture, full: bool
 ) -> None:
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(2) as pool:
         everybody = list(pool.map(lambda _: people.signed_in(), range(168 if full else 6)))
     ended = 0
     for seconds in (5, 60, 3600):

@@ -244,7 +244,7 @@ class Compose(System):
         return until(lambda: self.ready(part), within, f"{part} ready")
 
     def make_admin(self, email: str) -> None:
-        self.execute("user-service", "python", "-m", "user_service.cli", "admin", email)
+        self.execute("user-service", "python", "-m", "user_service.cli", "admin", email, seconds=90)
 
     # Faults between parts
 

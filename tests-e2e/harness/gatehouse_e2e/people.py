@@ -45,9 +45,12 @@ class People:
 
     def signed_in(self) -> Person:
         person = self.registered()
+        self.sign_in(person)
+        return person
+
+    def sign_in(self, person: Person) -> None:
         api = self.api(person)
         person.tokens = self._patiently(lambda: api.sign_in(person.email, person.password))
-        return person
 
     def api(self, person: Person) -> Api:
         """The person's own client."""
@@ -66,7 +69,7 @@ class People:
             try:
                 return ask()
             except Refused as refused:
-                wait = float(refused.response.headers.get("retry-after", "0"))
-                if refused.status not in (429, 503) or not wait or time.monotonic() + wait > patience:
+                wait = float(refused.response.headers.get("retry-after", "1"))
+                if refused.status not in (429, 502, 503, 504) or time.monotonic() + wait > patience:
                     raise
                 time.sleep(wait)

@@ -217,7 +217,7 @@ def admin(system: System, people: People) -> Person:
         system.make_admin(chosen.email)
     except NotHere as reason:
         pytest.skip(str(reason))
-    chosen.tokens = people.api(chosen).sign_in(chosen.email, chosen.password)
+    people.sign_in(chosen)
     return chosen
 
 
