@@ -80,3 +80,4 @@ def test_workers_share_one_rotating_file_and_lose_no_line(tmp_path: Path) -> Non
     lines = [json.loads(line)["message"] for path in files for line in path.read_text().splitlines()]
     assert sorted(lines) == sorted(f"{name} {number}" for name in ("one", "two") for number in range(400))
     assert len(files) > 2
+    assert max(path.stat().st_size for path in files) <= 20_000

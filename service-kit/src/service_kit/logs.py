@@ -107,6 +107,8 @@ class SharedRotatingFile(RotatingFileHandler):
         if self.stream is not None:
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self.stream.fileno()), Path(self.baseFilename).stat()):
+                    # Behind what the others wrote too: the position is taken for the file's size.
+                    self.stream.seek(0, os.SEEK_END)
                     return
             self.stream.close()
         self.stream = self._open()
