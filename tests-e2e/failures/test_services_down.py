@@ -153,6 +153,7 @@ def test_a_gateway_that_reads_its_settings_again_refuses_nobody(
     promise("gateway HUP: failed", len(seen.failures()), at_most=0, unit="")
 
 
+@pytest.mark.full
 def test_two_replicas_are_replaced_one_after_the_other_and_nobody_notices(
     parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
 ) -> None:
