@@ -56,12 +56,16 @@ class Upstream:
 
     def __init__(self) -> None:
         self.got: list[bytes] = []
+        self.closes = 0  # so many requests get no answer
         self.answer: bytes | list[bytes] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
                 self.got.append(data)
+                if self.closes:
+                    self.closes -= 1
+                    break
                 if b"\r\n\r\n" in b"".join(self.got):
                     for piece in self.answer if isinstance(self.answer, list) else [self.answer]:
                         writer.write(piece)

@@ -1,0 +1,116 @@
+"""Which address gets a request, which is left alone, and what may be sent a second time."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.clock import Clock
+from gateway.upstream import balancing
+from gateway.upstream.breaker import Breaker
+from gateway.upstream.dispatch import Bounds, Upstream
+from gateway.upstream.names import parse
+from gateway.upstream.pool import Pool
+from gateway.upstream.retries import RetryBudget
+from tests.conftest import House, running
+
+
+def two_addresses() -> list[Pool]:
+    return Upstream("echo", parse("127.0.0.1:1,127.0.0.2:1", 8000), Bounds(), Clock()).pools
+
+
+def test_the_address_with_the_fewest_requests_outstanding_is_next() -> None:
+    busy, free = two_addresses()
+    busy.outstanding = 3
+    assert balancing.choose([busy, free], 0.0, None) is free
+
+
+def test_an_address_that_failed_three_times_is_left_alone_for_a_while_and_longer_the_next_time() -> None:
+    bad, good = two_addresses()
+    good.outstanding = 100
+    for _ in range(3):
+        balancing.failed(bad, 10.0)
+    assert balancing.choose([bad, good], 10.5, None) is good
+    assert balancing.choose([bad, good], 11.5, None) is bad
+    for _ in range(3):
+        balancing.failed(bad, 20.0)
+    assert balancing.choose([bad, good], 21.5, None) is good
+    balancing.succeeded(bad)
+    for _ in range(3):
+        balancing.failed(bad, 30.0)
+    assert balancing.choose([bad, good], 31.5, None) is bad
+
+
+def test_the_last_address_is_never_left_alone() -> None:
+    pools = two_addresses()
+    for pool in pools:
+        for _ in range(30):
+            balancing.failed(pool, 10.0)
+    assert balancing.choose(pools, 10.1, None) in pools
+    assert balancing.choose(pools[:1], 10.1, pools[0]) is pools[0]
+
+
+def test_a_second_try_goes_to_another_address() -> None:
+    tried, other = two_addresses()
+    other.outstanding = 100
+    assert balancing.choose([tried, other], 0.0, tried) is other
+
+
+def test_an_open_breaker_lets_one_request_a_second_find_out_and_closes_at_its_success() -> None:
+    breaker = Breaker()
+    for _ in range(4):
+        breaker.failed(10.0)
+    assert breaker.admits(10.0)
+    breaker.failed(10.0)
+    assert not breaker.admits(10.9)
+    assert [breaker.admits(11.1) for _ in range(3)] == [True, False, False]
+    breaker.failed(11.2)
+    assert not breaker.admits(11.9)
+    assert breaker.admits(12.2)
+    breaker.succeeded()
+    assert all(breaker.admits(12.2) for _ in range(3))
+
+
+@pytest.mark.parametrize(("requests", "retries"), [(0, 3), (10, 3), (15, 3), (20, 4), (1000, 200)])
+def test_a_fifth_of_the_requests_may_be_repeated_but_three_always(requests: int, retries: int) -> None:
+    budget = RetryBudget()
+    budget.sweep(0.0)
+    budget.requests = requests
+    assert sum(budget.take(1.0) for _ in range(2000)) == retries
+    budget.sweep(10.0)
+    assert not budget.take(10.0), "those of the period before count too"
+    budget.sweep(20.0)
+    assert budget.take(20.0)
+
+
+REQUEST = b"%b /public/x HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_a_get_that_got_no_answer_is_sent_once_more(house: House) -> None:
+    house.upstream.closes = 1
+    assert (await house.send(REQUEST % b"GET")).startswith(b"HTTP/1.1 200")
+    assert len(house.upstream.got) == 2
+
+
+async def test_a_post_that_was_sent_is_never_sent_again(house: House) -> None:
+    house.upstream.closes = 1
+    got = await house.send(REQUEST % b"POST")
+    assert got.startswith(b"HTTP/1.1 502")
+    assert len(house.upstream.got) == 1
+
+
+async def test_after_many_clients_went_away_everyone_is_served(tmp_path: Path) -> None:
+    async with running(tmp_path, connect_seconds=5.0) as house:
+        await _leave_and_come_back(house)
+
+
+async def _leave_and_come_back(house: House) -> None:
+    house.upstream.answer = b""
+    for _ in range(300):
+        _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(REQUEST % b"GET")
+        await asyncio.sleep(0)
+        writer.transport.abort()
+    house.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    answers = await asyncio.gather(*(house.send(REQUEST % b"GET") for _ in range(100)))
+    assert [answer for answer in answers if not answer.startswith(b"HTTP/1.1 200")] == []
