@@ -14,7 +14,7 @@ from service_kit.testing import free_port
 
 APP = """
 from fastapi import FastAPI
-from service_kit import health, logs, metrics, problems
+from service_kit import answers, health, logs, metrics
 from service_kit.binds import TwoBinds
 from service_kit.settings import ServiceSettings, load
 from service_kit.tracing import RequestContext
@@ -25,7 +25,7 @@ def serve():
     logs.configure(settings, "example")
     public, internal = FastAPI(), FastAPI()
     for app in (public, internal):
-        problems.install(app)
+        answers.install(app)
     public.add_middleware(metrics.RequestMetrics)
     public.get("/hello")(lambda: "hello")
     internal.include_router(health.router({}))

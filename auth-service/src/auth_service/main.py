@@ -36,7 +36,7 @@ from auth_service.tokens.router import router as tokens_router
 from auth_service.tokens.service import Tokens
 from auth_service.users.client import UsersClient
 from auth_service.users.events import BLOCK_MS, UserEvents
-from service_kit import health, logs, metrics, problems
+from service_kit import answers, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.binds import TwoBinds
 from service_kit.identity import Identity
@@ -209,7 +209,7 @@ def public_api(lifespan: Any = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    problems.install(app)
+    answers.install(app)
     app.add_exception_handler(OAuthError, _on_oauth_error)
     app.add_middleware(metrics.RequestMetrics)
     for router in (tokens_router, sessions_router, keys_router):
@@ -220,7 +220,7 @@ def public_api(lifespan: Any = None) -> FastAPI:
 def internal_api(parts: Parts) -> FastAPI:
     """What only operators reach."""
     app = FastAPI(title="Auth service, internal", version=__version__, openapi_url=None)
-    problems.install(app)
+    answers.install(app)
     app.add_middleware(metrics.RequestMetrics)
     app.include_router(metrics.router())
 

@@ -24,7 +24,7 @@ from gateway.portal.services import Documents, Health
 from gateway.reload import Watch
 from gateway.routes import Routes, load
 from gateway.sockets import Sockets
-from service_kit import health, logs, metrics, problems
+from service_kit import answers, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.identity import Identity
 from service_kit.settings import load as load_settings
@@ -97,7 +97,7 @@ def internal_pages(
 ) -> FastAPI:
     """What only operators reach."""
     app = FastAPI(title="Gateway, internal", version=VERSION, openapi_url=None, lifespan=lifespan)  # type: ignore[arg-type] # any context manager does
-    problems.install(app)
+    answers.install(app)
     app.include_router(health.router({"identity": knows_callers}))
     app.include_router(metrics.router(counts.registry))
     return app

@@ -1,14 +1,9 @@
 """Errors as problem details (RFC 9457): raised as classes, rendered once at the edge."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
+from typing import ClassVar
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -51,11 +46,3 @@ def body(status: int, code: str, title: str, detail: str, request_id: str, **mem
         "instance": f"urn:request:{request_id}",
     }
     return json.dumps(members | problem, separators=(",", ":")).encode()
-
-
-def install(app: FastAPI) -> None:
-    """Answer every error of the application as a problem, and say so in its OpenAPI document."""
-    # Commands and migrations raise problems too, and run without the framework.
-    from service_kit import answers
-
-    answers.install(app)

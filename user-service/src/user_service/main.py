@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from sqlalchemy import text
 from starlette.types import ASGIApp
 
-from service_kit import health, logs, metrics, problems
+from service_kit import answers, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.binds import TwoBinds
 from service_kit.identity import Identity
@@ -139,7 +139,7 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
         docs_url=None,
         redoc_url=None,
     )
-    problems.install(app)
+    answers.install(app)
     app.add_middleware(metrics.RequestMetrics)
     if confirm_registrations:
         app.include_router(confirmed_registration)  # first come, first served: before users_router's
@@ -151,7 +151,7 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
 def internal_api(database: Database, identity: Identity) -> FastAPI:
     """What only the other services and the operators reach."""
     app = FastAPI(title="User service, internal", version=__version__, openapi_url=None)
-    problems.install(app)
+    answers.install(app)
     app.add_middleware(metrics.RequestMetrics)
     app.include_router(internal_router)
     app.include_router(metrics.router())

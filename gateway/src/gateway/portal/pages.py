@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from gateway.portal.merge import OWN, merge
 from gateway.portal.services import Documents, Health
 from gateway.routes import Route, Routes
-from service_kit import problems
+from service_kit import answers
 
 OWN_ROUTES: Final = tuple(
     Route(service=OWN, name=name, path=path, methods=frozenset(("GET",)), source="gateway", public=True)
@@ -55,7 +55,7 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
         redoc_url=None,
         openapi_url=None,
     )
-    problems.install(app)
+    answers.install(app)
 
     @app.get("/", response_class=HTMLResponse, operation_id="home", tags=["public"])
     async def home() -> HTMLResponse:

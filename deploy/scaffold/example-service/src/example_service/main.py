@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from example_service import __version__
 from example_service.config import Settings
 from example_service.items import router as items
-from service_kit import health, logs, metrics, problems
+from service_kit import answers, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.binds import TwoBinds
 from service_kit.identity import Identity
@@ -51,7 +51,7 @@ def public_api(lifespan: object = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    problems.install(app)
+    answers.install(app)
     app.add_middleware(metrics.RequestMetrics)
     for router in ROUTERS:
         app.include_router(router)
@@ -61,7 +61,7 @@ def public_api(lifespan: object = None) -> FastAPI:
 def internal_api(identity: Identity) -> FastAPI:
     """What only the other services and the operators reach."""
     app = FastAPI(title="Example service, internal", version=__version__, openapi_url=None)
-    problems.install(app)
+    answers.install(app)
     app.include_router(metrics.router())
 
     async def tokens_verifiable() -> str | None:
