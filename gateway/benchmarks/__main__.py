@@ -31,7 +31,7 @@ class Plan:
     results: Path
 
 
-FULL = Plan(3, 6, 2_000, 2**30, 500, 100_000, RESULTS / "latest.json")
+FULL = Plan(3, 5, 2_000, 2**30, 500, 100_000, RESULTS / "latest.json")
 QUICK = Plan(1, 1, 500, 2**26, 30, 10_000, RESULTS / "quick.json")
 
 
