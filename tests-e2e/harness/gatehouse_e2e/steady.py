@@ -53,7 +53,7 @@ def suffer(
     mend: Callable[[], object],
     *,
     lasts: float = 4,
-    settles: float = 7,
+    settles: float = 5.5,
 ) -> Fault:
     """Calm, the fault, the mending, and time to recover in."""
     time.sleep(CALM_SECONDS)
@@ -64,6 +64,8 @@ def suffer(
         mend()
         mended = seen.now()
     time.sleep(settles)
+    while seen.failures(since=seen.now() - 2) and seen.now() - mended < RECOVERY_SECONDS:
+        time.sleep(0.5)
     return Fault(seen, began, mended)
 
 
@@ -144,6 +146,6 @@ class Steady:
 
 
 def _forged(person: Person) -> str:
-    """The person's token with another signature of the right length."""
+    """The person's token with another well-formed signature: its last character carries bits that must stay."""
     signed, _, signature = person.tokens.access_token.rpartition(".")
-    return f"{signed}.{signature[::-1]}"
+    return f"{signed}.{signature[-2::-1]}{signature[-1]}"
