@@ -13,7 +13,7 @@ from gateway.routes import Routes
 from gateway.upstream.names import Address
 
 _FETCH_SECONDS: Final = 2.0
-_HEALTH_SECONDS: Final = 1.0
+_HEALTH_SECONDS: Final = 2.5  # a service itself may take two to find out
 _AGAIN_SECONDS: Final = (
     5.0  # after a failure: a page that is reloaded must not wait for the same deadline each time
 )
