@@ -135,9 +135,6 @@ _NEVER_HOP_BY_HOP: Final = frozenset(
     (b"host", b"authorization", b"content-length", b"cookie", b"if-match", b"idempotency-key")
 )
 
-# What the gateway itself decides by: a client may not have it forgotten by calling it hop-by-hop.
-_READ_HERE: Final = frozenset((b"via", b"x-forwarded-for", b"x-forwarded-proto"))
-
 _MEMO_LIMIT: Final = 4096
 _treatments: dict[bytes, bytes] = {}
 _hosts: set[bytes] = set()
@@ -352,7 +349,7 @@ def _read_connection(head: Head) -> None:
     named -= {b"close", b"keep-alive", b"upgrade"}
     if named:
         head.fields = [line for line in head.fields if line.partition(b":")[0].lower() not in named]
-        for name in (named & head.others.keys()) - _READ_HERE:
+        for name in named & head.others.keys():
             del head.others[name]
 
 
