@@ -9,6 +9,8 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import pytest
+
 from gatehouse_e2e.api import Person
 from gatehouse_e2e.document import operations
 from gatehouse_e2e.people import People
@@ -26,6 +28,7 @@ NEEDS_MORE_THAN_THE_DOCUMENT = {
 }
 
 
+@pytest.mark.full
 def test_no_generated_request_finds_the_system_out(
     system: System, people: People, admin: Person, full: bool, tmp_path: Path
 ) -> None:
