@@ -74,6 +74,12 @@ async def test_nothing_behind_a_last_request_is_answered(house: House) -> None:
     assert b"".join(house.upstream.got).count(b"GET ") == 1
 
 
+async def test_a_loop_is_seen_though_connection_names_via(house: House) -> None:
+    answer = await house.send(GET + b"Via: 1.1 gatehouse\r\nConnection: via\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 508 ")
+    assert house.upstream.got == []
+
+
 async def test_a_target_with_an_authority_overrules_host(house: House) -> None:
     await house.send(b"GET http://example.org:81/public/a?b HTTP/1.1\r\n" + HOST + b"\r\n")
     got = b"".join(house.upstream.got)

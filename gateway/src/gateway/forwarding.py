@@ -103,7 +103,7 @@ def prepare(passage: Passage, authority: bytes) -> bytes:
         lines.append(b"Content-Length: %d" % head.length)
     if others:
         _add_rare(passage, lines)
-    via = VIA if b"via" not in others else b", ".join((*others[b"via"], VIA))
+    via = VIA if b"via" not in others or b"via" in head.named else b", ".join((*others[b"via"], VIA))
     lines.append(
         b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n"
         b"traceparent: %b\r\nVia: %b\r\n\r\n"

@@ -135,6 +135,10 @@ _NEVER_HOP_BY_HOP: Final = frozenset(
     (b"host", b"authorization", b"content-length", b"cookie", b"if-match", b"idempotency-key")
 )
 
+# What the gateway decides by before it drops it: nobody may have it forgotten by calling it hop-by-hop.
+_READ_FIRST: Final = frozenset((b"via", b"x-forwarded-for", b"x-forwarded-proto"))
+_NOTHING: Final = frozenset[bytes]()
+
 _MEMO_LIMIT: Final = 4096
 _treatments: dict[bytes, bytes] = {}
 _hosts: set[bytes] = set()
@@ -153,6 +157,7 @@ class Head:
         "keep_alive",
         "length",
         "method",
+        "named",
         "others",
         "path",
         "peer",
@@ -168,6 +173,7 @@ class Head:
         self.http11 = http11
         self.fields: list[bytes] = []  # the lines that cross as they came
         self.others: dict[bytes, list[bytes]] = {}
+        self.named: frozenset[bytes] | set[bytes] = _NOTHING  # by Connection, in lower case
         self.host = b""
         self.authorization: list[bytes] = []
         self.length: int | None = None
@@ -348,8 +354,9 @@ def _read_connection(head: Head) -> None:
         head.upgrade = b",".join(head.others.get(b"upgrade", ()))
     named -= {b"close", b"keep-alive", b"upgrade"}
     if named:
+        head.named = named
         head.fields = [line for line in head.fields if line.partition(b":")[0].lower() not in named]
-        for name in named & head.others.keys():
+        for name in (named & head.others.keys()) - _READ_FIRST:
             del head.others[name]
 
 
