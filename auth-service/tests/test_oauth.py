@@ -52,6 +52,17 @@ async def test_an_empty_basic_header_means_the_first_party_client(service: Servi
     assert (await service.public.post("/auth/token", data=form, auth=("", ""))).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke", "/auth/introspect"])
+@pytest.mark.parametrize("credentials", [b"\xe9", b"=", b"/w==", b"YTpi\xff"])
+async def test_basic_credentials_that_cannot_be_read_are_no_client(
+    service: Service, path: str, credentials: bytes
+) -> None:
+    answer = await service.public.post(
+        path, data={"token": "x"}, headers={b"Authorization": b"Basic " + credentials}
+    )
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+
+
 async def test_a_client_with_both_its_secrets_gets_tokens_without_a_refresh_token(service: Service) -> None:
     first = await service.parts.clients.register("reports", {"a", "b"}, set())
     second = await service.parts.clients.add_secret("reports")

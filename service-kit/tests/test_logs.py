@@ -59,6 +59,12 @@ async def test_nothing_that_is_logged_forges_a_line_or_moves_the_cursor(
     assert "request_id=request-of-a-test" in out
 
 
+@pytest.mark.parametrize("written", ["ada@example.com", "ada%40example.com", "a@b@c"])
+def test_an_address_in_a_path_is_not_logged(written: str) -> None:
+    assert logs.nameless(f"/v1/users/{written}/avatar") == "/v1/users/(address)/avatar"
+    assert logs.nameless("/v1/users/me") == "/v1/users/me"
+
+
 def write_lines(file: Path, name: str, count: int) -> None:
     logs.configure(
         ServiceSettings(log_format="json", log_file=file, log_file_bytes=20_000, log_file_backups=50),

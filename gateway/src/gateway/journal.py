@@ -10,7 +10,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Final, NamedTuple
 
 from gateway.passage import Passage
-from service_kit.logs import Finished, Json
+from service_kit.logs import Finished, Json, nameless
 from service_kit.problems import Problem
 
 _log = logging.getLogger("gateway.access")
@@ -78,7 +78,7 @@ class Journal:
         caller = passage.caller
         subject = "-" if caller is None else self._subjects.get(caller.subject) or self._name(caller.subject)
         self._write(
-            f"{head.method.decode()} {head.path.decode()} {status} {sent} B {seconds:.6f} s "
+            f"{head.method.decode()} {nameless(head.path.decode())} {status} {sent} B {seconds:.6f} s "
             f"client={passage.client.decode()} service={route.service} route={route.name} subject={subject} "
             f"code={code or '-'}",
             passage.request_id.decode(),

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_kit import tracing
+from service_kit.logs import nameless
 from service_kit.problems import MEDIA_TYPE, Problem, body
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class UnhandledErrors:
         except Exception:
             if started:
                 raise  # the server logs it and cuts the connection: half an answer must not look whole
-            logger.exception("unhandled error in %s %s", scope["method"], scope["path"])
+            logger.exception("unhandled error in %s %s", scope["method"], nameless(scope["path"]))
             await _render(Problem("The error has been logged under this request id."))(scope, receive, send)
 
 

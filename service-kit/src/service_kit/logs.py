@@ -165,7 +165,14 @@ class AccessLog:
             await self.app(scope, receive, watch)
         finally:
             seconds = time.perf_counter() - began
-            _access.info("%s %r %d %.4f s", scope["method"], scope["path"], status, seconds)
+            _access.info("%s %r %d %.4f s", scope["method"], nameless(scope["path"]), status, seconds)
+
+
+def nameless(path: str) -> str:
+    """The path of a request as it may be logged: whoever puts an e-mail address into one shall not find it there."""
+    if "@" not in path and "%40" not in path:
+        return path
+    return "/".join("(address)" if "@" in part or "%40" in part else part for part in path.split("/"))
 
 
 def _short(path: str) -> str:

@@ -1,6 +1,5 @@
 """Which client is asking: by HTTP Basic, or by `client_id` and `client_secret` (RFC 6749 section 2.3)."""
 
-import binascii
 from base64 import b64decode
 from typing import Annotated, cast
 from urllib.parse import unquote_plus
@@ -54,7 +53,7 @@ def _basic_credentials(header: str) -> tuple[str, str] | None:
         if not colon and name:
             raise InvalidClient
         return unquote_plus(name, errors="strict"), unquote_plus(secret, errors="strict")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, no ASCII, no UTF-8
         raise InvalidClient from None
 
 
