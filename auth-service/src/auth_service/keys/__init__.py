@@ -1,0 +1,1 @@
+"""The ring of signing keys: next, current, retired."""

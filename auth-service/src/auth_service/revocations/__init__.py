@@ -1,0 +1,1 @@
+"""What ended early, and the stream that tells every verifier."""

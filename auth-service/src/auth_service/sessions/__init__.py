@@ -1,0 +1,1 @@
+"""Refresh families: start, rotate, reuse detection, list, end."""

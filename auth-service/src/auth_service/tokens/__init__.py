@@ -1,0 +1,1 @@
+"""The OAuth endpoints: issue, refresh, revoke, introspect, verify."""

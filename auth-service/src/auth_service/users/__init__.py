@@ -1,0 +1,1 @@
+"""What auth-service asks user-service, and what it hears of people."""
