@@ -7,7 +7,7 @@ bytes, one message at a time, and has to agree. What comes behind a message stay
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn.config import Config
@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 
 from gateway import answers, forwarding, request
 from gateway.callers import CannotTell
+from gateway.front import Front
 from gateway.passage import Passage
 from gateway.portal.asgi import Cycle
 from gateway.request import MAX_HEAD, MAX_TARGET, BadRequest, BodyTooLarge, Head, HeadTooLarge, TargetTooLong
@@ -26,9 +27,6 @@ from gateway.upstream.tunnel import CLOSE_GOING_AWAY, CLOSE_POLICY, Tunnel
 from service_kit.health import draining
 from service_kit.jwks import FetchOutcome
 from service_kit.problems import Problem
-
-if TYPE_CHECKING:
-    from gateway.front import Front
 
 _NEVER: Final = float("inf")
 _LINGER_SECONDS: Final = 2.0

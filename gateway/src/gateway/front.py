@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from starlette.types import ASGIApp
 
@@ -13,9 +13,6 @@ from gateway.pipeline import Pipeline
 from gateway.sockets import Sockets
 from gateway.upstream.dispatch import Bounds, Upstream
 from service_kit.jwks import FetchOutcome, KeyCache
-
-if TYPE_CHECKING:
-    from gateway.edge import Edge
 
 TICK_SECONDS: Final = 0.1
 _KEY_PLACES: Final = 64
@@ -54,6 +51,14 @@ class KeyPlaces:
             self._free += 1
 
 
+class Expiring(Protocol):
+    """A client's connection, as far as the one timer has to know it."""
+
+    deadline: float  # by the front's clock
+
+    def expire(self) -> None: ...
+
+
 class Front:
     """Made in main.create_app, found by every connection in the lifespan's state."""
 
@@ -72,7 +77,7 @@ class Front:
         self.sockets = sockets
         self.key_places = KeyPlaces(keys)
         self.clock = Clock()
-        self.edges: set[Edge] = set()
+        self.edges: set[Expiring] = set()
         self.internal_port = settings.internal_port
         self.own_fields = own_fields(settings)
         self.connections_max = settings.connections_max
