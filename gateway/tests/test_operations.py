@@ -28,6 +28,7 @@ class Gateway:
         self.routes.parent.mkdir(parents=True)
         self.write_routes("/a")
         self.environment = os.environ | {
+            "ADDRESS_RATE": "0",  # all the load comes from one address
             "PUBLIC_PORT": str(self.port),
             "INTERNAL_PORT": str(self.internal_port),
             "ROUTES_DIR": str(folder / "routes.d"),

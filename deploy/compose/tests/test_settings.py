@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -48,7 +49,10 @@ def test_what_env_says_reaches_each_service(tmp_path: Path) -> None:
             shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / ".env").write_text("GRANT_PASSWORD=off\nHASHING_QUEUE=7\nIDLE_SECONDS=9\nPORT=8123\n")
     command = ["docker", "compose", "--file", "docker-compose.yml", "config", "--format", "json"]
-    rendered = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    nothing_said = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}  # make says PORT, for one
+    rendered = subprocess.run(
+        command, cwd=tmp_path, env=nothing_said, capture_output=True, text=True, check=True
+    )
     services = json.loads(rendered.stdout)["services"]
     assert services["auth-service"]["environment"]["GRANT_PASSWORD"] == "off"
     assert services["user-service"]["environment"]["HASHING_QUEUE"] == "7"
