@@ -98,9 +98,14 @@ def test_copies_that_differ_are_nobodys_to_choose_from(root: Path) -> None:
 def test_redis_knows_passwords_by_digest_and_nobody_without_one(root: Path) -> None:
     text = (root / "redis/users.acl").read_text()
     password = (root / "auth-service/redis_password").read_text()
-    assert text.startswith("user default off\n")
+    assert text.startswith("user default off ")
     assert f"user auth on #{hashlib.sha256(password.encode()).hexdigest()} " in text
     assert password not in text
+
+
+def test_whoever_replays_the_append_only_file_may_do_what_was_written(root: Path) -> None:
+    rules = (root / "redis/users.acl").read_text().splitlines()[0].split()
+    assert {"off", "~*", "&*", "+@all"} <= set(rules)
 
 
 def test_changed_rules_reach_an_existing_installation(root: Path, data: list[Path]) -> None:
