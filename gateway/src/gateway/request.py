@@ -103,7 +103,7 @@ _HOP_BY_HOP: Final = frozenset(
 _CLAIMS: Final = frozenset(
     b"forwarded x-real-ip client-ip x-client-ip true-client-ip cf-connecting-ip x-cluster-client-ip remote-user "
     b"x-remote-user x-original-url x-rewrite-url x-original-uri x-http-method x-http-method-override "
-    b"x-method-override x-client-cert x-client-id x-subject x-scope x-scopes x-role x-roles x-session-id".split()
+    b"x-method-override x-user x-client-cert x-client-id x-subject x-scope x-scopes x-role x-roles x-session-id".split()
 )
 _CLAIM_PREFIXES: Final = (
     b"x-forwarded-",
