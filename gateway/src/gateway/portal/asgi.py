@@ -3,12 +3,11 @@
 import asyncio
 import logging
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from starlette.types import ASGIApp, Message
 
-if TYPE_CHECKING:
-    from gateway.passage import Passage
+from gateway.passage import Passage
 
 _log = logging.getLogger("gateway.portal")
 _OURS = (b"content-length", b"x-request-id")
@@ -29,7 +28,7 @@ class Client(Protocol):
 class Cycle:
     """One request without a body; the answer's length is counted, so that the connection can be kept."""
 
-    def __init__(self, client: Client, passage: "Passage", started: float) -> None:
+    def __init__(self, client: Client, passage: Passage, started: float) -> None:
         self._client = client
         self.passage = passage
         self.started = started
