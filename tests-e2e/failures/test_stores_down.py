@@ -106,41 +106,25 @@ def test_a_registration_cut_off_by_mysqls_death_is_made_once_when_repeated(
         assert people.api(person).me(tokens).json()["id"] == made
 
 
-def test_the_api_works_from_memory_while_redis_is_dead(
-    parts: Compose, steady: SteadyFixture, people: People, promise: PromiseFixture, rounds: int, full: bool
+@pytest.mark.parametrize("how", ["killed", pytest.param("paused", marks=pytest.mark.full)])
+def test_the_api_works_from_memory_without_redis(
+    how: str,
+    parts: Compose,
+    steady: SteadyFixture,
+    people: People,
+    promise: PromiseFixture,
+    rounds: int,
+    full: bool,
 ) -> None:
-    with steady("Redis killed") as seen:
+    begin, mend = {"killed": (parts.kill, parts.start_again), "paused": (parts.pause, parts.resume)}[how]
+    with steady(f"Redis {how}") as seen:
         for _ in range(rounds):
             leaver = people.signed_in()
-            fault = suffer(
-                seen,
-                "killed",
-                partial(without_redis, parts.kill, people, leaver),
-                lambda: parts.start_again("redis"),
-            )
-            promise("Redis killed: API errors", len(fault.failures(*API)), at_most=0, unit="")
+            fault = suffer(seen, how, partial(without_redis, begin, people, leaver), partial(mend, "redis"))
+            promise(f"Redis {how}: API errors", len(fault.failures(*API)), at_most=0, unit="")
             if full:  # a machine shared with other work cannot tell milliseconds
-                promise("Redis killed: added p99", fault.added(0.99, "read"), at_most=0.005)
-            promise("Redis killed: back", fault.back_after(*SIGNING_IN), at_most=5)
-
-
-@pytest.mark.full
-def test_the_api_works_from_memory_while_redis_is_frozen(
-    parts: Compose, steady: SteadyFixture, people: People, promise: PromiseFixture, rounds: int, full: bool
-) -> None:
-    with steady("Redis paused") as seen:
-        for _ in range(rounds):
-            leaver = people.signed_in()
-            fault = suffer(
-                seen,
-                "paused",
-                partial(without_redis, parts.pause, people, leaver),
-                lambda: parts.resume("redis"),
-            )
-            promise("Redis paused: API errors", len(fault.failures(*API)), at_most=0, unit="")
-            if full:  # a machine shared with other work cannot tell milliseconds
-                promise("Redis paused: added p99", fault.added(0.99, "read"), at_most=0.005)
-            promise("Redis paused: back", fault.back_after(*SIGNING_IN), at_most=5)
+                promise(f"Redis {how}: added p99", fault.added(0.99, "read"), at_most=0.005)
+            promise(f"Redis {how}: back", fault.back_after(*SIGNING_IN), at_most=5)
 
 
 @pytest.mark.full
