@@ -152,8 +152,6 @@ async def test_the_pool_never_grows_beyond_its_size(database_url: str) -> None:
     await database.close()
 
 
-# asyncmy leaves the socket of a connection that was cancelled while it opened to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @on_mysql
 async def test_cancelled_work_never_mixes_up_answers_nor_keeps_a_connection(database_url: str) -> None:
     database = Database(create_engine(make_url(database_url), pool_size=10))

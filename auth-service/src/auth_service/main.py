@@ -1,7 +1,5 @@
 """The parts list: what the service is made of, and how the parts are put together."""
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,7 +34,7 @@ from auth_service.tokens.router import router as tokens_router
 from auth_service.tokens.service import Tokens
 from auth_service.users.client import UsersClient
 from auth_service.users.events import BLOCK_MS, UserEvents
-from service_kit import answers, health, logs, metrics
+from service_kit import answers, background, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.binds import TwoBinds
 from service_kit.identity import Identity
@@ -45,8 +43,6 @@ from service_kit.settings import load
 from service_kit.tracing import RequestContext
 
 NAME: Final = "auth-service"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,16 +169,14 @@ def create_app(settings: Settings, parts: Parts) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         parts.identity.revocations.on_change(_look_at_keys(parts.keys))
-        work = (address_rule.run, parts.keys.run, parts.events.run)
-        async with parts.identity.running():
-            tasks = [asyncio.create_task(_always(run)) for run in work]
-            try:
+        try:
+            async with (
+                parts.identity.running(),
+                background.running(address_rule.run, parts.keys.run, parts.events.run),
+            ):
                 yield
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
-                await parts.close()
+        finally:
+            await parts.close()
 
     public = public_api(lifespan)
     internal = internal_api(parts)
@@ -268,16 +262,6 @@ def _look_at_keys(keys: KeyRing) -> Callable[[Revocation], None]:
             keys.wake()
 
     return look
-
-
-async def _always(run: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await run()
-            return  # it has nothing to do for ever
-        except Exception:
-            logger.exception("a background task failed and starts again")
-            await asyncio.sleep(1)
 
 
 def _text(secret: Any) -> str | None:

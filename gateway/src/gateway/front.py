@@ -1,7 +1,6 @@
 """What all connections of a worker share: the pipeline, the upstreams, the journal, the clock, the bounds."""
 
 import asyncio
-import contextlib
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp
@@ -12,6 +11,7 @@ from gateway.journal import Journal
 from gateway.pipeline import Pipeline
 from gateway.sockets import Sockets
 from gateway.upstream.dispatch import Bounds, Upstream
+from service_kit import background
 from service_kit.jwks import FetchOutcome, KeyCache
 
 TICK_SECONDS: Final = 0.1
@@ -123,8 +123,5 @@ class Front:
             await asyncio.sleep(TICK_SECONDS)
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await background.end(self._tasks)
         self.journal.flush()

@@ -24,7 +24,7 @@ from gateway.portal.services import Documents, Health
 from gateway.reload import Watch
 from gateway.routes import Routes, load
 from gateway.sockets import Sockets
-from service_kit import answers, health, logs, metrics
+from service_kit import answers, background, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.identity import Identity
 from service_kit.settings import load as load_settings
@@ -50,19 +50,15 @@ def create_app(settings: Settings, identity: Identity) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Front]]:
-        running = [front.run(), watch.run(), _keep(counts), limits.leases.run()] + (
-            [proxies.run()] if proxies else []
-        )
-        async with identity.running():
-            tasks = [asyncio.create_task(work) for work in running]
-            try:
+        works: list[background.Work] = [front.run, watch.run, partial(_keep, counts), limits.leases.run]
+        if proxies:
+            works.append(proxies.run)
+        try:
+            async with identity.running(), background.running(*works):
                 yield {"front": front}
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                await front.stop()
-                counts.keep(leaving=True)
+        finally:
+            await front.stop()
+            counts.keep(leaving=True)
 
     async def knows_callers() -> str | None:
         return identity.ready()

@@ -1,17 +1,14 @@
 """Everything that deciding who calls needs, as one part: keys, revocations, follower, two verifiers."""
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, time, timedelta
 
+from service_kit import background
 from service_kit.jwks import Fetch, KeyCache, http_fetch
 from service_kit.revocations import Follower, Revocations, connect
 from service_kit.settings import VerifierSettings
 from service_kit.tokens import Verifier
-
-logger = logging.getLogger(__name__)
 
 
 class Identity:
@@ -36,13 +33,10 @@ class Identity:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow keys and revocations while the block runs."""
-        tasks = [asyncio.create_task(_always(run)) for run in (self.follower.run, self.keys.run)]
         try:
-            yield
+            async with background.running(self.follower.run, self.keys.run):
+                yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
             await self._redis.aclose()
 
     def ready(self) -> str | None:
@@ -72,12 +66,3 @@ class Identity:
             settings.token_leeway_seconds,
             settings.token_max_lifetime_seconds,
         )
-
-
-async def _always(run: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await run()
-        except Exception:
-            logger.exception("following the issuer failed; starting again")
-            await asyncio.sleep(1)

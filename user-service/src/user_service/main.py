@@ -1,9 +1,9 @@
 """The parts list: what the service is made of, and how the parts are put together."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from sqlalchemy import text
 from starlette.types import ASGIApp
 
-from service_kit import answers, health, logs, metrics
+from service_kit import answers, background, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.binds import TwoBinds
 from service_kit.identity import Identity
@@ -106,18 +106,18 @@ def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        background = [address_rule.run(), parts.relay.run(), keep_house(parts.database)]
+        works: list[background.Work] = [
+            address_rule.run,
+            parts.relay.run,
+            partial(keep_house, parts.database),
+        ]
         if parts.mail_sender:
-            background.append(parts.mail_sender.run())
-        async with identity.running():
-            tasks = [asyncio.create_task(work) for work in background]
-            try:
+            works.append(parts.mail_sender.run)
+        try:
+            async with identity.running(), background.running(*works):
                 yield
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                await parts.close()
+        finally:
+            await parts.close()
 
     public = public_api(lifespan, confirm_registrations=settings.registration == "confirm")
     internal = internal_api(parts.database, identity)
