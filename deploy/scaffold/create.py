@@ -35,8 +35,8 @@ def new_service(root: Path, name: str) -> None:
     add_line(root / "docker-compose.yml", "  - gateway/compose.yaml", f"  - {name}/compose.yaml")
     mount = "      - ../{0}/routes:/etc/gateway/routes.d/{0}:ro"
     add_line(root / "gateway/compose.yaml", mount.format("user-service"), mount.format(name))
-    workflow = (root / ".github/workflows/auth-service.yml").read_text()
-    (root / f".github/workflows/{name}.yml").write_text(workflow.replace("auth-service", name))
+    workflow = (root / ".github/workflows/gateway.yml").read_text()
+    (root / f".github/workflows/{name}.yml").write_text(workflow.replace("gateway", name))
 
 
 def new_app(root: Path, service: str, name: str) -> None:

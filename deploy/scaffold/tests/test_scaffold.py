@@ -19,7 +19,7 @@ NEW_FILES = [
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """As much of the repository as a new service touches."""
-    for name in ("docker-compose.yml", "gateway/compose.yaml", ".github/workflows/auth-service.yml"):
+    for name in ("docker-compose.yml", "gateway/compose.yaml", ".github/workflows/gateway.yml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
