@@ -3,6 +3,7 @@
 import json
 import logging
 import multiprocessing
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,47 @@ async def test_nothing_that_is_logged_forges_a_line_or_moves_the_cursor(
     assert "request_id=request-of-a-test" in out
 
 
+async def test_what_an_exception_says_forges_no_line_either(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(ServiceSettings(log_format="text"), "orders")
+    try:
+        raise ValueError("first\n2026-11-28T00:00:00.000+00:00 ERROR forged\x1b[2J\udc80")
+    except ValueError:
+        logging.getLogger("example").exception("failed")
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.endswith("example: failed")
+    assert any("ValueError: first" in line for line in rest)
+    assert all(line.startswith("    ") for line in rest)
+    assert "\x1b" not in "".join(rest)
+
+
+EXTRA = {
+    "event": "sign-in",
+    "count": 3,
+    "reason": "",
+    "actor": "ada@example.com",
+    "level": "forged",
+    "said": "a\nb",
+}
+
+
+def test_what_is_given_as_extra_is_a_member_of_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(ServiceSettings(log_format="json"), "orders")
+    logging.getLogger("example").info("refused", extra=EXTRA)
+    said = json.loads(capsys.readouterr().out)
+    assert said["message"] == "refused"
+    assert (said["event"], said["count"], said["reason"], said["said"]) == ("sign-in", 3, "", "a\nb")
+    assert said["actor"] == "(address)"
+    assert said["level"] == "INFO"  # a line's own members cannot be replaced
+    assert not said.keys() & {"args", "msg", "levelno", "taskName", "created"}
+
+
+def test_what_is_given_as_extra_is_readable_in_text_too(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(ServiceSettings(log_format="text"), "orders")
+    logging.getLogger("example").info("refused", extra=EXTRA)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(r"refused event=sign-in count=3 actor=(address) level=forged said=a\nb")
+
+
 @pytest.mark.parametrize("written", ["ada@example.com", "ada%40example.com", "a@b@c"])
 def test_an_address_in_a_path_is_not_logged(written: str) -> None:
     assert logs.nameless(f"/v1/users/{written}/avatar") == "/v1/users/(address)/avatar"
@@ -87,3 +129,14 @@ def test_workers_share_one_rotating_file_and_lose_no_line(tmp_path: Path) -> Non
     assert sorted(lines) == sorted(f"{name} {number}" for name in ("one", "two") for number in range(400))
     assert len(files) > 2
     assert max(path.stat().st_size for path in files) <= 20_000
+
+
+def test_a_log_file_that_cannot_be_written_fails_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "logs" / "orders.log"
+    file.parent.mkdir()
+    logs.configure(ServiceSettings(log_format="json", log_file=file), "orders")
+    shutil.rmtree(file.parent)
+    logging.getLogger("example").info("the work goes on")
+    assert "the work goes on" in capsys.readouterr().out

@@ -28,6 +28,14 @@ _JOINED = (
 )
 _access = logging.getLogger("access")
 
+# What a record has by itself; whatever else it has was given as `extra`.
+_PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    "color_message",
+}
+
 # What moves a terminal's cursor or begins another line: the control characters of ASCII and Latin-1, U+2028, U+2029.
 _CONTROLS: Final = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
@@ -53,7 +61,7 @@ class Fields(logging.Formatter):
         raise NotImplementedError
 
     def fields(self, record: logging.LogRecord) -> dict[str, object]:
-        """The line's members; a traceback is one of them, so that it stays with its line."""
+        """The line's members; what was given as `extra` and a traceback are among them, so that they stay with it."""
         members: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -68,7 +76,7 @@ class Fields(logging.Formatter):
         }
         if record.exc_info:
             members["exception"] = self.formatException(record.exc_info)
-        return members
+        return extras(record) | members
 
 
 class Json(Fields):
@@ -85,23 +93,39 @@ class Text(Fields):
 
     def line(self, record: logging.LogRecord) -> str:
         said = self.fields(record)
-        message = str(said["message"]).translate(_CONTROLS)
+        more = [f"{name}={value}" for name, value in extras(record).items() if value not in (None, "")]
+        message = _one_line(" ".join((str(said["message"]), *more)))
         ids = f" request_id={said['request_id']} trace_id={said['trace_id']}" if said["request_id"] else ""
         line = (
             f"{said['time']} {said['level']:<7} {said['service']} [{said['process']} {said['thread']}] "
             f"{said['path']} {said['logger']}: {message}{ids}"
         )
-        return f"{line}\n{said['exception']}" if "exception" in said else line
+        # Indented, since what an exception says may itself have lines that look like ours.
+        rest = str(said.get("exception", "")).split("\n") if "exception" in said else []
+        return "\n".join((line, *(f"    {_one_line(each)}" for each in rest)))
+
+
+def extras(record: logging.LogRecord) -> dict[str, object]:
+    """What was given as `extra`, each under its own name; the line's own members win over one of the same name."""
+    given = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    return {name: nameless(value) if isinstance(value, str) else value for name, value in given.items()}
+
+
+def _one_line(text: str) -> str:
+    return text.translate(_CONTROLS).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class SharedRotatingFile(RotatingFileHandler):
     """One file of several workers: whichever finds it full rotates it, the others go on in the new one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with Path(f"{self.baseFilename}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self._follow()
-            super().emit(record)
+        try:
+            with Path(f"{self.baseFilename}.lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._follow()
+                super().emit(record)
+        except OSError:
+            self.handleError(record)  # a disk that fails must not fail what was logged about
 
     def _follow(self) -> None:
         if self.stream is not None:
@@ -169,7 +193,8 @@ class AccessLog:
 
 
 def nameless(path: str) -> str:
-    """The path of a request as it may be logged: whoever puts an e-mail address into one shall not find it there."""
+    """The path of a request, or any text, as it may be logged: whoever puts an e-mail address into one shall not find
+    it there."""
     if "@" not in path and "%40" not in path:
         return path
     return "/".join("(address)" if "@" in part or "%40" in part else part for part in path.split("/"))
