@@ -56,6 +56,8 @@ async def test_a_request_with_two_readings_is_refused_and_goes_nowhere(house: Ho
         (b"POST /public/a HTTP/1.1\r\n" + HOST + b"Expect: tea\r\nContent-Length: 1\r\n\r\na", b"417"),
         (b"DELETE /public/a HTTP/1.1\r\n" + HOST + b"\r\n", b"405"),
         (b"TRACE /public/a HTTP/1.1\r\n" + HOST + b"\r\n", b"405"),
+        (b"QUERY /elsewhere HTTP/1.1\r\n" + HOST + b"\r\n", b"404"),
+        (b"BREW /public/a HTTP/1.1\r\n" + HOST + b"\r\n", b"501"),
         (b"GET /elsewhere HTTP/1.1\r\n" + HOST + b"\r\n", b"404"),
         (b"GET /public/a HTTP/1.1\r\n" + HOST + b"Via: 1.1 gatehouse\r\n\r\n", b"508"),
     ],

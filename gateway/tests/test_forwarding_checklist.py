@@ -256,6 +256,20 @@ async def test_trace_and_connect_are_not_for_a_gateway(house: House) -> None:
     await refused(house, b"CONNECT a.example:443 HTTP/1.1\r\n" + HOST + b"\r\n", b"405", b"501")
 
 
+@pytest.mark.parametrize("method", [b"TRACE", b"QUERY", b"PROPFIND", b"UNLOCK", b"DELETE"])
+async def test_a_method_that_the_path_has_not_is_told_which_ones_it_has(house: House, method: bytes) -> None:
+    """The connection goes on: the request was read, with its body, and only its method has no place here."""
+    request = method + b" /public/a HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\n\r\nbody"
+    answers = await house.send(request + get(b"/public/a", b"Connection: close"))
+    first, second = answers.split(b"HTTP/1.1 ")[1:]
+    assert first.startswith(b"405 ")
+    allowed = re.search(rb"\r\nAllow: (.*)\r\n", first)
+    assert allowed is not None
+    assert allowed[1] == b"GET, HEAD, POST"
+    assert second.startswith(b"200 ")
+    assert len(house.upstream.got) == 1
+
+
 async def test_a_loop_is_detected_among_other_hops(house: House) -> None:
     raw = get(b"/public/a", b"Connection: close", b"Via: 1.0 x", b"Via: 1.1 y,1.1 GATEHOUSE")
     await refused(house, raw, b"508")

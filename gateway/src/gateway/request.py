@@ -47,14 +47,6 @@ class MethodUnknown(Problem):
     )
 
 
-class MethodRefused(Problem):
-    status, code, title = (
-        HTTPStatus.METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        "The method is not allowed here",
-    )
-
-
 class TargetTooLong(Problem):
     status, code, title = HTTPStatus.REQUEST_URI_TOO_LONG, "uri_too_long", "The request target is too long"
 
@@ -84,7 +76,11 @@ class LoopDetected(Problem):
     status, code, title = HTTPStatus.LOOP_DETECTED, "loop_detected", "The request has been here before"
 
 
-METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+# What a route can have, then what HTTP knows besides: there the path decides between 404 and 405 (RFC 9110, 9.1).
+_METHODS: Final = frozenset(
+    b"GET HEAD POST PUT PATCH DELETE OPTIONS "
+    b"TRACE QUERY PURGE COPY LINK LOCK MKCOL MOVE PROPFIND PROPPATCH REPORT SEARCH UNLINK UNLOCK".split()
+)
 
 # What becomes of a field: PASS crosses as it came, DROP does not cross, any other value is the lower-case name under
 # which its values are collected, to be interpreted below.
@@ -232,12 +228,8 @@ def _read_request_line(line: bytes) -> Head:
         http11 = False
     else:
         raise BadRequest("only HTTP/1.1 and HTTP/1.0 are understood")
-    if method not in METHODS:
-        raise (
-            MethodRefused(headers={"Allow": ", ".join(sorted(m.decode() for m in METHODS))})
-            if method == b"TRACE"
-            else MethodUnknown()
-        )
+    if method not in _METHODS:
+        raise MethodUnknown
     if target.translate(None, _TARGET_BYTES):
         raise BadRequest("the target holds a character that must be escaped")
     if not target.startswith(b"/"):
