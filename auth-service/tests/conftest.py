@@ -1,6 +1,7 @@
 """The service against a real Redis and a user-service of real shape over HTTP; nothing is patched."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -99,6 +100,18 @@ def make_settings(redis_url: str, users_url: str, folder: Path, **changes: Any) 
         **SECRETS,
     }
     return Settings(**{**usual, **changes})
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[..., list[dict[str, Any]]]:
+    """The audit's events so far, in order; of one actor if named."""
+    caplog.set_level(logging.INFO, "auth_service.audit")
+
+    def events(actor: str | None = None) -> list[dict[str, Any]]:
+        records = [vars(record) for record in caplog.records if record.name == "auth_service.audit"]
+        return [record for record in records if actor in (None, record["actor"])]
+
+    return events
 
 
 class Service:

@@ -12,7 +12,6 @@ import jwt
 import pytest
 from conftest import ISSUER, Service, make_settings, started
 from people import People
-from pydantic import SecretStr
 
 from auth_service import cli
 from auth_service.config import Settings
@@ -72,23 +71,6 @@ def test_a_sealed_key_opens_under_its_own_name_and_its_own_kek_alone() -> None:
         Sealer([b"x" * 32]).open(key)
     with pytest.raises(KeysUnavailable):
         SEALER.open(replace(key, kid="another"))
-
-
-async def test_a_new_kek_takes_the_ring_over_while_the_old_one_is_accepted(
-    service: Service, settings: Settings, redis: Any
-) -> None:
-    store = make_store(settings)
-    new = SecretStr("another key encryption key, long enough")
-    both = settings.model_copy(
-        update={"key_encryption_key": new, "key_encryption_key_previous": settings.key_encryption_key}
-    )
-    before = Ring.from_json(await redis.get("auth:ring"))
-    await make_keys(both, store).tend()
-    after = await make_keys(settings.model_copy(update={"key_encryption_key": new}), store).load()
-    assert after.jwks() == before.jwks()
-    with pytest.raises(KeysUnavailable):
-        await make_keys(settings, store).load()
-    await store.close()
 
 
 async def test_of_two_replicas_that_find_a_rotation_due_one_rotates(

@@ -1,10 +1,20 @@
 """One event per security decision, as a log line and a metric; never a token, password or e-mail address."""
 
+import asyncio
 import ipaddress
+import json
 import logging
 from dataclasses import dataclass
 
 from prometheus_client import Counter
+
+from auth_service.exceptions import Unavailable
+from auth_service.store import Store
+
+OURSELVES = "auth-service"  # the actor of what time asks for
+OPERATOR = "operator"  # and of whatever a command did
+COMMANDS = "auth:audit"
+EVERY_SECONDS = 1
 
 logger = logging.getLogger("auth_service.audit")
 
@@ -35,18 +45,20 @@ def record(
     actor: str = "",
     client: str = "",
     session: str = "",
+    key: str = "",
     origin: Origin = Origin(),
 ) -> None:
-    """`actor` is a user id or `client:<id>`; reason is a stable code. The log adds the request id."""
+    """`actor`: a user id, `client:<id>`, OPERATOR or OURSELVES; `reason`: a stable code. The log adds the request id."""
     EVENTS.labels(event, outcome, reason).inc()
     logger.info(
-        "%s %s, reason=%s actor=%s client=%s session=%s address=%s",
+        "%s %s, reason=%s actor=%s client=%s session=%s key=%s address=%s",
         event,
         outcome,
         reason or "-",
         actor or "-",
         client or "-",
         session or "-",
+        key or "-",
         origin.prefix or "-",
         extra={
             "event": event,
@@ -55,6 +67,27 @@ def record(
             "actor": actor,
             "client": client,
             "session": session,
+            "key": key,
             "address": origin.prefix,
         },
     )
+
+
+async def leave(store: Store, event: str, outcome: str, reason: str = "", **about: str) -> None:
+    """What a command did, for the running service to tell: nobody collects what an operator's shell prints."""
+    told = {"event": event, "outcome": outcome, "reason": reason, "actor": OPERATOR, **about}
+    async with store.answering() as redis:
+        await redis.rpush(COMMANDS, json.dumps(told))
+
+
+async def tell_of_commands(store: Store) -> None:
+    """Record what commands have left, each by one replica, until cancelled."""
+    while True:
+        try:
+            async with store.answering() as redis:
+                left = await redis.lpop(COMMANDS, 100)
+        except Unavailable:
+            left = None
+        for told in left or ():
+            record(**json.loads(told))
+        await asyncio.sleep(EVERY_SECONDS)

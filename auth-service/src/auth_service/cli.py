@@ -3,9 +3,11 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from auth_service import audit
 from auth_service.clients.exceptions import ClientFault
 from auth_service.clients.models import hash_secret, new_secret
 from auth_service.clients.service import Clients
@@ -15,6 +17,7 @@ from auth_service.keys.exceptions import KeyNotInRing
 from auth_service.keys.models import Policy, Ring, TooEarly
 from auth_service.keys.service import KeyRing
 from auth_service.main import make_clients, make_keys, make_store
+from auth_service.store import Store
 from service_kit.settings import load
 
 Command = Callable[[argparse.Namespace, KeyRing, Clients], Awaitable[None]]
@@ -33,7 +36,9 @@ def main() -> None:
     except ClientFault as refusal:
         sys.exit(f"refused: {refusal}.")
     except Unavailable as failure:
-        sys.exit(f"failed: {failure.title}.")
+        sys.exit(
+            f"failed: {failure.title}. It may have been done all the same: look at `list`, and do it again."
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,10 +47,12 @@ def parser() -> argparse.ArgumentParser:
 
     keys = areas.add_parser("keys", help="the signing keys").add_subparsers(required=True, metavar="COMMAND")
     keys.add_parser("list", help="the ring, and when each step is safe").set_defaults(command=list_keys)
-    keys.add_parser("rotate", help="let the next key sign from now on").set_defaults(command=rotate_keys)
+    keys.add_parser("rotate", help="let the next key sign from now on").set_defaults(
+        command=rotate_keys, told=("keys", "rotated")
+    )
     revoke = keys.add_parser("revoke", help="drop a leaked key everywhere, at once: its tokens are refused")
     revoke.add_argument("kid")
-    revoke.set_defaults(command=revoke_key)
+    revoke.set_defaults(command=revoke_key, told=("keys", "revoked"))
 
     clients = areas.add_parser("clients", help="the OAuth clients").add_subparsers(
         required=True, metavar="COMMAND"
@@ -55,15 +62,15 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("client_id")
     add.add_argument("--scope", action="append", default=[], help="a scope it may ask for; repeat")
     add.add_argument("--audience", action="append", default=[], help="a service it may ask for; repeat")
-    add.set_defaults(command=add_client)
-    for name, command, text in (
-        ("add-secret", add_secret, "print a second secret, valid beside the first"),
-        ("drop-secret", drop_secret, "let the older of two secrets go"),
-        ("remove", remove_client, "forget a client"),
+    add.set_defaults(command=add_client, told=("clients", "added"))
+    for name, command, told, text in (
+        ("add-secret", add_secret, "secret_added", "print a second secret, valid beside the first"),
+        ("drop-secret", drop_secret, "secret_dropped", "let the older of two secrets go"),
+        ("remove", remove_client, "removed", "forget a client"),
     ):
         each = clients.add_parser(name, help=text)
         each.add_argument("client_id")
-        each.set_defaults(command=command)
+        each.set_defaults(command=command, told=("clients", told))
     clients.add_parser("new-secret", help="a secret and its hash, for a client in the settings").set_defaults(
         command=print_secret
     )
@@ -73,9 +80,27 @@ def parser() -> argparse.ArgumentParser:
 async def run(settings: Settings, arguments: argparse.Namespace) -> None:
     store = make_store(settings)
     try:
-        await arguments.command(arguments, make_keys(settings, store), make_clients(settings, store))
+        async with audited(store, arguments):
+            await arguments.command(arguments, make_keys(settings, store), make_clients(settings, store))
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def audited(store: Store, arguments: argparse.Namespace) -> AsyncIterator[None]:
+    """Leaves an event of what a command has changed, or was refused."""
+    given = vars(arguments)
+    if "told" not in given:
+        yield
+        return
+    event, done = arguments.told
+    about = {"key": given.get("kid", ""), "client": given.get("client_id", "")}
+    try:
+        yield
+    except (TooEarly, KeyNotInRing, ClientFault) as refusal:
+        await audit.leave(store, event, "refused", refusal.code, **about)
+        raise
+    await audit.leave(store, event, done, "command", **about)
 
 
 async def list_keys(_: argparse.Namespace, keys: KeyRing, __: Clients) -> None:

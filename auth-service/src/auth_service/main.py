@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -10,7 +11,7 @@ from fastapi.responses import JSONResponse
 from redis.asyncio import Redis
 from starlette.types import ASGIApp
 
-from auth_service import __version__
+from auth_service import __version__, audit
 from auth_service.clients.models import Client
 from auth_service.clients.service import Clients
 from auth_service.config import Settings, secret_keys
@@ -172,7 +173,12 @@ def create_app(settings: Settings, parts: Parts) -> ASGIApp:
         try:
             async with (
                 parts.identity.running(),
-                background.running(address_rule.run, parts.keys.run, parts.events.run),
+                background.running(
+                    address_rule.run,
+                    parts.keys.run,
+                    parts.events.run,
+                    partial(audit.tell_of_commands, parts.store),
+                ),
             ):
                 yield
         finally:

@@ -22,3 +22,5 @@ class UnauthorizedClient(OAuthError):
 
 class ClientFault(Exception):
     """What an operator asked for cannot be done; the text says why."""
+
+    code = "client_fault"

@@ -12,3 +12,5 @@ class KeysUnavailable(Unavailable):
 
 class KeyNotInRing(Exception):
     """The operator named a kid that the ring does not hold."""
+
+    code = "key_not_in_ring"

@@ -59,6 +59,8 @@ class Key:
 class TooEarly(Exception):
     """A step that would break a verifier; `safe_at` is when it no longer would."""
 
+    code = "too_early"
+
     def __init__(self, safe_at: int) -> None:
         super().__init__(f"safe at {safe_at}")
         self.safe_at = safe_at

@@ -34,7 +34,7 @@ class Sealer:
     def new_key(self, now: int) -> Key:
         private = ec.generate_private_key(ec.SECP256R1())
         jwk = ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
-        kid = secrets.token_urlsafe(12)
+        kid = secrets.token_hex(12)  # hexadecimal: a command takes no kid for an option
         der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         return Key(kid, jwk["x"], jwk["y"], self._seal(kid, der), published_at=now)
 

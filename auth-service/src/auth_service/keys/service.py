@@ -11,6 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+from auth_service import audit
 from auth_service.exceptions import Unavailable
 from auth_service.keys.exceptions import KeyNotInRing, KeysUnavailable
 from auth_service.keys.models import Key, Policy, Ring
@@ -78,9 +79,7 @@ class KeyRing:
 
     async def rotate(self) -> Ring:
         """Raises TooEarly when a verifier might not know the next key yet."""
-        return await self._change(
-            lambda ring, now: ring.rotated(self._sealer.new_key(now), now, self.policy), event="rotated"
-        )
+        return await self._change(lambda ring, now: ring.rotated(self._sealer.new_key(now), now, self.policy))
 
     async def revoke(self, kid: str) -> Ring:
         """Drops a key at every verifier, through the revocation stream."""
@@ -90,18 +89,18 @@ class KeyRing:
                 raise KeyNotInRing(kid)
             return ring.revoked(kid, self._sealer.new_key(now), now)
 
-        return await self._change(without, event="revoked", revoked=kid)
+        return await self._change(without, revoked=kid)
 
     async def tend(self) -> None:
         """What time asks for: drop keys nobody needs, rotate, move under the new key-encryption key."""
         ring = await self.load()
         now = int(time.time())
         if ring.pruned(now, self.policy) is not ring:
-            await self._change(lambda ring, now: ring.pruned(now, self.policy), event="pruned")
+            await self._change(lambda ring, now: ring.pruned(now, self.policy), due="pruned")
         if now >= ring.rotation_due_at(self.policy):
-            await self._change(self._rotated_if_due, event="rotated")
+            await self._change(self._rotated_if_due, due="rotated")
         if any(self._sealer.resealed(key) for key in ring.keys):
-            await self._change(lambda ring, now: self._resealed(ring), event="resealed")
+            await self._change(lambda ring, now: self._resealed(ring), due="resealed")
 
     async def run(self, every: float = 1.0) -> None:
         """Keeps this replica's copy fresh, and the ring in order."""
@@ -135,6 +134,7 @@ class KeyRing:
         ring = Ring.first(self._sealer.new_key(now), self._sealer.new_key(now), now)
         if await self._store.run(CREATE, ring=ring.to_json(), epoch=secrets.token_hex(16)):
             logger.warning("the store was empty: a new epoch and a new key ring begin")
+            audit.record("keys", "created", "store_empty", actor=audit.OURSELVES, key=ring.current.kid)
         async with self._store.answering() as redis:
             text: str | None = await redis.get("auth:ring")
         if text is None:
@@ -142,9 +142,12 @@ class KeyRing:
         return text
 
     async def _change(
-        self, change: Callable[[Ring, int], Ring], *, event: str, revoked: str | None = None
+        self, change: Callable[[Ring, int], Ring], *, due: str = "", revoked: str | None = None
     ) -> Ring:
-        """Compare and set: of several replicas that change one ring, one wins and the others look again."""
+        """Compare and set: of several replicas that change one ring, one wins and the others look again.
+
+        `due` is the audit's word for a change that time asked for; a command tells of its own.
+        """
         while True:
             await self.load()
             assert self._read is not None
@@ -156,7 +159,8 @@ class KeyRing:
             if await self._store.run(
                 REPLACE, durable=True, read=before.text, ring=text, revoked=revoked, retention=self._retention
             ):
-                logger.info("key ring %s, current key %s", event, after.current.kid)
+                if due:
+                    audit.record("keys", due, "due", actor=audit.OURSELVES, key=after.current.kid)
                 return self._keep(text)
 
     def _keep(self, text: str) -> Ring:
