@@ -136,6 +136,7 @@ clean:  ## delete VAR, the containers of PROJECT and their data, and every cache
 	@python3 deploy/embedded/run.py clean
 	@if docker info >/dev/null 2>&1; then $(compose) down -v --remove-orphans; fi
 	@rm -rf .tools $(foreach d,.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis report,$(ROOMS:%=%/$(d)))
+	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(CURDIR)/.tools/uv/bin/uv:
 	@echo 'installing uv $(UV_VERSION) into .tools/'

@@ -29,12 +29,12 @@ WELCOME = """
 Gatehouse is up: {url}    API document: {url}/docs    mail it sends: {mailbox}
 
 Register, sign in, read yourself:
-  curl -s {url}/v1/users -H 'content-type: application/json' \\
+  curl -sw '\\n' {url}/v1/users -H 'content-type: application/json' \\
        -d '{{"email": "ada@example.com", "name": "Ada", "password": "a long enough passphrase"}}'
   TOKEN=$(curl -s {url}/auth/token -d grant_type=password -d username=ada@example.com \\
        -d 'password=a long enough passphrase' |
        python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])')
-  curl -s {url}/v1/users/me -H "authorization: Bearer $TOKEN"
+  curl -sw '\\n' {url}/v1/users/me -H "authorization: Bearer $TOKEN"
 
 Ctrl-C stops it; what it knows stays in {var}.
 """
@@ -83,8 +83,12 @@ def settings() -> dict[str, str]:
 @contextmanager
 def occupied(var: Path) -> Iterator[int]:
     """Hold the folder, as two systems on one state would destroy it; every part inherits the lock."""
-    var.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (var / "lock").open("a+") as file:
+    try:
+        var.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = (var / "lock").open("a+")
+    except OSError as error:
+        raise Fault(f"{var} cannot be used ({error.strerror}): choose another folder with VAR=") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

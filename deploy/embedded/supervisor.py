@@ -40,10 +40,14 @@ class Child:
     said: str = "nothing"  # its last line
 
     def ending(self) -> str:
-        """How it ended, and the last thing it said."""
+        """How it ended, and the last thing it said if it had a say in it."""
         code = self.process.returncode
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        return f"({how}): {self.said}"
+        return f"(exit code {code}): {self.said}" if code >= 0 else f"({signal.Signals(-code).name})"
+
+    def kill(self) -> None:
+        """End the part and all that it started, such as workers that outlived their master."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Supervisor:
@@ -178,9 +182,9 @@ class Supervisor:
                 self._turn(0.2)
                 if self._asked or time.monotonic() > deadline:
                     for child in group:
-                        with suppress(ProcessLookupError):
-                            os.killpg(child.process.pid, signal.SIGKILL)
+                        child.kill()
             for child in group:
+                child.kill()
                 self._read(child)
 
 

@@ -120,7 +120,16 @@ def test_a_part_killed_from_outside_is_said_so(program: Program) -> None:
     with program(("weak", QUICK)) as running:
         os.kill(pids(running, 1)[0], signal.SIGKILL)
         _, errors = running.communicate(timeout=60)
-    assert "weak stopped by itself (SIGKILL)" in errors
+    assert errors == "fault: weak stopped by itself (SIGKILL)\n"
+
+
+def test_what_a_killed_part_leaves_behind_ends_too(program: Program) -> None:
+    worker = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {QUICK!r}])"
+    with program(("master", f"{worker}\n{QUICK}")) as running:
+        both = pids(running, 2)
+        os.kill(next(pid for pid in both if os.getpgid(pid) == pid), signal.SIGKILL)
+        running.communicate(timeout=60)
+    assert all(gone(pid) for pid in both)
 
 
 def test_a_second_signal_ends_the_patience(program: Program) -> None:
