@@ -149,7 +149,7 @@ def make_parts(settings: Settings) -> Parts:
         users=users,
         events=UserEvents(events_redis, revocations),
         identity=identity,
-        introspection=Introspection(identity, issuer),
+        introspection=Introspection(identity),
         tokens=Tokens(
             sessions=sessions,
             users=users,

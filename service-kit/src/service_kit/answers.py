@@ -71,7 +71,7 @@ async def _on_problem(_: Request, problem: Exception) -> Response:
 async def _on_http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    if error.status_code < HTTPStatus.BAD_REQUEST or status is HTTPStatus.NOT_MODIFIED:
+    if status < HTTPStatus.BAD_REQUEST:
         return Response(status_code=status, headers=error.headers)
     content = body(status, status.name.lower(), status.phrase, error.detail, tracing.request_id() or "")
     return Response(content, status, error.headers, MEDIA_TYPE)

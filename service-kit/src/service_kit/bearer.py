@@ -2,17 +2,20 @@
 
 import re
 
-_CREDENTIALS = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+# What a quoted string may hold without escapes, and a header without breaking in two.
+_UNQUOTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 
 
 def bearer_token(authorization: bytes) -> bytes | None:
-    """The token of an Authorization value, or None if the value is of another scheme or malformed."""
-    credentials = _CREDENTIALS.fullmatch(authorization.strip(b" \t"))
-    return credentials and credentials[1]
+    """What follows the scheme, whatever it is; None where the scheme is another or nothing follows."""
+    scheme, _, token = authorization.strip(b" \t").partition(b" ")
+    return token.lstrip(b" ") or None if scheme.lower() == b"bearer" else None
 
 
 def challenge(error: str | None = None, description: str | None = None, scope: str | None = None) -> str:
     """A WWW-Authenticate value. Without an error it says only how to authenticate (section 3.1)."""
     members = {"error": error, "error_description": description, "scope": scope}
-    given = ", ".join(f'{name}="{value}"' for name, value in members.items() if value is not None)
+    given = ", ".join(
+        f'{name}="{_UNQUOTABLE.sub("?", value)}"' for name, value in members.items() if value is not None
+    )
     return f"Bearer {given}" if given else "Bearer"

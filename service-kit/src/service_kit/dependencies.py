@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 from fastapi.openapi.models import OAuth2 as OAuth2Model
@@ -13,6 +14,9 @@ from service_kit.bearer import bearer_token, challenge
 from service_kit.identity import Identity
 from service_kit.problems import Problem
 from service_kit.tokens import Caller, CannotVerify, TokenRefused, Verifier
+
+_FORM = "application/x-www-form-urlencoded"
+_LONGEST_FORM = 64 * 1024
 
 
 class NotAuthenticated(Problem):
@@ -120,14 +124,14 @@ def _identity(request: Request) -> Identity:
 
 async def _identify(request: Request, verifier: Verifier) -> Caller:
     try:
-        return await verifier.identify(_credentials(request))
+        return await verifier.identify(await _credentials(request))
     except TokenRefused as refused:
         raise InvalidToken(refused) from None
     except CannotVerify as cannot:
         raise VerificationUnavailable(cannot) from None
 
 
-def _credentials(request: Request) -> bytes:
+async def _credentials(request: Request) -> bytes:
     values = [value for name, value in request.scope["headers"] if name == b"authorization"]
     if len(values) > 1:
         raise AmbiguousCredentials("There is more than one Authorization header.")
@@ -136,4 +140,17 @@ def _credentials(request: Request) -> bytes:
     token = bearer_token(values[0]) if values else None
     if token is None:
         raise NotAuthenticated
+    if await _form_has_token(request):
+        raise AmbiguousCredentials("A token came in the header and another in the form.")
     return token
+
+
+async def _form_has_token(request: Request) -> bool:
+    """Whether a token is in the body too (RFC 6750, section 2.2), which we do not read tokens from."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    length = request.headers.get("content-length", "")
+    # A form whose length is not said, or is too long to be held here, is left to the route.
+    if media_type != _FORM or not length.isdecimal() or int(length) > _LONGEST_FORM:
+        return False
+    form = (await request.body()).decode("latin-1")
+    return any(name == "access_token" for name, _ in parse_qsl(form, keep_blank_values=True))

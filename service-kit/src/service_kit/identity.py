@@ -18,6 +18,7 @@ class Identity:
         self, settings: VerifierSettings, service_name: str, *, fetch_keys: Fetch | None = None
     ) -> None:
         password = settings.revocations_redis_password
+        self._settings = settings
         self._redis = connect(
             settings.revocations_redis_url,
             settings.revocations_redis_user,
@@ -26,8 +27,8 @@ class Identity:
         self.keys = KeyCache(fetch_keys or http_fetch(settings.jwks_url), settings.jwks_lifetime_seconds)
         self.revocations = Revocations(settings.revocation_ceiling_seconds)
         self.follower = Follower(self._redis, self.revocations, self.keys)
-        self.verifier = self._verifier(settings, None)
-        self.service_verifier = self._verifier(settings, service_name)
+        self.verifier = self.verifier_for(None)
+        self.service_verifier = self.verifier_for(service_name)
         self._was_ready = False
 
     @asynccontextmanager
@@ -53,7 +54,9 @@ class Identity:
             self._was_ready = True
         return None
 
-    def _verifier(self, settings: VerifierSettings, audience: str | None) -> Verifier:
+    def verifier_for(self, audience: str | None) -> Verifier:
+        """A verifier of tokens for `audience`; None means consumers' tokens. Each reads by the same settings."""
+        settings = self._settings
         issuers: dict[str, float | None] = {
             issuer: datetime.combine(last_day + timedelta(days=1), time(), UTC).timestamp()
             for issuer, last_day in settings.issuers_also_accepted.items()

@@ -24,6 +24,7 @@ EPOCH = "auth:epoch"
 
 _BLOCK = 1.0
 _BLOCK_WHILE_CATCHING_UP = 0.1
+_RECONNECT = 5.0
 _EXPIRED_AT_ONCE = 2_000
 
 Kind = Literal["session", "subject", "key"]
@@ -190,6 +191,7 @@ class Follower:
         self._cursor = _BEGINNING
         self._epoch: str | None = None
         self._reading_on = False
+        self._connected_at = time.monotonic()
         self.caught_up = False  # whether the stream was ever read to its end
 
     async def run(self) -> None:
@@ -211,9 +213,16 @@ class Follower:
                 failures = 0
                 if not self._take(answer):
                     await asyncio.sleep(_BLOCK_WHILE_CATCHING_UP)
+                await self._leave_old_connection()
             now = time.time()
             self._revocations.expire(now)
             staleness_seconds.set(self._revocations.staleness(now))
+
+    async def _leave_old_connection(self) -> None:
+        """A failover may cut no connection: whoever stays on the former primary hears nothing more, and no error."""
+        if time.monotonic() - self._connected_at > _RECONNECT:
+            self._connected_at = time.monotonic()
+            await self._redis.connection_pool.disconnect()
 
     async def _ask(self) -> _Answer:
         block = _BLOCK if self._reading_on else _BLOCK_WHILE_CATCHING_UP

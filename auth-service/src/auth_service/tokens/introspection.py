@@ -5,20 +5,16 @@ from typing import Any
 
 from service_kit.dependencies import VerificationUnavailable
 from service_kit.identity import Identity
-from service_kit.tokens import Caller, CannotVerify, TokenRefused, Verifier
+from service_kit.tokens import Caller, CannotVerify, TokenRefused
 
 
 class Introspection:
-    def __init__(self, identity: Identity, issuer: str) -> None:
+    def __init__(self, identity: Identity) -> None:
         self._identity = identity
-        self._issuer = issuer
 
     async def caller(self, token: str, audiences: Collection[str] = ()) -> Caller | None:
         """Whom a token for the API, or for one of `audiences`, speaks for; None if it is not good."""
-        own = (
-            Verifier(self._identity.keys, self._identity.revocations, {self._issuer: None}, each)
-            for each in audiences
-        )
+        own = map(self._identity.verifier_for, audiences)
         for verifier in (self._identity.verifier, *own):
             try:
                 return await verifier.identify(token.encode())

@@ -41,10 +41,19 @@ class TestIssuer:
         """Publish a key no longer."""
         del self._keys[kid]
 
-    def token(self, *, header: dict[str, Any] | None = None, **claims: Any) -> str:
-        """A consumer's token; claims and header members given replace the usual ones, None removes one."""
+    def sign_with(self, kid: str, key: ec.EllipticCurvePrivateKey) -> None:
+        """Sign with this key from now on, as the issuer that has it would."""
+        self.kid = kid
+        self._keys[kid] = key
+
+    def header(self) -> dict[str, Any]:
+        """The members of an access token's header."""
+        return {"alg": "ES256", "typ": "at+jwt", "kid": self.kid}
+
+    def claims(self) -> dict[str, Any]:
+        """The claims of a consumer's token, good for five minutes."""
         now = int(time.time())
-        usual = {
+        return {
             "iss": self.url,
             "aud": self.url,
             "sub": str(uuid4()),
@@ -58,7 +67,10 @@ class TestIssuer:
             "roles": [],
             "auth_time": now,
         }
-        return self.sign({"alg": "ES256", "typ": "at+jwt", "kid": self.kid} | (header or {}), usual | claims)
+
+    def token(self, *, header: dict[str, Any] | None = None, **claims: Any) -> str:
+        """A consumer's token; claims and header members given replace the usual ones, None removes one."""
+        return self.sign(self.header() | (header or {}), self.claims() | claims)
 
     def service_token(self, audience: str, scope: str, **claims: Any) -> str:
         """A service's token for `audience`."""
@@ -83,8 +95,16 @@ class TestIssuer:
 
     def sign_raw(self, header: bytes, claims: bytes) -> str:
         """A JWS of these very bytes."""
-        signed = f"{encode(header)}.{encode(claims)}"
-        return f"{signed}.{encode(_es256.sign(signed.encode(), self._keys[self.kid]))}"
+        return self.sign_text(f"{encode(header)}.{encode(claims)}")
+
+    def sign_text(self, signed: str) -> str:
+        """This very text with its signature behind it."""
+        return f"{signed}.{encode(_es256.sign(signed.encode('latin-1'), self.key))}"
+
+    @property
+    def key(self) -> ec.EllipticCurvePrivateKey:
+        """The present key."""
+        return self._keys[self.kid]
 
     def jwks(self) -> dict[str, Any]:
         """The public keys."""
