@@ -43,9 +43,10 @@ async def verifying(settings: Settings, issuer: Service) -> AsyncIterator[Identi
         return (await issuer.public.get("/.well-known/jwks.json")).json()
 
     identity = Identity(settings, "orders", fetch_keys=fetch_keys)
-    async with identity.running(), asyncio.timeout(10):
-        while identity.ready() is not None:
-            await asyncio.sleep(0.01)
+    async with identity.running():
+        async with asyncio.timeout(10):
+            while identity.ready() is not None:
+                await asyncio.sleep(0.01)
         yield identity
 
 

@@ -14,8 +14,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as Silence
 
 from auth_service.exceptions import Unavailable
+
+RENEWED_EVERY = 5.0  # seconds
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,23 @@ def connect(url: str, user: str, password: str | None, *, timeout: float, connec
         max_connections=connections,
         timeout=timeout,
     )
+    pool.connection_class = type("Renewed", (_Renewed, pool.connection_class), {})
     return Redis.from_pool(pool)
+
+
+class _Renewed:
+    """A connection that is made anew now and then: a failover may move the name without cutting what is open."""
+
+    _made = 0.0
+
+    async def connect(self) -> None:
+        """Called by the pool before each use."""
+        this: Any = super()
+        if this.is_connected and time.monotonic() - self._made > RENEWED_EVERY:
+            await this.disconnect()
+        if not this.is_connected:
+            self._made = time.monotonic()
+        await this.connect()
 
 
 class Script:
@@ -68,7 +87,7 @@ class Store:
             yield self._redis
         except (RedisError, OSError) as failure:
             logger.warning("the session store failed: %s", type(failure).__name__)
-            if isinstance(failure, ReadOnlyError):
+            if _left_behind(failure):
                 await self.reconnect()
             raise StoreUnavailable from failure
 
@@ -77,28 +96,45 @@ class Store:
         # A cjson number is a double: milliseconds since 1970 stay exact.
         given = {name: value for name, value in arguments.items() if value is not None}
         payload = json.dumps({**given, "clock": int(time.time() * 1000)})
+        if durable and self._replicas:
+            answer, *_ = await self._durably(("EVAL", script.text, 0, payload))
+            return answer
         async with self.answering() as redis:
-            if durable and self._replicas:
-                return await self._run_durably(redis, script, payload)
             try:
                 return await redis.execute_command("EVALSHA", script.digest, 0, payload)
             except NoScriptError:
                 return await redis.execute_command("EVAL", script.text, 0, payload)
 
-    async def _run_durably(self, redis: Any, script: Script, payload: str) -> Any:
-        # WAITAOF counts the writes of its own connection only, so both travel in one pipeline.
-        async with redis.pipeline(transaction=False) as pipe:
-            pipe.execute_command("EVAL", script.text, 0, payload)
+    async def settle(self) -> None:
+        """Returns once everything written until now is as durable as `run(durable=True)` makes it."""
+        if self._replicas:
+            await self._durably()
+
+    async def _durably(self, *commands: tuple[Any, ...]) -> list[Any]:
+        async with self.answering() as redis, redis.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            # WAITAOF waits for the writes of its own connection, and for what came before them. So there must be one:
+            # a repeated act may find nothing left to do, and what it did before is still on its way.
+            pipe.execute_command("SET", "auth:written", "")
             pipe.execute_command("WAITAOF", 1, 1, 500)
-            answer, (local, replicated) = await pipe.execute()
+            answers: list[Any] = await pipe.execute()
+        local, replicated = answers[-1]
         if local < 1 or replicated < 1:
             await self.reconnect()  # this may be a primary that a failover has left behind
             raise StoreUnavailable
-        return answer
+        return answers
 
     async def reconnect(self) -> None:
-        """Drop every idle connection, so that the next one resolves the name again."""
-        await self._redis.connection_pool.disconnect(inuse_connections=False)
+        """Use no connection again that is open now, so that the next one resolves the name anew."""
+        pool: Any = self._redis.connection_pool  # one of the two is not typed
+        await pool.update_active_connections_for_reconnect()
+        await pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+def _left_behind(failure: Exception) -> bool:
+    """Whether that may be the word, or the silence, of a server that is primary no more."""
+    return isinstance(failure, ReadOnlyError | Silence) or str(failure).startswith("NOREPLICAS")

@@ -111,3 +111,7 @@ class Sessions:
             END, durable=True, sub=subject, sid=session_id, keep=keep, retention=self._retention
         )
         return ended
+
+    async def settle(self) -> None:
+        """Returns once what ended before is durable, whatever was answered then."""
+        await self._store.settle()

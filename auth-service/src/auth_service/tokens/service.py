@@ -8,6 +8,7 @@ from auth_service.clients.exceptions import UnauthorizedClient
 from auth_service.clients.models import FIRST_PARTY, Client
 from auth_service.exceptions import InvalidGrant, InvalidScope
 from auth_service.revocations.service import Revocations
+from auth_service.sessions.exceptions import SessionEnded
 from auth_service.sessions.models import Session
 from auth_service.sessions.service import Presented, Sessions
 from auth_service.throttle.devices import Devices
@@ -134,6 +135,9 @@ class Tokens:
         """Ends the session (RFC 7009); a token that is not, or no longer, ours needs no ending."""
         try:
             presented = await self._sessions.find(token)
+        except SessionEnded:
+            await self._sessions.settle()  # perhaps it was ended a moment ago, and the answer was a 503
+            return
         except InvalidGrant:
             return
         await self._end(
