@@ -12,8 +12,8 @@ def write(folder: Path, service: str, text: str) -> None:
     (folder / service / "routes.toml").write_text(text)
 
 
-def route(name: str, path: str) -> str:
-    return f'[[routes]]\nname = "{name}"\npath = "{path}"\nmethods = ["GET"]\naccess = "public"\n'
+def route(name: str, path: str, method: str = "GET") -> str:
+    return f'[[routes]]\nname = "{name}"\npath = "{path}"\nmethods = ["{method}"]\naccess = "public"\n'
 
 
 def test_an_overlap_names_both_files(tmp_path: Path) -> None:
@@ -41,3 +41,37 @@ def test_literal_beats_parameter_beats_rest(tmp_path: Path) -> None:
         routes.match(b"GET", b"/a/")
     with pytest.raises(MethodNotAllowed):
         routes.match(b"POST", b"/a/me")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        (b"DELETE", b"/a/me", "GET, HEAD"),
+        (b"GET", b"/a/reset", "POST"),
+        (b"PUT", b"/a/7", "DELETE"),
+        (b"GET", b"/a/me/picture", "PUT"),
+        (b"POST", b"/a/me/other", "GET, HEAD"),
+    ],
+)
+def test_what_is_written_out_for_one_method_is_no_parameter_for_another(
+    tmp_path: Path, method: bytes, path: bytes, allow: str
+) -> None:
+    lines = [
+        route("one", "/a/{id}", "DELETE"),
+        route("me", "/a/me"),
+        route("reset", "/a/reset", "POST"),
+        route("picture", "/a/{id}/picture"),
+        route("my-picture", "/a/me/picture", "PUT"),
+        route("rest", "/a/*"),
+    ]
+    write(tmp_path, "one", "".join(lines))
+    with pytest.raises(MethodNotAllowed) as refusal:
+        load(tmp_path).match(method, path)
+    assert refusal.value.headers == {"Allow": allow}
+
+
+def test_two_services_may_share_a_path_a_method_each(tmp_path: Path) -> None:
+    write(tmp_path, "one", route("read", "/a/{id}"))
+    write(tmp_path, "two", route("write", "/a/{name}", "POST"))
+    routes = load(tmp_path)
+    assert [routes.match(method, b"/a/7").service for method in (b"HEAD", b"POST")] == ["one", "two"]

@@ -113,7 +113,7 @@ def _limit(limit: Limit) -> str:
 
 def _also_matching(table: Routes, method: bytes, path: bytes, chosen: Route) -> Iterator[Route]:
     """The less exact routes of the same method that would have it if this one were not there."""
-    rest = [route for route in table if route is not chosen]
+    rest = [route for route in table if route is not chosen and method.decode() in route.methods]
     while (route := Routes(rest).find(method, path)) is not None:
         yield route
         rest.remove(route)

@@ -176,31 +176,32 @@ class Route:
 class _Node:
     literals: dict[bytes, "_Node"] = field(default_factory=dict)
     parameter: "_Node | None" = None
-    rest: Route | None = None
-    route: Route | None = None
+    rest: dict[bytes, Route] = field(default_factory=dict)
+    here: dict[bytes, Route] = field(default_factory=dict)
 
-    def find(self, segments: list[bytes], at: int) -> Route | None:
+    def find(self, segments: list[bytes], at: int) -> dict[bytes, Route]:
         """Literal beats parameter beats rest, decided from the left."""
         if at == len(segments):
-            return self.route
+            return self.here
         segment = segments[at]
         child = self.literals.get(segment)
         if child is not None:
             found = child.find(segments, at + 1)
-            if found is not None:
+            if found:
                 return found
         if segment and self.parameter is not None:
             found = self.parameter.find(segments, at + 1)
-            if found is not None:
+            if found:
                 return found
-        return self.rest if segment else None
+        return self.rest if segment else {}
 
 
 class Routes:
-    """All rules; matching is a walk along the path's segments, one tree a method."""
+    """All rules. The most exact pattern of a path decides, and its methods are the path's: what is written out for one
+    method is never the value of a parameter for another."""
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
-        self._trees: dict[bytes, _Node] = {}
+        self._tree = _Node()
         self._exact: dict[bytes, dict[bytes, Route]] = {}
         self._all: list[Route] = []
         for route in routes:
@@ -211,57 +212,52 @@ class Routes:
 
     def _add(self, route: Route) -> None:
         self._all.append(route)
-        for method in route.methods:
-            self._plant(method.encode(), route)
+        methods = self._methods_at(route.path)
+        for method in map(str.encode, route.methods):
+            if (present := methods.get(method)) is not None:
+                raise RoutesRefused(
+                    f"{route.source}: {method.decode()} {route.path} ({route.name}) overlaps "
+                    f"{present.path} ({present.name}) of {present.source}"
+                )
+            methods[method] = route
 
-    def _plant(self, method: bytes, route: Route) -> None:
-        node = self._trees.setdefault(method, _Node())
-        segments = route.path.encode().split(b"/")[1:]
-        for segment in segments:
+    def _methods_at(self, pattern: str) -> dict[bytes, Route]:
+        node = self._tree
+        for segment in pattern.encode().split(b"/")[1:]:
             if segment == b"*":
-                node.rest = _only(node.rest, route, method)
-                return
+                return node.rest
             if segment.startswith(b"{"):
                 node.parameter = node.parameter or _Node()
                 node = node.parameter
             else:
                 node = node.literals.setdefault(segment, _Node())
-        node.route = _only(node.route, route, method)
-        if "{" not in route.path:
-            self._exact.setdefault(method, {})[route.path.encode()] = route
+        if "{" not in pattern:
+            self._exact[pattern.encode()] = node.here
+        return node.here
 
     def match(self, method: bytes, path: bytes) -> Route:
         """The one route of this method and path."""
-        route = self.find(method, path)
+        methods = self._at(path)
+        route = methods.get(method)
         if route is None and method == b"HEAD":
-            route = self.find(b"GET", path)
+            route = methods.get(b"GET")
         if route is None:
-            allowed = self.allowed(path)
-            if allowed:
-                raise MethodNotAllowed(headers={"Allow": ", ".join(allowed)})
+            if methods:
+                raise MethodNotAllowed(headers={"Allow": ", ".join(_allowed(methods))})
             raise NoRoute
         return route
 
     def find(self, method: bytes, path: bytes) -> Route | None:
-        exact = self._exact.get(method)
-        if exact is not None and path in exact:
-            return exact[path]
-        tree = self._trees.get(method)
-        return tree.find(path.split(b"/"), 1) if tree is not None else None
+        return self._at(path).get(method)
 
-    def allowed(self, path: bytes) -> list[str]:
-        """The methods that have a route at this path."""
-        methods = {method.decode() for method in self._trees if self.find(method, path) is not None}
-        return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+    def _at(self, path: bytes) -> dict[bytes, Route]:
+        methods = self._exact.get(path)
+        return self._tree.find(path.split(b"/"), 1) if methods is None else methods
 
 
-def _only(present: Route | None, route: Route, method: bytes) -> Route:
-    if present is not None:
-        raise RoutesRefused(
-            f"{route.source}: {method.decode()} {route.path} ({route.name}) overlaps "
-            f"{present.path} ({present.name}) of {present.source}"
-        )
-    return route
+def _allowed(methods: Iterable[bytes]) -> list[str]:
+    names = {method.decode() for method in methods}
+    return sorted(names | ({"HEAD"} if "GET" in names else set()))
 
 
 class Defaults(NamedTuple):
