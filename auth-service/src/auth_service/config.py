@@ -1,22 +1,32 @@
 """The only reader of the environment: every setting with its default and its limits."""
 
+import re
 from collections.abc import Sequence
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from service_kit.settings import ServiceSettings, VerifierSettings
+
+FIRST_PARTY_ID: Final = "first-party"
+CLIENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}", re.ASCII)  # RFC 6749 section 3.3
 
 
 class ConfiguredClient(BaseModel, extra="forbid"):
     """A client known by settings; its secrets only as hashes (`python -m auth_service clients new-secret`)."""
 
-    secret_hashes: list[str] = Field(min_length=1, max_length=2)
+    secret_hashes: list[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}\z")]] = Field(
+        min_length=1, max_length=2
+    )
     scopes: set[str] = set()
     audiences: set[str] = set()
 
     @field_validator("scopes")
     @classmethod
     def no_client_can_be_given_everything(cls, scopes: set[str]) -> set[str]:
+        if not all(map(SCOPE.fullmatch, scopes)):
+            raise ValueError("a scope has no spaces or quotes")
         if "*" in scopes:
             raise ValueError("the scope * belongs to the first-party client alone")
         return scopes
@@ -70,6 +80,23 @@ class Settings(ServiceSettings, VerifierSettings):
         if key is not None and len(key.get_secret_value()) < 32:
             raise ValueError("must be at least 32 characters")
         return key
+
+    @field_validator("clients")
+    @classmethod
+    def clients_have_names_of_their_own(
+        cls, clients: dict[str, ConfiguredClient]
+    ) -> dict[str, ConfiguredClient]:
+        if not all(map(CLIENT_ID.fullmatch, clients)):
+            raise ValueError("a client's name has 1 to 64 letters, digits, '.', '_' or '-'")
+        if FIRST_PARTY_ID in clients:
+            raise ValueError(f"{FIRST_PARTY_ID} is built in and has no secret")
+        return clients
+
+    @model_validator(mode="after")
+    def _tokens_fit_their_verifiers(self) -> Self:
+        if self.access_token_seconds > self.token_max_lifetime_seconds:
+            raise ValueError("ACCESS_TOKEN_SECONDS must be at most TOKEN_MAX_LIFETIME_SECONDS")
+        return self
 
     @property
     def revocation_retention_ms(self) -> int:

@@ -15,7 +15,7 @@ class Unavailable(Problem):
     def __init__(self, retry_after: int = 1) -> None:
         # A standard OAuth client looks for `error`, whatever the media type.
         super().__init__(
-            headers={"retry-after": str(retry_after)},
+            headers={"retry-after": str(retry_after), "cache-control": "no-store"},
             error="temporarily_unavailable",
             error_description=self.title,
         )

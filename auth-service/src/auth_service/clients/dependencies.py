@@ -27,6 +27,8 @@ async def authenticated_client(request: Request, form: Form, origin: TheOrigin) 
 
 async def _authenticated(request: Request, form: Form) -> Client:
     clients = cast("Clients", request.app.state.clients)
+    if len(request.headers.getlist("authorization")) > 1:
+        raise InvalidRequest("The client authenticates in one way only.")
     basic = _basic_credentials(request.headers.get("authorization", ""))
     named, secret = form.get("client_id"), form.get("client_secret")
     if basic is not None and basic != ("", ""):

@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from auth_service.config import FIRST_PARTY_ID
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -44,7 +46,7 @@ class Client:
 
 
 # The client of the people's own front ends. Its tokens carry `*`: what the person may do, they may do.
-FIRST_PARTY = Client("first-party", scopes=frozenset({"*"}))
+FIRST_PARTY = Client(FIRST_PARTY_ID, scopes=frozenset({"*"}))
 
 
 def new_secret() -> str:

@@ -1,16 +1,14 @@
 """The registered clients: those of the settings, and those that a command has put into the store."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from auth_service.clients.exceptions import ClientFault, InvalidClient
 from auth_service.clients.models import FIRST_PARTY, Client, hash_secret, new_secret
+from auth_service.config import CLIENT_ID, SCOPE
 from auth_service.store import Store
 
 STORED = "auth:clients"
-CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}", re.ASCII)  # RFC 6749 section 3.3
 
 
 class Clients:

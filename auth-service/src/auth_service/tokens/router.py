@@ -4,8 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
 from auth_service.clients.dependencies import AuthenticatedClient, ConfidentialClient
+from auth_service.config import SCOPE
 from auth_service.dependencies import TheOrigin
 from auth_service.exceptions import InvalidRequest
 from auth_service.forms import Form, form_schema
@@ -26,6 +28,8 @@ from service_kit.tokens import Caller
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
 REFUSALS: dict[int | str, dict[str, Any]] = {400: {"model": ErrorResponse}, 401: {"model": ErrorResponse}}
 YEAR = 365 * 86400
+# A refusal names what was asked for, in a header.
+Scope = Annotated[str, Field(pattern=rf"^{SCOPE.pattern}$")]
 
 router = APIRouter(tags=["oauth"])
 
@@ -130,7 +134,7 @@ async def introspect(form: Form, client: ConfidentialClient, introspection: TheI
 )
 async def verify(
     caller: Annotated[Caller, Depends(get_current_user)],
-    scope: Annotated[list[str], Query(description="Each one needed")] = [],  # noqa: B006 - FastAPI copies it
+    scope: Annotated[list[Scope], Query(description="Each one needed")] = [],  # noqa: B006 - FastAPI copies it
     role: Annotated[list[str], Query(description="Any one needed")] = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     if not all(map(caller.has_scope, scope)):

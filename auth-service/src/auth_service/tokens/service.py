@@ -6,6 +6,7 @@ from auth_service import audit
 from auth_service.audit import Origin
 from auth_service.clients.exceptions import UnauthorizedClient
 from auth_service.clients.models import FIRST_PARTY, Client
+from auth_service.config import SCOPE
 from auth_service.exceptions import InvalidGrant, InvalidScope
 from auth_service.revocations.service import Revocations
 from auth_service.sessions.exceptions import SessionEnded
@@ -28,6 +29,8 @@ from auth_service.users.client import UsersClient
 from auth_service.users.exceptions import UsersUnavailable
 from auth_service.users.models import Refused, User
 from service_kit.tokens import Caller
+
+LONGEST_SCOPE = 1024
 
 
 class Tokens:
@@ -173,9 +176,12 @@ class Tokens:
 
 def narrowed(held: frozenset[str], asked: str | None) -> str:
     """The scope asked for, or all that is held; never more. `*` holds every scope."""
-    wanted = frozenset((asked or "").split())
+    wanted = frozenset((asked or "").split(" ")) - {""}
     if not wanted:
         return " ".join(sorted(held))
+    # Who holds `*` may ask for any scope, but a token that says what is none, or too much, nobody would accept.
+    if len(asked or "") > LONGEST_SCOPE or not all(map(SCOPE.fullmatch, wanted)):
+        raise InvalidScope("The scope is malformed, or longer than 1024 characters.")
     if "*" not in held and not wanted <= held:
         raise InvalidScope
     return " ".join(sorted(wanted))

@@ -1,0 +1,517 @@
+"""The checklist's "OAuth", clause by clause: RFC 6749, 6750, 7009, 7662, 8414 and 9700 over HTTP."""
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import httpx
+import jwt
+import pytest
+from conftest import ISSUER, Service, make_settings, started
+from people import People
+
+from auth_service.clients.models import hash_secret
+from service_kit.jwks import parse
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+ODD_SECRET = "a+b %41:&= é€\U0001f511"
+ENDPOINTS = ("/auth/token", "/auth/revoke", "/auth/introspect")
+
+
+@pytest.fixture
+async def service(redis_url: str, people: People, tmp_path: Path) -> AsyncIterator[Service]:
+    """With a client of the settings whose secret has whatever a secret may have, and whose name has dots."""
+    clients = {
+        "odd.client": {
+            "secret_hashes": [hash_secret(ODD_SECRET)],
+            "scopes": ["a", "b"],
+            "audiences": ["users"],
+        }
+    }
+    async with started(make_settings(redis_url, people.url, tmp_path, clients=clients)) as running:
+        yield running
+
+
+def basic(name: str, secret: str) -> dict[str, str]:
+    """RFC 6749, section 2.3.1: both are form-encoded first."""
+    return written(f"{quote_plus(name)}:{quote_plus(secret)}".encode())
+
+
+def written(credentials: bytes) -> dict[str, str]:
+    return {"authorization": f"Basic {base64.b64encode(credentials).decode()}"}
+
+
+ODD = basic("odd.client", ODD_SECRET)
+CLIENT_TOKEN = {"grant_type": "client_credentials"}
+
+
+def sign_in_form(**more: str) -> dict[str, str]:
+    return {"grant_type": "password", "username": "ada@example.com", "password": People.PASSWORD, **more}
+
+
+def said(answer: httpx.Response) -> tuple[int, str]:
+    """An OAuth error (RFC 6749, section 5.2): its status and `error`."""
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store", answer.text
+    body = answer.json()
+    assert body.keys() == {"error", "error_description", "code"}
+    # The characters that section 5.2 allows.
+    assert re.fullmatch(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+", body["error_description"])
+    return answer.status_code, body["error"]
+
+
+# 1: the token endpoint
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+async def test_only_a_posted_form_is_read(service: Service, path: str) -> None:
+    for body, media_type in (
+        (json.dumps(sign_in_form()), "application/json"),
+        ("--x\r\n", "multipart/form-data; boundary=x"),
+        ("grant_type=password", "text/plain"),
+        ("grant_type=password", ""),
+    ):
+        answer = await service.public.post(path, content=body, headers={"content-type": media_type})
+        assert said(answer) == (400, "invalid_request")
+    for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE"):
+        answer = await service.public.request(method, path, params=sign_in_form())
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    answer = await service.public.post(path, params={**sign_in_form(), "token": "x"}, headers=FORM)
+    assert said(answer)[0] == (401 if path == "/auth/introspect" else 400), "a query is no form"
+
+
+@pytest.mark.parametrize(
+    "media_type", [f"{FORM['content-type']};charset=utf-8", "Application/X-WWW-Form-URLEncoded"]
+)
+async def test_a_forms_media_type_is_read_as_http_says(service: Service, media_type: str) -> None:
+    answer = await service.public.post(
+        "/auth/token",
+        content=httpx.QueryParams(sign_in_form()).__str__(),
+        headers={"content-type": media_type},
+    )
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+@pytest.mark.parametrize(
+    "form",
+    ["grant_type=password&grant_type=password", "unknown=a&unknown=b", "token=a&token=a", "scope=&scope=", "a&a",
+     "token=a&%74oken=b"],
+)  # fmt: skip
+async def test_a_parameter_comes_once(service: Service, path: str, form: str) -> None:
+    answer = await service.public.post(path, content=form, headers=FORM)
+    assert said(answer) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "form", ["a=%ff", "a=\xe9", "a=%ed%a0%80", "&".join(f"a{n}=" for n in range(51)), "a=" + "x" * 70_000]
+)
+async def test_a_form_that_cannot_be_read_is_refused(service: Service, form: str) -> None:
+    answer = await service.public.post("/auth/token", content=form.encode("latin-1"), headers=FORM)
+    assert said(answer) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("missing", ["grant_type", "username", "password"])
+@pytest.mark.parametrize("empty", [True, False])
+async def test_an_empty_parameter_is_absent(service: Service, missing: str, empty: bool) -> None:
+    form = sign_in_form()
+    form[missing] = ""
+    if not empty:
+        del form[missing]
+    assert said(await service.public.post("/auth/token", data=form)) == (400, "invalid_request")
+
+
+async def test_an_unknown_parameter_and_an_empty_optional_one_are_ignored(service: Service) -> None:
+    form = sign_in_form(scope="", client_id="", client_secret="", audience="", colour="blue")
+    answer = await service.public.post("/auth/token", data=form)
+    assert answer.status_code == 200
+    assert answer.json()["scope"] == "*"
+
+
+async def test_no_answer_may_be_stored(service: Service, people: People) -> None:
+    grant = await service.public.post("/auth/token", data=sign_in_form())
+    answers = [
+        grant,
+        await service.refresh(grant.json()["refresh_token"]),
+        await service.public.post("/auth/token", data=CLIENT_TOKEN, headers=ODD),
+        await service.public.post("/auth/introspect", data={"token": "x"}, headers=ODD),
+        await service.public.post("/auth/revoke", data={"token": "x"}),
+        await service.public.post("/auth/token", data=sign_in_form(password="wrong")),
+        await service.public.post("/auth/token", data=CLIENT_TOKEN),
+    ]
+    async with service.client(grant.json()["access_token"]) as client:
+        answers.append(await client.get("/auth/verify"))
+    people.status = 500
+    answers.append(await service.public.post("/auth/token", data=sign_in_form()))
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 200, 400, 400, 204, 503]
+    assert {answer.headers.get("cache-control") for answer in answers} == {"no-store"}
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+async def test_a_client_that_failed_by_basic_is_challenged_with_basic(service: Service, path: str) -> None:
+    form = {"token": "x", **CLIENT_TOKEN}
+    for headers in (
+        basic("odd.client", "wrong"),
+        basic("odd.client", ""),
+        basic("nobody", "x"),
+        basic("first-party", "x"),
+        basic("", "x"),
+        written(f"odd.client:{ODD_SECRET}".encode()),  # not form-encoded, so it says something else
+        written(b"odd.client"),
+    ):
+        answer = await service.public.post(path, data=form, headers=headers)
+        assert said(answer) == (401, "invalid_client"), headers
+        assert answer.headers["www-authenticate"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("name", ["odd.client", "odd%2Eclient", "%6F%64%64.client"])
+@pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
+async def test_both_parts_of_basic_are_form_decoded(service: Service, name: str, scheme: str) -> None:
+    credentials = base64.b64encode(f"{name}:{quote_plus(ODD_SECRET)}".encode()).decode()
+    answer = await service.public.post(
+        "/auth/token", data=CLIENT_TOKEN, headers={"authorization": f"{scheme} {credentials}"}
+    )
+    assert answer.status_code == 200
+    assert (
+        jwt.decode(answer.json()["access_token"], options={"verify_signature": False})["client_id"]
+        == "odd.client"
+    )
+
+
+async def test_a_client_authenticates_in_one_way(service: Service) -> None:
+    twice = [("authorization", ODD["authorization"]), ("authorization", basic("", "")["authorization"])]
+    for form, headers in (
+        ({"client_id": "odd.client", "client_secret": ODD_SECRET}, ODD),
+        ({"client_secret": ODD_SECRET}, ODD),
+        ({"client_id": "first-party"}, ODD),
+        ({}, twice),
+    ):
+        answer = await service.public.post("/auth/token", data={**CLIENT_TOKEN, **form}, headers=headers)
+        assert said(answer) == (400, "invalid_request")
+    form = {**CLIENT_TOKEN, "client_id": "odd.client"}
+    assert (await service.public.post("/auth/token", data=form, headers=ODD)).status_code == 200
+
+
+async def test_client_credentials_give_no_refresh_token_and_are_for_clients_with_a_secret(
+    service: Service,
+) -> None:
+    answer = await service.public.post("/auth/token", data=CLIENT_TOKEN, headers=ODD)
+    assert answer.json().keys() == {"access_token", "token_type", "expires_in", "scope"}
+    assert said(await service.public.post("/auth/token", data=CLIENT_TOKEN)) == (400, "unauthorized_client")
+
+
+@pytest.mark.parametrize("scope", ["c", "a c", "*", "a *", 'a"', "a\\", "a\tb", "é", "\0", "a " * 600])
+async def test_a_scope_that_was_not_granted_or_is_none_is_refused(service: Service, scope: str) -> None:
+    answer = await service.public.post("/auth/token", data={**CLIENT_TOKEN, "scope": scope}, headers=ODD)
+    assert said(answer) == (400, "invalid_scope")
+
+
+@pytest.mark.parametrize(
+    "scope", ['a"', "a\\", "a\tb", "a\nb", "é", "\u2003", "\0", "a" * 129, " ".join(map(str, range(400)))]
+)
+async def test_who_may_ask_for_everything_may_not_ask_for_what_is_no_scope(
+    service: Service, scope: str
+) -> None:
+    """Such a token would be signed, and then refused by every verifier."""
+    answer = await service.public.post("/auth/token", data=sign_in_form(scope=scope))
+    assert said(answer) == (400, "invalid_scope")
+
+
+async def test_every_token_that_is_issued_is_accepted(service: Service) -> None:
+    for scope in ("*", "a", "a b", "a  b", " a", "b a b", "x:y/z", "!#$%&'()*+,-./:;<=>?@[]^_`{|}~"):
+        grant = await service.sign_in(scope=scope)
+        assert set(grant["scope"].split(" ")) == set(scope.split())
+        async with service.client(grant["access_token"]) as client:
+            assert (await client.get("/auth/verify")).status_code == 204
+
+
+# 2: bearer tokens
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_the_case_of_the_scheme_does_not_matter(service: Service, scheme: str) -> None:
+    token = (await service.sign_in())["access_token"]
+    answer = await service.public.get("/auth/verify", headers={"authorization": f"{scheme} {token}"})
+    assert answer.status_code == 204
+
+
+async def test_a_token_comes_by_the_header_alone(service: Service) -> None:
+    token = (await service.sign_in())["access_token"]
+    header = {"authorization": f"Bearer {token}"}
+    for answer in (
+        await service.public.get("/auth/verify", params={"access_token": token}),
+        await service.public.get("/auth/verify", params={"access_token": token}, headers=header),
+        await service.public.request(
+            "DELETE", "/auth/sessions", data={"access_token": token}, headers=header
+        ),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    async with service.client(token) as client:
+        assert (await client.get("/auth/verify")).status_code == 204  # nothing was ended
+
+
+async def test_every_protected_route_of_the_document_challenges_who_shows_nothing_or_a_bad_token(
+    service: Service,
+) -> None:
+    document = (await service.public.get("/openapi.json")).json()
+    protected = [
+        (method, path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if operation.get("security")
+    ]
+    assert len(protected) == 4
+    for method, path in protected:
+        address = path.replace("{session_id}", "s" * 22)
+        answer = await service.public.request(method, address)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), path
+        assert answer.json()["code"] == "not_authenticated"
+        answer = await service.public.request(method, address, headers={"authorization": "Bearer a.b.c"})
+        assert answer.status_code == 401, path
+        assert answer.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
+
+
+async def test_a_missing_scope_is_named_and_cannot_break_the_header(service: Service) -> None:
+    token = (await service.sign_in(scope="a"))["access_token"]
+    async with service.client(token) as client:
+        answer = await client.get("/auth/verify", params={"scope": ["a", "b"]})
+        assert answer.status_code == 403
+        assert answer.headers["www-authenticate"].endswith('scope="a b"')
+        assert (await client.get("/auth/sessions")).headers["www-authenticate"].endswith('scope="sessions"')
+        for scope in ('b", realm="x', "b\r\nX-Other: y", "\u20ac", "a b", ""):
+            answer = await client.get("/auth/verify", params={"scope": scope})
+            assert answer.status_code == 422, scope
+            assert "x-other" not in answer.headers
+
+
+# 3: revocation
+
+
+async def test_revoking_what_is_no_token_of_ours_is_no_error(service: Service) -> None:
+    for token in ("unknown", "a.b.c", "a.b.c.d", f"{'s' * 22}.0.0.{'A' * 43}", "\u20ac", "x" * 60_000):
+        for hint in ("", "access_token", "refresh_token", "unheard_of"):
+            answer = await service.public.post("/auth/revoke", data={"token": token, "token_type_hint": hint})
+            assert (answer.status_code, answer.content) == (200, b"")
+    assert said(await service.public.post("/auth/revoke", data={"token_type_hint": "x"})) == (
+        400,
+        "invalid_request",
+    )
+
+
+async def test_only_the_owning_client_revokes_either_token(service: Service) -> None:
+    grant = await service.sign_in()
+    own = (await service.public.post("/auth/token", data=CLIENT_TOKEN, headers=ODD)).json()["access_token"]
+    for token, headers in (
+        (grant["refresh_token"], ODD),
+        (grant["access_token"], ODD),
+        (own, {}),
+        (own, basic("", "")),
+    ):
+        answer = await service.public.post("/auth/revoke", data={"token": token}, headers=headers)
+        assert said(answer) == (400, "invalid_grant")
+        assert answer.json()["code"] == "wrong_client"
+    for token in (grant["access_token"], own):
+        async with service.client(token) as client:
+            assert (await client.get("/auth/verify")).status_code == 204
+    assert (await service.refresh(grant["refresh_token"])).status_code == 200
+
+
+@pytest.mark.parametrize("revoked", ["refresh_token", "access_token"])
+@pytest.mark.parametrize("hint", ["", "refresh_token", "access_token"])
+async def test_revoking_either_token_ends_both_and_every_earlier_access_token(
+    service: Service, revoked: str, hint: str
+) -> None:
+    first = await service.sign_in()
+    second = (await service.refresh(first["refresh_token"])).json()
+    answer = await service.public.post(
+        "/auth/revoke", data={"token": second[revoked], "token_type_hint": hint}
+    )
+    assert answer.status_code == 200
+    for grant in (first, second):
+        await service.until_refused(grant["access_token"], "session_revoked")
+        assert (await service.refresh(grant["refresh_token"])).json()["code"] == "session_ended"
+
+
+async def test_a_client_revokes_its_own_token_for_another_audience(service: Service) -> None:
+    form = {**CLIENT_TOKEN, "audience": "users"}
+    token = (await service.public.post("/auth/token", data=form, headers=ODD)).json()["access_token"]
+    asked = {"data": {"token": token}, "headers": ODD}
+    assert (await service.public.post("/auth/introspect", **asked)).json()["active"] is True  # type: ignore[arg-type] # data, headers
+    assert (await service.public.post("/auth/revoke", **asked)).status_code == 200  # type: ignore[arg-type] # data, headers
+    async with asyncio.timeout(5):
+        while (await service.public.post("/auth/introspect", **asked)).json()["active"]:  # type: ignore[arg-type] # data, headers
+            await asyncio.sleep(0.01)
+
+
+# 4: introspection
+
+
+async def test_whoever_introspects_shows_a_secret(service: Service) -> None:
+    form = {"token": (await service.sign_in())["access_token"]}
+    for answer in (
+        await service.public.post("/auth/introspect", data=form),
+        await service.public.post("/auth/introspect", data=form, headers=basic("", "")),
+        await service.public.post("/auth/introspect", data={**form, "client_id": "first-party"}),
+        await service.public.post("/auth/introspect", data={**form, "client_id": "odd.client"}),
+        await service.public.post(
+            "/auth/introspect", data=form, headers={"authorization": f"Bearer {form['token']}"}
+        ),
+    ):
+        assert said(answer) == (401, "invalid_client")
+    posted = {**form, "client_id": "odd.client", "client_secret": ODD_SECRET}
+    assert (await service.public.post("/auth/introspect", data=posted)).json()["active"] is True
+
+
+async def test_what_is_not_active_is_said_in_exactly_these_bytes(service: Service) -> None:
+    grant = await service.sign_in()
+    await service.public.post("/auth/revoke", data={"token": grant["access_token"]})
+    await service.until_refused(grant["access_token"], "session_revoked")
+    for token in (grant["access_token"], grant["refresh_token"], "a.b.c", "unknown", "\u20ac"):
+        answer = await service.public.post("/auth/introspect", data={"token": token}, headers=ODD)
+        assert (answer.status_code, answer.content) == (200, b'{"active":false}')
+
+
+# 5: metadata
+
+
+async def test_all_that_the_metadata_advertises_works(service: Service) -> None:
+    answer = await service.public.get("/.well-known/oauth-authorization-server")
+    assert answer.headers["content-type"] == "application/json"
+    told = answer.json()
+    assert told.pop("issuer") == ISSUER
+
+    def path(name: str) -> str:
+        address: str = told.pop(name)
+        assert address.startswith(f"{ISSUER}/")
+        return address.removeprefix(ISSUER)
+
+    token, revoke, introspect = (
+        path(f"{name}_endpoint") for name in ("token", "revocation", "introspection")
+    )
+    keys = parse((await service.public.get(path("jwks_uri"))).json())
+
+    as_client: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+        "client_secret_basic": ({}, ODD),
+        "client_secret_post": ({"client_id": "odd.client", "client_secret": ODD_SECRET}, {}),
+        "none": ({"client_id": "first-party"}, {}),
+    }
+    grants: dict[str, dict[str, str]] = {
+        "password": sign_in_form(),
+        "client_credentials": CLIENT_TOKEN,
+        "refresh_token": {
+            "grant_type": "refresh_token",
+            "refresh_token": (await service.sign_in())["refresh_token"],
+        },
+    }
+    methods = told.pop("token_endpoint_auth_methods_supported")
+    issued = []
+    for grant in told.pop("grant_types_supported"):
+        worked = [
+            answer.json()["access_token"]
+            for form, headers in map(as_client.__getitem__, methods)
+            if (
+                answer := await service.public.post(token, data={**grants[grant], **form}, headers=headers)
+            ).status_code
+            == 200
+        ]
+        assert len(worked) == (2 if grant == "client_credentials" else 1), grant
+        issued += worked
+    for each in issued:
+        header = jwt.get_unverified_header(each)
+        assert jwt.decode(each, keys[header["kid"]], [header["alg"]], audience=ISSUER)["iss"] == ISSUER
+    for method in told.pop("introspection_endpoint_auth_methods_supported"):
+        form, headers = as_client[method]
+        answer = await service.public.post(introspect, data={"token": issued[0], **form}, headers=headers)
+        assert answer.json()["active"] is True
+    for method in told.pop("revocation_endpoint_auth_methods_supported"):
+        form, headers = as_client[method]
+        answer = await service.public.post(revoke, data={"token": "unknown", **form}, headers=headers)
+        assert answer.status_code == 200
+    assert told.pop("response_types_supported") == []  # there is no authorization endpoint
+    assert not told, "an advertised thing that nobody has tried"
+
+
+# 6: refresh
+
+
+async def test_a_refresh_token_is_bound_to_its_client_and_its_scope(service: Service) -> None:
+    grant = await service.sign_in(scope="a b")
+    stolen = await service.public.post(
+        "/auth/token",
+        data={"grant_type": "refresh_token", "refresh_token": grant["refresh_token"]},
+        headers=ODD,
+    )
+    assert said(stolen) == (400, "invalid_grant")
+    assert stolen.json()["code"] == "wrong_client"
+    for wider in ("a b c", "*", "c"):
+        assert said(await service.refresh(grant["refresh_token"], scope=wider)) == (400, "invalid_scope")
+    narrower = (await service.refresh(grant["refresh_token"], scope="b")).json()
+    assert narrower["scope"] == "b"
+    async with service.client(narrower["access_token"]) as client:
+        assert (await client.get("/auth/verify", params={"scope": "a"})).status_code == 403
+    # Section 6: the scope of the refresh token itself stays that of the one before.
+    assert (await service.refresh(narrower["refresh_token"])).json()["scope"] == "a b"
+
+
+async def test_a_session_ends_without_use_and_in_any_case(
+    redis_url: str, people: People, tmp_path: Path, redis: Any
+) -> None:
+    settings = make_settings(
+        redis_url, people.url, tmp_path, session_idle_seconds=1000, session_absolute_seconds=1500
+    )
+    async with started(settings) as service:
+        token = (await service.sign_in())["refresh_token"]
+        key = f"auth:session:{token.split('.')[0]}"
+        assert 990 < await redis.ttl(key) <= 1000
+        await redis.pexpire(key, 400_000)
+        token = (await service.refresh(token)).json()["refresh_token"]
+        assert 990 < await redis.ttl(key) <= 1000, "each use begins the idle time anew"
+        await redis.hincrby(key, "expires", -1_000_000)  # the sign-in was a thousand seconds earlier
+        token = (await service.refresh(token)).json()["refresh_token"]
+        assert 490 < await redis.ttl(key) <= 500, "but no use moves the absolute end"
+        await redis.pexpire(key, 1)
+        async with asyncio.timeout(5):
+            while await redis.exists(key):
+                await asyncio.sleep(0.001)
+        assert (await service.refresh(token)).json()["code"] == "session_ended"
+
+
+# 7: the password grant
+
+
+async def test_the_password_grant_is_the_first_party_clients_alone(service: Service) -> None:
+    answer = await service.public.post("/auth/token", data=sign_in_form(), headers=ODD)
+    assert said(answer) == (400, "unauthorized_client")
+
+
+async def test_an_empty_basic_header_means_the_first_party_client(service: Service) -> None:
+    for value in ("Basic", "Basic ", "Basic Og==", "basic Og=="):
+        answer = await service.public.post(
+            "/auth/token", data=sign_in_form(), headers={"authorization": value}
+        )
+        assert answer.status_code == 200, value
+
+
+async def test_the_password_grant_can_be_switched_off_and_what_was_signed_in_goes_on(
+    redis_url: str, people: People, tmp_path: Path
+) -> None:
+    async with started(make_settings(redis_url, people.url, tmp_path)) as service:
+        grant = await service.sign_in()
+    async with started(make_settings(redis_url, people.url, tmp_path, grant_password=False)) as service:
+        answer = await service.public.post("/auth/token", data=sign_in_form())
+        assert said(answer) == (400, "unsupported_grant_type")
+        told = (await service.public.get("/.well-known/oauth-authorization-server")).json()
+        assert told["grant_types_supported"] == ["refresh_token", "client_credentials"]
+        assert (await service.refresh(grant["refresh_token"])).status_code == 200
+    assert not any(request.url.path.endswith("/verify") for request in people.requests[1:])
+
+
+def test_the_documentation_says_why_the_password_grant_can_be_switched_off() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    assert "RFC 9700" in readme
+    assert "GRANT_PASSWORD=off" in readme
