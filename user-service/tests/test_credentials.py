@@ -1,17 +1,21 @@
 """Passwords: what is accepted, how it is checked, and what a change ends."""
 
 import asyncio
+import os
+import sys
 import threading
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import pytest
 from argon2 import PasswordHasher
 from conftest import PASSWORD, Service
+from sqlalchemy import event
 
 from user_service.credentials import policy
 from user_service.credentials.exceptions import PasswordRefused
-from user_service.credentials.passwords import HASHER, HashingBusy, Passwords
+from user_service.credentials.passwords import HASHER, NICENESS, HashingBusy, Passwords, Place
 from user_service.main import Parts
 from user_service.users import repository
 
@@ -83,15 +87,15 @@ async def test_an_old_password_verified_while_it_changes_has_the_old_version(
     service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada = await service.register()
-    reached, go_on, verify = asyncio.Event(), asyncio.Event(), parts.passwords.verify
+    reached, go_on, verify = asyncio.Event(), asyncio.Event(), Place.verify
 
-    async def slow(stored: str | None, password: str) -> bool:
-        matches = await verify(stored, password)
+    async def slow(place: Place, stored: str | None, password: str) -> bool:
+        matches = await verify(place, stored, password)
         reached.set()
         await go_on.wait()
         return matches
 
-    monkeypatch.setattr(Passwords, "verify", lambda _self, *arguments: slow(*arguments))
+    monkeypatch.setattr(Place, "verify", slow)
     signing_in = asyncio.create_task(service.verify(ada.email))
     await reached.wait()
     monkeypatch.undo()
@@ -99,6 +103,25 @@ async def test_an_old_password_verified_while_it_changes_has_the_old_version(
     assert (await ada.client.post("/v1/users/me/password", json=change)).status_code == 204
     go_on.set()
     assert (await signing_in)["user"]["credentials_version"] == 1
+
+
+async def test_a_sign_in_that_finds_no_place_does_not_ask_the_database(
+    service: Service, parts: Parts
+) -> None:
+    ada = await service.register()
+    asked = list[str]()
+    event.listen(
+        parts.database.engine.sync_engine, "before_cursor_execute", lambda _c, _k, sql, *_: asked.append(sql)
+    )
+    body = {"email": ada.email, "password": PASSWORD}
+    with ExitStack() as everywhere:
+        with suppress(HashingBusy):
+            while True:
+                everywhere.enter_context(parts.passwords.place())
+        refused = await service.auth_service().post("/internal/v1/credentials/verify", json=body)
+    assert (refused.status_code, refused.json()["code"], asked) == (503, "hashing_busy", [])
+    assert (await service.verify(ada.email))["verified"]
+    assert asked
 
 
 async def test_a_weaker_hash_is_renewed_at_sign_in_and_ends_nothing(service: Service, parts: Parts) -> None:
@@ -119,14 +142,16 @@ async def test_a_weaker_hash_is_renewed_at_sign_in_and_ends_nothing(service: Ser
 
 async def test_an_account_without_a_password_lets_nobody_in() -> None:
     passwords = Passwords(1)
-    assert not await passwords.verify("!", "!")
-    assert not await passwords.verify(None, "nobody's password")
+    with passwords.place() as place:
+        assert not await place.verify("!", "!")
+        assert not await place.verify(None, "nobody's password")
     passwords.close()
 
 
 async def test_the_same_keystrokes_are_the_same_password() -> None:
     passwords = Passwords(1)
-    assert await passwords.verify(await passwords.hash("Caf\u00e9 au lait!"), "Cafe\u0301 au lait!")
+    with passwords.place() as place:
+        assert await place.verify(await place.hash("Caf\u00e9 au lait!"), "Cafe\u0301 au lait!")
     passwords.close()
 
 
@@ -143,18 +168,62 @@ async def test_a_full_queue_refuses_at_once_and_the_loop_stays_free() -> None:
 
 
 async def test_a_cancelled_caller_keeps_the_place_until_the_thread_is_free() -> None:
-    passwords, release = Passwords(threads=1, queue=0), threading.Event()
-    waiting = asyncio.create_task(passwords._in_thread(release.wait))
-    await asyncio.sleep(0.05)
+    hasher = SlowHasher()
+    passwords = Passwords(threads=1, queue=0, hasher=hasher)
+    waiting = asyncio.create_task(passwords.hash("slow"))
+    await asyncio.to_thread(hasher.begun.wait)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     with pytest.raises(HashingBusy):
         await passwords.hash("x")
-    release.set()
-    await asyncio.sleep(0.1)
+    hasher.go_on.set()
+    async with asyncio.timeout(5):
+        while not (made := await hashed(passwords)):
+            await asyncio.sleep(0.01)
+    assert made
+    passwords.close()
+
+
+async def test_whoever_is_cancelled_before_hashing_gives_the_place_back() -> None:
+    passwords = Passwords(threads=1, queue=0)
+    with pytest.raises(asyncio.CancelledError), passwords.place():
+        raise asyncio.CancelledError
     assert await passwords.hash("x")
     passwords.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
+async def test_hashing_leaves_the_cores_to_the_event_loop() -> None:
+    class Told(PasswordHasher):
+        def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+            return str(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    passwords = Passwords(threads=1, hasher=Told())
+    ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert int(await passwords.hash("x")) == min(ours + NICENESS, 19)
+    passwords.close()
+
+
+class SlowHasher(PasswordHasher):
+    """Hashes "slow" once it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        if password == "slow":
+            self.begun.set()
+            assert self.go_on.wait(10)
+        return super().hash(password, salt=salt)
+
+
+async def hashed(passwords: Passwords) -> str:
+    try:
+        return await passwords.hash("x")
+    except HashingBusy:
+        return ""
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Many sign-ins at once, and what an answer's time tells."""
 
 import asyncio
-import http.client
-import threading
+import json
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 import pytest
 from conftest import PASSWORD, Service
@@ -17,6 +20,9 @@ from service_kit.identity import Identity
 from service_kit.testing import RedisServer, TestIssuer
 
 PAIRS = 500
+AT_ONCE = 150
+HEALTH_P99 = 0.1  # seconds
+TRIES = 5
 
 pytestmark = pytest.mark.containers  # they take long, and a machine that does little else
 
@@ -30,50 +36,57 @@ async def running(
         yield service
 
 
-def look_at_health(port: int, over: threading.Event) -> list[float]:
-    """Seconds that each look took, until it is over."""
-    took = list[float]()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    while not over.wait(0.005):
-        began = time.perf_counter()
-        connection.request("GET", "/healthz")
-        answer = connection.getresponse()
-        answer.read()
-        took.append(time.perf_counter() - began)
-        assert answer.status == 200
-    connection.close()
-    return took
+@contextmanager
+def health_watched(port: int) -> Iterator[list[float]]:
+    """How many seconds each look at /healthz took inside the block; filled when it ends."""
+    took: list[float] = []
+    watching = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("watch_health.py")), str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield took
+    finally:
+        told, _ = watching.communicate(timeout=40)
+    took += json.loads(told)
 
 
-def p99(took: list[float]) -> float:
-    return quantiles(took, n=100)[-1]
+async def post(port: int, token: str, body: bytes) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """Status, headers and content of the answer; of a client that costs next to nothing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"POST /internal/v1/credentials/verify HTTP/1.1\r\nHost: users\r\nConnection: close\r\n"
+        b"Authorization: Bearer %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+        % (token.encode(), len(body), body)
+    )
+    head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    status, *fields = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields)}
+    return int(status.split()[1]), headers, json.loads(content)
 
 
 async def test_a_flood_of_sign_ins_leaves_health_quick_and_is_told_to_come_back(
     running: RunningService, issuer: TestIssuer
 ) -> None:
     token = issuer.service_token("user-service", "credentials:verify")
-    body = {"email": "nobody@example.com", "password": PASSWORD}
-    over = threading.Event()
-    asyncio.get_running_loop().call_later(2, over.set)
-    at_rest = p99(await asyncio.to_thread(look_at_health, running.internal, over))
-    over.clear()
-    # From a thread of its own: this loop is busy sending the flood.
-    looking = asyncio.create_task(asyncio.to_thread(look_at_health, running.internal, over))
-    async with running.client(token, internal=True) as client:
-        answers = await asyncio.gather(
-            *(client.post("/internal/v1/credentials/verify", json=body) for _ in range(150))
-        )
-    over.set()
-    took = await looking
-    refused = [answer for answer in answers if answer.status_code == 503]
-    assert refused
-    assert len(refused) < 150
-    assert all(answer.status_code in (200, 503) for answer in answers)
-    assert all(answer.json()["code"] == "hashing_busy" for answer in refused)
-    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
-    # 100 ms; on a machine that is busy with other things, not much longer than at rest.
-    assert p99(took) < max(0.1, 3 * at_rest), (at_rest, len(took), max(took))
+    body = json.dumps({"email": "nobody@example.com", "password": PASSWORD}).encode()
+    calmest = float("inf")
+    for _ in range(TRIES):
+        with health_watched(running.internal) as took:
+            answers = await asyncio.gather(*(post(running.internal, token, body) for _ in range(AT_ONCE)))
+        refused = [(headers, problem) for status, headers, problem in answers if status == 503]
+        assert 0 < len(refused) < AT_ONCE
+        assert all(status in (200, 503) for status, _, _ in answers)
+        assert all(problem["code"] == "hashing_busy" for _, problem in refused)
+        assert all(int(headers["retry-after"]) >= 1 for headers, _ in refused)
+        # A busy machine disturbs some floods, a loop that is kept from its work all of them.
+        calmest = min(calmest, quantiles(took, n=100)[-1])
+        if calmest < HEALTH_P99:
+            break
+    assert calmest < HEALTH_P99
 
 
 @pytest.mark.parametrize("empty_database", ["mysql"], indirect=True)

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit.models import Origin
 from user_service.credentials.exceptions import PasswordChangedMeanwhile, WrongPassword
-from user_service.credentials.passwords import Passwords
+from user_service.credentials.passwords import Passwords, Place
 from user_service.credentials.policy import PasswordRules
 from user_service.credentials.schemas import Refusal
 from user_service.database import Database
@@ -38,28 +38,30 @@ class CredentialService:
         If the password changes meanwhile, the version returned is the old one, and the session that is
         started with it ends at its first check. A missing account costs the same hash as a wrong password.
         """
-        user = await self._by_email(email)
-        matches = await self._passwords.verify(user.password_hash if user else None, password)
-        if user is None:
-            return Refusal.UNKNOWN
-        if not matches:
-            return Refusal.WRONG_PASSWORD
-        if user.status is not Status.ACTIVE:
-            return Refusal.DISABLED
-        if self._require_verified and user.email_verified_at is None:
-            return Refusal.UNVERIFIED
-        await self._renew_hash(user, password)
-        return user
+        with self._passwords.place() as place:
+            user = await self._by_email(email)
+            matches = await place.verify(user.password_hash if user else None, password)
+            if user is None:
+                return Refusal.UNKNOWN
+            if not matches:
+                return Refusal.WRONG_PASSWORD
+            if user.status is not Status.ACTIVE:
+                return Refusal.DISABLED
+            if self._require_verified and user.email_verified_at is None:
+                return Refusal.UNVERIFIED
+            await self._renew_hash(place, user, password)
+            return user
 
     async def change(self, user_id: UUID, current: str, new: str, origin: Origin) -> None:
         """Replace the password; every session ends, the one that asked included."""
-        read = await self._database.read(lambda connection: repository.find(connection, user_id))
-        if read is None:
-            raise UserNotFound
-        if not await self._passwords.verify(read.password_hash, current):
-            raise WrongPassword
-        await self._rules.check(new, about=(read.email, read.name))
-        password_hash = await self._passwords.hash(new)
+        with self._passwords.place() as place:
+            read = await self._database.read(lambda connection: repository.find(connection, user_id))
+            if read is None:
+                raise UserNotFound
+            if not await place.verify(read.password_hash, current):
+                raise WrongPassword
+            await self._rules.check(new, about=(read.email, read.name))
+            password_hash = await place.hash(new)
 
         async def work(connection: AsyncConnection) -> None:
             before = await repository.lock(connection, user_id)
@@ -78,12 +80,12 @@ class CredentialService:
             return None
         return await self._database.read(lambda connection: repository.find_by_email_key(connection, key))
 
-    async def _renew_hash(self, user: User, password: str) -> None:
+    async def _renew_hash(self, place: Place, user: User, password: str) -> None:
         """Hash again when the stored hash is weaker than today's, or another system's."""
         old = user.password_hash
         if old is None or not self._passwords.outdated(old):
             return
-        new = await self._passwords.hash(password)
+        new = await place.hash(password)
         await self._database.transaction(
             lambda connection: repository.replace_hash(connection, user.id, old, new)
         )

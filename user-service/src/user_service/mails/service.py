@@ -45,11 +45,12 @@ class MailService:
 
     async def ask_change(self, user_id: UUID, email: str, password: str) -> None:
         """Needs the password: a stolen session alone must not move the account."""
-        user = await self._database.read(lambda connection: users.find(connection, user_id))
-        if user is None:
-            raise UserNotFound
-        if not await self._passwords.verify(user.password_hash, password):
-            raise WrongPassword
+        with self._passwords.place() as place:
+            user = await self._database.read(lambda connection: users.find(connection, user_id))
+            if user is None:
+                raise UserNotFound
+            if not await place.verify(user.password_hash, password):
+                raise WrongPassword
         new = parse_email(email)
         await self._leave(
             WaitingMail(LinkKind.CHANGE, user_id, new.address, new.key, sessions_cv=user.sessions_cv)
