@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import bulk, burst, latency, machine, report, revocations, throughput
+from benchmarks import bulk, burst, inprocess, latency, machine, report, revocations, throughput
 from benchmarks.load import Load, Spoilt
 from benchmarks.processes import Memory, Program, stopping
 from benchmarks.targets import Stage
@@ -40,9 +40,17 @@ def main() -> int:
     parser.add_argument("suite", nargs="?", choices=["gateway"], default="gateway", help="the only one here")
     parser.add_argument("--quick", action="store_true", help="prove within a minute that everything works")
     parser.add_argument("--rounds", type=int, default=FULL.rounds, help="at least three count (default: 3)")
+    parser.add_argument(
+        "--in-process",
+        action="store_true",
+        help="what the gateway's own code costs a request; neither peers nor sockets",
+    )
     options = parser.parse_args()
     plan = QUICK if options.quick else replace(FULL, rounds=options.rounds)
     machine.use_debians_interpreter()
+    if options.in_process:
+        inprocess.measure(20_000)
+        return 0
     try:
         machine.install_peers()
         machine.raise_file_limit()

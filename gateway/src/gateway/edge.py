@@ -1,25 +1,21 @@
-"""The uvicorn HTTP protocol: reads requests strictly, keeps caps and deadlines, and hands each to where it belongs.
-
-A request's head is taken from the raw bytes up to its empty line and read by request.read; llhttp is fed the same
-bytes, one message at a time, and has to agree. What comes behind a message stays raw until the message is over.
-"""
+"""The uvicorn HTTP protocol: one request after the other, each to where it belongs, with deadlines for all of it."""
 
 import asyncio
 import contextlib
 import time
 from typing import Any, Final, cast
 
-import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway import answers, forwarding, request
+from gateway import answers, forwarding
 from gateway.callers import CannotTell
 from gateway.front import Front
 from gateway.passage import Passage
 from gateway.portal.asgi import Cycle
-from gateway.request import MAX_HEAD, MAX_TARGET, BadRequest, BodyTooLarge, Head, HeadTooLarge, TargetTooLong
+from gateway.reading import Reader
+from gateway.request import BodyTooLarge, Head
 from gateway.sockets import TOO_OLD
 from gateway.upstream.dispatch import Overloaded
 from gateway.upstream.streaming import Exchange, RequestTimeout
@@ -34,7 +30,6 @@ _LAST_WORD_SECONDS: Final = 0.5
 # A client that closed its sending half may be gone, or may wait for its answer: an answer this soon still reaches it.
 _HALF_CLOSED_SECONDS: Final = 0.8
 _HELD_FOR_SWITCH: Final = 16 * 1024
-_FRAMING_ONLY: Final = b"POST / HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n"
 
 
 class Edge(asyncio.Protocol):
@@ -51,17 +46,10 @@ class Edge(asyncio.Protocol):
         self._connections: set[Any] = server_state.connections
         self._front: Front = app_state["front"]
         self.own_fields = self._front.own_fields
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = Reader()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._peer = b""
-        self._buffer = b""  # raw bytes that are not read yet
-        self._parts: list[bytes] = []  # what llhttp made of the body, until it is handed on
         self._head_began = False
-        self._message_complete = False
-        self._body_left = (
-            0  # bytes of a counted body that are still to come; -1 while a chunked one is coming
-        )
-        self._body_read = 0
         self._exchange: Exchange | None = None
         self._cycle: Cycle | None = None
         self._tunnel: Tunnel | None = None
@@ -117,7 +105,7 @@ class Edge(asyncio.Protocol):
             return True
         if self._closing or not self._busy:
             return False
-        if self._body_left:
+        if self._reader.body_left:
             self._abort()  # the rest of the body will never come
             return False
         self._half_closed = True
@@ -142,22 +130,23 @@ class Edge(asyncio.Protocol):
             self._advance()
 
     def data_received(self, data: bytes) -> None:
+        reader = self._reader
         if self._tunnel is not None:
             self._tunnel.from_client(data)
         elif self._closing:
             pass
-        elif self._body_left and self._exchange is not None:
+        elif self._exchange is not None and reader.body_left:
             self._read_body(data)
         elif self._busy:
-            self._buffer += data  # the next request's: it waits for this one's answer
+            reader.buffer += data  # the next request's: it waits for this one's answer
             if (
-                len(self._buffer) > _HELD_FOR_SWITCH
+                len(reader.buffer) > _HELD_FOR_SWITCH
                 or self._exchange is None
                 or not self._exchange.passage.upgrading
             ):
                 self.hold()
         else:
-            self._buffer = self._buffer + data if self._buffer else data
+            reader.buffer = reader.buffer + data if reader.buffer else data
             self._advance()
 
     def shutdown(self) -> None:
@@ -184,137 +173,43 @@ class Edge(asyncio.Protocol):
         if self._advancing:
             return
         self._advancing = True
-        while self._buffer and not (self._busy or self._closing or self.full):
-            if not self._take_head():
+        reader = self._reader
+        while reader.buffer and not (self._busy or self._closing or self.full):
+            started = time.perf_counter()
+            try:
+                head = reader.next_head()
+            except Problem as problem:
+                self._refuse_unread(problem)
                 break
+            if head is None:
+                if not self._head_began:
+                    self._head_began = True
+                    self.deadline = self._front.clock.now + self._front.head_seconds
+                break
+            self._head_began = False
+            head.peer = self._peer
+            self._decide(head, started)
         self._advancing = False
 
-    def _take_head(self) -> bool:
-        """Reads one head if it is all there; False if not."""
-        data = self._buffer
-        end = data.find(b"\r\n\r\n")
-        if end == 0 or (data[:2] == b"\r\n" and end > 0):
-            data = data[2:]  # one empty line before a request is allowed (RFC 9112, 2.2)
-            end = data.find(b"\r\n\r\n")
-        try:
-            if end < 0:
-                self._check_unfinished(data)
-                self._buffer = data
-                return False
-            if end > MAX_HEAD:
-                self._check_sizes(data)
-            started = time.perf_counter()
-            head = request.read(data[:end])
-            self._message_complete = False
-            self._feed_head(head, data[: end + 4])
-        except Problem as problem:
-            self._refuse_unread(problem)
-            return False
-        except httptools.HttpParserError as error:
-            self._refuse_unread(BadRequest(str(error)))
-            return False
-        self._head_began = False
-        self._buffer = data[end + 4 :]
-        self._body_left = -1 if head.chunked else head.length or 0
-        self._body_read = 0
-        if not (head.keep_alive or self._body_left):
-            self._buffer = b""  # one answer, never two
-        head.peer = self._peer
-        self._decide(head, started)
-        return True
-
-    def _feed_head(self, head: Head, block: bytes) -> None:
-        """llhttp reads the same head, and must see the same end of the message."""
-        try:
-            self._parser.feed_data(block)
-        except httptools.HttpParserUpgrade:
-            # It stops here; a fresh parser with the same framing reads on.
-            self._parser = httptools.HttpRequestParser(self)
-            if head.has_body:
-                self._message_complete = False
-                framing = (
-                    b"Transfer-Encoding: chunked"
-                    if head.chunked
-                    else b"Content-Length: %d" % (head.length or 0)
-                )
-                self._parser.feed_data(_FRAMING_ONLY % framing)
-        if self._message_complete == head.has_body:
-            raise BadRequest("the end of the message is not clear")
-
-    def _check_unfinished(self, data: bytes) -> None:
-        if not self._head_began:
-            self._head_began = True
-            self.deadline = self._front.clock.now + self._front.head_seconds
-        if data.count(b"\n") != data.count(b"\r\n") or not (
-            data[:1].isalpha() or data[:2] in (b"\r", b"\r\n")
-        ):
-            raise BadRequest("this is not HTTP/1.1")
-        self._check_sizes(data)
-
-    def _check_sizes(self, data: bytes) -> None:
-        if len(data) > MAX_TARGET and b"\r\n" not in data[: MAX_TARGET + 32]:
-            raise TargetTooLong(f"the target is longer than {MAX_TARGET} bytes")
-        if len(data) > MAX_HEAD:
-            raise HeadTooLarge(f"more than {MAX_HEAD} bytes")
-
     def _read_body(self, data: bytes) -> None:
-        exchange = cast("Exchange", self._exchange)
+        exchange, reader = cast("Exchange", self._exchange), self._reader
+        most = exchange.passage.route.body_max_bytes
         try:
-            rest = self._feed_counted(data) if self._body_left > 0 else self._feed_chunked(data)
-        except httptools.HttpParserError as error:
-            self._give_up(exchange, BadRequest(str(error)))
+            body = reader.body(data)
+            if reader.body_read > most:
+                raise BodyTooLarge(f"more than {most} bytes")
+        except Problem as problem:
+            self._give_up(exchange, problem)
             return
-        parts, self._parts = self._parts, []
-        if parts:
-            body = b"".join(parts) if len(parts) > 1 else parts[0]
-            self._body_read += len(body)
-            if self._body_read > exchange.passage.route.body_max_bytes:
-                self._give_up(
-                    exchange, BodyTooLarge(f"more than {exchange.passage.route.body_max_bytes} bytes")
-                )
-                return
+        if body:
             self.wait(exchange.passage.route.idle_seconds)
             exchange.body(body)
-        if self._message_complete:
-            self._body_left = 0
-            self._buffer = rest
+        if not reader.body_left:
             exchange.body_ended()
-            if rest:
+            if reader.buffer:
                 self.hold()
             else:
                 self.go_on()  # nothing more is expected, but a client that goes away should be noticed
-
-    def _feed_counted(self, data: bytes) -> bytes:
-        left = self._body_left
-        self._parser.feed_data(data[:left] if len(data) > left else data)
-        self._body_left = max(0, left - len(data))
-        if self._message_complete != (self._body_left == 0):
-            raise httptools.HttpParserError("the end of the message is not clear")
-        return data[left:]
-
-    def _feed_chunked(self, data: bytes) -> bytes:
-        """A chunked message can only end behind an empty line: llhttp is fed up to each, to see where it ended."""
-        split = data[:1] in (b"\r", b"\n")  # the empty line may have begun in what came before
-        at = 0
-        while at < len(data):
-            if split and at < 3:
-                stop = at + 1
-            else:
-                end = data.find(b"\r\n\r\n", max(0, at - 3))
-                stop = end + 4 if end >= 0 else len(data)
-            self._parser.feed_data(data[at:stop])
-            at = stop
-            if self._message_complete:
-                break
-        return data[at:]
-
-    # What llhttp calls; it gets no on_header, so that trailers are read, checked and dropped.
-
-    def on_body(self, body: bytes) -> None:
-        self._parts.append(body)
-
-    def on_message_complete(self) -> None:
-        self._message_complete = True
 
     # Deciding.
 
@@ -339,7 +234,7 @@ class Edge(asyncio.Protocol):
         self.deadline = front.clock.now + passage.route.first_byte_seconds
         if passage.head.has_body:
             self.hold()
-            early, self._buffer = self._buffer, b""
+            early, self._reader.buffer = self._reader.buffer, b""
             if early:
                 self._read_body(early)
         if self._exchange is exchange:
@@ -374,8 +269,7 @@ class Edge(asyncio.Protocol):
     def _answer_problem(self, passage: Passage, problem: Problem, started: float) -> None:
         """Answers by ourselves; a body that has not been read ends the connection."""
         head = passage.head
-        self._skip_body()
-        close = not head.keep_alive or bool(self._body_left) or self.draining
+        close = not (self._reader.skip_body() and head.keep_alive) or self.draining
         self.write(
             answers.problem_answer(
                 problem,
@@ -392,8 +286,7 @@ class Edge(asyncio.Protocol):
         self._after_answer(not close)
 
     def _answer_preflight(self, passage: Passage, started: float) -> None:
-        self._skip_body()
-        close = not passage.head.keep_alive or bool(self._body_left) or self.draining
+        close = not (self._reader.skip_body() and passage.head.keep_alive) or self.draining
         fields = passage.answer_fields
         self.write(
             answers.empty_answer(
@@ -423,20 +316,13 @@ class Edge(asyncio.Protocol):
         self._front.journal.refused(self._peer, request_id, problem)
         self._after_answer(False)
 
-    def _skip_body(self) -> None:
-        """A body that is here in full is passed over, so that the connection can be kept."""
-        if 0 < self._body_left <= len(self._buffer):
-            self._parser = httptools.HttpRequestParser(self)
-            self._buffer = self._buffer[self._body_left :]
-            self._body_left = 0
-
     def _after_answer(self, keep: bool) -> None:
         if not keep or self._closing:
             self._linger()
             return
         self.deadline = self._front.clock.now + self._front.keepalive_seconds
         self.go_on()
-        if self._buffer:
+        if self._reader.buffer:
             self._advance()
         elif self._half_closed:
             self._transport.close()
@@ -446,7 +332,7 @@ class Edge(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
-        self._buffer = b""
+        self._reader.buffer = b""
         if self._half_closed or not self._transport.can_write_eof():
             self._transport.close()
             return
@@ -464,7 +350,7 @@ class Edge(asyncio.Protocol):
             )
             self._abort()
         else:
-            self._body_left = -1
+            self._reader.spoil()
             self._answer_problem(exchange.passage, problem, exchange.started)
 
     def _abort(self) -> None:
@@ -526,7 +412,7 @@ class Edge(asyncio.Protocol):
         self._exchange = None
         self._tunnel = tunnel
         self.deadline = _NEVER
-        early, self._buffer = self._buffer, b""
+        early, self._reader.buffer = self._reader.buffer, b""
         if early:
             tunnel.from_client(early)
         self.go_on()
@@ -564,7 +450,7 @@ class Edge(asyncio.Protocol):
             self._abort()
         elif self._exchange is not None:
             self._exchange.timed_out()
-        elif self._buffer:
+        elif self._reader.buffer:
             self._refuse_unread(RequestTimeout())
         elif not self._busy:
             self._transport.close()

@@ -145,7 +145,10 @@ class Head:
 
     __slots__ = (
         "authorization",
+        "bearer",
         "chunked",
+        "crossing",
+        "digest",
         "expects_continue",
         "fields",
         "host",
@@ -157,26 +160,56 @@ class Head:
         "others",
         "path",
         "peer",
+        "repeatable",
         "target",
         "upgrade",
     )
 
-    def __init__(self, method: bytes, target: bytes, http11: bool) -> None:
+    def __init__(self, method: bytes, target: bytes, http11: bool, host: bytes = b"") -> None:
         self.method = method
         self.target = target  # origin-form, as it will be forwarded
+        self.path = target.partition(b"?")[0] if b"?" in target else target
         self.peer = b""
-        self.path = target.partition(b"?")[0]
         self.http11 = http11
+        self.host = host  # the target's own, else the field's
         self.fields: list[bytes] = []  # the lines that cross as they came
         self.others: dict[bytes, list[bytes]] = {}
         self.named: frozenset[bytes] | set[bytes] = _NOTHING  # by Connection, in lower case
-        self.host = b""
         self.authorization: list[bytes] = []
         self.length: int | None = None
         self.chunked = False
         self.keep_alive = http11
         self.expects_continue = False
         self.upgrade = b""
+        self.repeatable = False  # whether the fields mean the same behind another request line
+        # What later steps make of the fields, kept for the next head that repeats them.
+        self.bearer = b""
+        self.digest = b""
+        self.crossing = b""
+
+    def again(self, target: bytes) -> "Head":
+        """Another request with the very same method and fields: what was made of them is shared, never changed."""
+        head = Head.__new__(Head)
+        head.method = self.method
+        head.target = target
+        head.path = target.partition(b"?")[0] if b"?" in target else target
+        head.peer = self.peer
+        head.http11 = True
+        head.host = self.host
+        head.fields = self.fields
+        head.others = self.others
+        head.named = self.named
+        head.authorization = self.authorization
+        head.length = self.length
+        head.chunked = False
+        head.keep_alive = self.keep_alive
+        head.expects_continue = False
+        head.upgrade = b""
+        head.repeatable = True
+        head.bearer = self.bearer
+        head.digest = self.digest
+        head.crossing = self.crossing
+        return head
 
     @property
     def has_body(self) -> bool:
@@ -193,7 +226,7 @@ def read(block: bytes) -> Head:
     lines = block.split(b"\r\n")
     if len(lines) > MAX_FIELDS + 1:
         raise HeadTooLarge(f"more than {MAX_FIELDS} header fields")
-    head = _read_request_line(lines[0])
+    head = Head(*_read_request_line(lines[0]))
     fields, others = head.fields, head.others
     for index in range(1, len(lines)):
         line = lines[index]
@@ -211,45 +244,50 @@ def read(block: bytes) -> Head:
                 others[treatment].append(value)
             else:
                 others[treatment] = [value]
+    named_by_target = bool(head.host)
     _interpret(head)
+    head.repeatable = head.http11 and not (named_by_target or head.has_body or head.upgrade)
     return head
 
 
-def _read_request_line(line: bytes) -> Head:
+def read_again(line: bytes, known: Head) -> Head | None:
+    """Reads a request line whose fields are those of a repeatable head; None if they could mean another thing here."""
+    method, target, http11, host = _read_request_line(line)
+    return known.again(target) if http11 and not host and method == known.method else None
+
+
+def _read_request_line(line: bytes) -> tuple[bytes, bytes, bool, bytes]:
+    """Method, target in origin-form, whether it is HTTP/1.1, and the host if the target names one."""
     parts = line.split(b" ")
     if len(parts) != 3:
         raise BadRequest("the request line is not method, target and version with single spaces")
     method, target, version = parts
     if len(target) > MAX_TARGET:
         raise TargetTooLong(f"the target is longer than {MAX_TARGET} bytes")
-    if version == b"HTTP/1.1":
-        http11 = True
-    elif version == b"HTTP/1.0":
-        http11 = False
-    else:
+    http11 = version == b"HTTP/1.1"
+    if not http11 and version != b"HTTP/1.0":
         raise BadRequest("only HTTP/1.1 and HTTP/1.0 are understood")
     if method not in _METHODS:
         raise MethodUnknown
     if target.translate(None, _TARGET_BYTES):
         raise BadRequest("the target holds a character that must be escaped")
-    if not target.startswith(b"/"):
-        return _read_absolute_form(method, target, http11)
-    head = Head(method, target, http11)
-    _check_path(head.path)
-    return head
+    if target.startswith(b"/"):
+        host = b""
+    else:
+        target, host = _read_absolute_form(target)
+    _check_path(target.partition(b"?")[0] if b"?" in target else target)
+    return method, target, http11, host
 
 
-def _read_absolute_form(method: bytes, target: bytes, http11: bool) -> Head:
+def _read_absolute_form(target: bytes) -> tuple[bytes, bytes]:
+    """Target and host."""
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise BadRequest("the target is neither a path nor an absolute http URI")
     authority, rest = match.groups()
     if not _HOST.fullmatch(authority):
         raise BadRequest("the target's authority is not a host")
-    head = Head(method, rest if rest.startswith(b"/") else b"/" + rest, http11)
-    head.host = authority
-    _check_path(head.path)
-    return head
+    return (rest if rest.startswith(b"/") else b"/" + rest), authority
 
 
 def _check_path(path: bytes) -> None:

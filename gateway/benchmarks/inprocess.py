@@ -1,0 +1,206 @@
+"""The proxied path in one process and without sockets: what a request costs the gateway's own code, and its parts.
+
+User time of this process alone, so that a busy machine hardly matters; what the kernel and the event loop take comes
+on top, and only the side-by-side run tells it.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count, cycle, islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httptools
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from benchmarks.client import message
+from benchmarks.load import PATH
+from benchmarks.targets import BODY, PEERS
+from benchmarks.tokens import ISSUER, TokenMaker
+from gateway import forwarding, request
+from gateway.callers import Callers
+from gateway.config import Settings
+from gateway.edge import Edge
+from gateway.front import Front
+from gateway.journal import Journal
+from gateway.leases import Leases, Nowhere
+from gateway.limits import Addresses, Limits
+from gateway.pipeline import Pipeline
+from gateway.routes import load
+from gateway.sockets import Sockets
+from gateway.upstream.connections import Connection
+from service_kit.jwks import KeyCache
+from service_kit.logs import Json
+from service_kit.revocations import Revocations
+from service_kit.tokens import Verifier
+
+CONNECTIONS = 64
+ROUNDS = 7
+ANSWER = (
+    "HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sat, 28 Nov 2026 03:00:00 GMT\r\nContent-Type: application/json\r\n"
+    f"Content-Length: {len(BODY)}\r\nConnection: keep-alive\r\n\r\n{BODY}"
+).encode()
+
+
+class Wire:
+    """Stands where a transport would, and counts what is written."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+
+    def get_extra_info(self, name: str) -> tuple[str, int]:
+        return ("127.0.0.1", 8000)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def is_reading(self) -> bool:
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+def measure(requests: int) -> None:
+    """Prints microseconds of user time a request, medians of some rounds."""
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
+        asyncio.run(_measure(Path(folder), requests))
+
+
+async def _measure(folder: Path, requests: int) -> None:
+    tokens = TokenMaker(folder / "keys")
+    async with _front(folder) as front:
+        wires = [Wire() for _ in range(CONNECTIONS)]
+        edges = [_edge(front, wire) for wire in wires]
+        upstream = front.upstream("items")
+        connection = Connection(upstream.pools[0])
+        connection.connection_made(Wire())  # type: ignore[arg-type] # what is used of a transport
+        upstream.pools[0].put_back(connection)
+
+        def exchange(ask: Callable[[], bytes], number_of: int = requests) -> None:
+            for number in range(number_of):
+                edges[number % CONNECTIONS].data_received(ask())
+                connection.data_received(ANSWER)
+
+        seen = message(PATH, tokens.token())
+        exchange(lambda: seen)
+        written = sum(wire.writes for wire in wires)
+        if written != requests or {key[3] for key in front.journal.series} != {200}:
+            raise RuntimeError(f"{written} answers to {requests} requests: {front.journal.refusals}")
+        fresh = min(requests, 2_000)
+        # Seven, so that each connection has another one each time.
+        seven = cycle([message(f"{PATH}{number}", tokens.token()) for number in range(7)])
+        never_seen = (message(PATH, tokens.token()) for _ in count())
+        rows = {
+            "the same fields as the connection's last request": _time(
+                lambda: exchange(lambda: seen), requests
+            ),
+            "another token than the last request's, seen before": _time(
+                lambda: exchange(lambda: next(seven)), requests
+            ),
+        }
+        made = list(islice(never_seen, fresh * ROUNDS))
+        rows["a token never seen"] = _time(lambda: exchange(made.pop, fresh), fresh)
+        for name, part in _parts(front, seen).items():
+            rows[f"  {name}"] = _time(partial(_repeat, part, fresh), fresh)
+    print(f"{'user CPU of the proxied path, without sockets':60}{'us/request':>12}")
+    for name, spent in rows.items():
+        print(f"  {name:58}{spent:12.1f}")
+
+
+def _parts(front: Front, seen: bytes) -> dict[str, Callable[[], object]]:
+    """Each step by itself; what is left of the whole are the calls between them."""
+    block = seen[:-4]
+    head = request.read(block)
+    head.peer = b"127.0.0.1"
+    now = time.time()
+    passage = front.pipeline.decide(head, now)
+    reader, writer = (
+        httptools.HttpRequestParser(SimpleNamespace()),
+        httptools.HttpResponseParser(SimpleNamespace()),
+    )
+    answer_head = ANSWER.partition(b"\r\n\r\n")[0]
+    return {
+        "reading the request's head": lambda: request.read(block),
+        "llhttp on the request": lambda: reader.feed_data(seen),
+        "deciding": lambda: front.pipeline.decide(head, now),
+        "writing the request's head": lambda: forwarding.prepare(passage, b"127.0.0.1:8000"),
+        "reading the answer's head": lambda: forwarding.read_answer(answer_head),
+        "llhttp on the answer": lambda: writer.feed_data(ANSWER),
+        "log and metrics": lambda: front.journal.record(passage, 200, 300, time.perf_counter()),
+    }
+
+
+def _repeat(part: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        part()
+
+
+def _time(run: Callable[[], object], requests: int) -> float:
+    readings = []
+    for _ in range(ROUNDS):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+        run()
+        readings.append(resource.getrusage(resource.RUSAGE_SELF).ru_utime - before)
+    return statistics.median(readings) / requests * 1e6
+
+
+def _edge(front: Front, wire: Wire) -> Edge:
+    edge = Edge(Config(lambda: None), ServerState(), {"front": front})
+    edge.connection_made(wire)  # type: ignore[arg-type] # what is used of a transport
+    return edge
+
+
+async def _no_pages(scope: Scope, receive: Receive, send: Send) -> None:
+    """The gateway's own pages are not measured."""
+
+
+@asynccontextmanager
+async def _front(folder: Path) -> AsyncIterator[Front]:
+    """What main.create_app makes, with keys and revocations at hand; the log goes nowhere."""
+    document: dict[str, Any] = json.loads((folder / "keys" / "jwks.json").read_text())
+
+    async def fetch() -> dict[str, Any]:
+        return document
+
+    keys = KeyCache(fetch)
+    await keys.refresh()
+    revocations = Revocations(3600.0)
+    revocations.prove(time.time())
+    settings = Settings(
+        routes_dir=PEERS / "routes",
+        upstreams={"items": "127.0.0.1:1"},
+        public_url=ISSUER,
+        jwks_url="http://127.0.0.1:1/",
+        revocations_redis_url="redis://127.0.0.1:1/0",
+        revocations_redis_user="default",
+        address_rate=1e6,
+        address_burst=1e6,
+    )
+    limits = Limits(Addresses(settings.address_rate, settings.address_burst), Leases(Nowhere(), 1))
+    verifier = Verifier(keys, revocations, {ISSUER: None})
+    pipeline = Pipeline(load(settings.routes_dir), None, Callers(verifier), limits)
+    with Path(os.devnull).open("w") as nowhere:  # noqa: ASYNC230 - nothing else runs here
+        handler = logging.StreamHandler(nowhere)
+        handler.setFormatter(Json("gateway"))
+        logging.getLogger().handlers = [handler]
+        logging.getLogger().setLevel(logging.INFO)
+        journal, sockets = Journal(1.0), Sockets(revocations, 1.0)
+        front = Front(settings, pipeline, keys, journal, _no_pages, sockets)
+        yield front
+        await front.stop()
