@@ -227,6 +227,13 @@ async def test_a_list_is_narrowed_by_what_administrators_ask(service: Service) -
     assert await ids("email=%25") == []
 
 
+@pytest.mark.parametrize("moment", ["0.5", "1764288000", "-1", "1e-5", "2026-01-31", "2026-01-31T12:00:00"])
+async def test_a_moment_is_written_out_with_its_offset(service: Service, moment: str) -> None:
+    """A number is no seconds since 1970, and a day of no time zone no moment."""
+    answer = await service.admin().get(f"/v1/users?created_from={moment}")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "created_from")
+
+
 @pytest.mark.parametrize("query", ["email=p", "name=p", "role=r", ""])
 async def test_every_search_has_pages(service: Service, query: str) -> None:
     admin = service.admin()

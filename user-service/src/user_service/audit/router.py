@@ -10,6 +10,7 @@ from user_service.audit import repository
 from user_service.audit.schemas import RecordOut, RecordPage
 from user_service.database import Database
 from user_service.pagination import link_header
+from user_service.users.schemas import PageQuery
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
@@ -22,13 +23,12 @@ def get_database(request: Request) -> Database:
 @router.get("/{id}/audit", dependencies=[Depends(require(roles=("admin",)))])
 async def read_audit(
     id: UUID,
+    query: Annotated[PageQuery, Query()],
     database: Annotated[Database, Depends(get_database)],
     request: Request,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=2048)] = None,
 ) -> RecordPage:
     """Who did what to this person, when and from where; newest first."""
-    page = await database.read(lambda connection: repository.page(connection, id, limit, cursor))
+    page = await database.read(lambda connection: repository.page(connection, id, query.limit, query.cursor))
     response.headers.update(link_header(request.url, page))
     return RecordPage(items=[RecordOut.of(record) for record in page.items], next=page.next)

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from fastapi import APIRouter, Response, status
+from fastapi.responses import HTMLResponse
 
 from user_service.mails.dependencies import Mails
 from user_service.mails.models import LinkKind
@@ -38,8 +39,17 @@ async def ask_change(me: MyId, wanted: AddressWanted, mails: Mails) -> Accepted:
     return Accepted()
 
 
-@router.api_route("/links/{kind}", methods=["GET", "HEAD"], include_in_schema=False)
-async def show_link(kind: LinkKind) -> Response:
+@router.get("/links/reset-password", response_class=HTMLResponse)
+@router.head("/links/reset-password", include_in_schema=False)
+async def show_reset() -> Response:
+    """The page that a mailed link leads to, for people: it asks for the new password, and posts it."""
+    return page(LinkKind.RESET)
+
+
+@router.get("/links/{kind}", response_class=HTMLResponse)
+@router.head("/links/{kind}", include_in_schema=False)
+async def show_link(kind: WithoutPassword) -> Response:
+    """The page that a mailed link leads to, for people: it posts the link's secret once they press its button."""
     return page(kind)
 
 

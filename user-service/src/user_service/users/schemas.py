@@ -4,7 +4,15 @@ import unicodedata
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from user_service.users.email import parse_email
 from user_service.users.models import Status, User
@@ -20,7 +28,18 @@ def _visible(text: str) -> str:
     return text
 
 
-EmailAddress = Annotated[str, Field(max_length=320, examples=["ada@example.com"]), AfterValidator(_address)]
+def _written_out(text: object) -> object:
+    # Pydantic takes a number for seconds since 1970, or milliseconds if it is large; the document says date-time.
+    if isinstance(text, str) and "-" not in text[1:]:
+        raise ValueError("a date and time as in RFC 3339, such as 2026-01-31T12:00:00Z")
+    return text
+
+
+EmailAddress = Annotated[
+    str,
+    Field(max_length=320, examples=["ada@example.com"], json_schema_extra={"format": "idn-email"}),
+    AfterValidator(_address),
+]
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
@@ -28,11 +47,12 @@ Name = Annotated[
     Field(examples=["Ada Lovelace"]),
 ]
 Password = Annotated[str, Field(max_length=1024, json_schema_extra={"format": "password"})]
+Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 
 
 class Strict(BaseModel):
-    """A request body in which an unknown field is an error: nobody sets roles or status in passing."""
+    """A request in which an unknown field is an error: nobody sets roles or status in passing."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -88,15 +108,20 @@ class UserPage(BaseModel):
     next: str | None = Field(description="The cursor of the next page; null on the last one.")
 
 
-class ListQuery(Strict):
-    """What an administrator's list can be narrowed to."""
+class PageQuery(Strict):
+    """Which page of a list, and how long."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     cursor: Annotated[str | None, Field(max_length=2048)] = None
+
+
+class ListQuery(PageQuery):
+    """What an administrator's list can be narrowed to."""
+
     status: Status | None = None
     role: Role | None = None
-    created_from: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_from: Time | None = None
+    created_before: Time | None = None
     email: Annotated[str, Field(max_length=320, description="The beginning of the address.")] = ""
     name: Annotated[str, Field(max_length=200, description="The beginning of the name.")] = ""
 
