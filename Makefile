@@ -5,11 +5,13 @@ MAKEFLAGS += --no-print-directory
 
 rooms_first := service-kit auth-service user-service gateway
 ROOMS   := $(rooms_first) $(filter-out $(rooms_first),$(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml))) deploy/scaffold/example-service
-PORT    ?= 8080
-VAR     ?= var
-PROJECT ?= gatehouse
-SCALE   ?= 1
 rooms   := $(or $(SERVICE),$(ROOMS))
+# $(call said,NAME,DEFAULT): what the command line or the environment says, else .env, as for compose and `make run`
+said = $(or $($(1)),$(shell sed -n 's/^$(1)=//p' .env 2>/dev/null | tr -d \"\'),$(2))
+PORT    := $(call said,PORT,8080)
+VAR     := $(call said,VAR,var)
+PROJECT := $(or $(PROJECT),$(call said,COMPOSE_PROJECT_NAME,gatehouse))
+SCALE   ?= 1
 
 UV_VERSION := 0.13.9
 export UV := $(or $(shell command -v uv),$(CURDIR)/.tools/uv/bin/uv)
@@ -29,7 +31,10 @@ each = failed=; for room in $(rooms); do \
 	done; [ -z "$$failed" ] || { echo "make $@: failed in$$failed" >&2; exit 1; }
 # $(call need,NAME,EXAMPLE): one line instead of a stack trace when a variable is missing
 need = @[ -n "$($(1))" ] || { echo "make $@: say $(1)=, as in: make $@ $(2)" >&2; exit 2; }
-docker = @docker info >/dev/null 2>&1 || { echo "make $@: no docker engine answers (on a bare Debian: bash .ci/engine)" >&2; exit 2; }
+# $(call fits,NAME,PATTERN,WHAT): the same for what a tool would only stumble over
+fits = @[[ "$($(1))" =~ ^($(2))$$ ]] || { echo "make $@: $(1)=$($(1)) is not $(3)" >&2; exit 2; }
+docker = @docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 \
+	  || { echo "make $@: no docker engine with compose answers (on a bare Debian: bash .ci/engine)" >&2; exit 2; }
 
 .PHONY: help
 help:  ## this list
@@ -92,8 +97,13 @@ app: $(UV)  ## a new domain package in a service (SERVICE=orders NAME=invoices)
 ## On containers
 .PHONY: up down logs ps test-containers e2e
 up:  ## build, start and wait (PORT=8080 PROJECT=gatehouse SCALE=1)
+	$(call fits,PORT,[1-9][0-9]*,a port number)
+	$(call fits,PROJECT,[a-z0-9][a-z0-9_-]*,a name out of a-z 0-9 - _)
+	$(call fits,SCALE,[1-9][0-9]?,a number of replicas)
 	$(docker)
-	@$(compose) up --build --wait --scale auth-service=$(SCALE) --scale user-service=$(SCALE) $(SERVICE) \
+	@$(compose) port gateway 8000 >/dev/null 2>&1 || ! (: </dev/tcp/127.0.0.1/$(PORT)) 2>/dev/null \
+	  || { echo 'make up: port $(PORT) is in use: choose another with PORT=' >&2; exit 2; }
+	@$(compose) up --build --wait $(foreach s,$(filter $(or $(SERVICE),%),auth-service user-service),--scale $(s)=$(SCALE)) $(SERVICE) \
 	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 secrets user-service-migrate; exit 1; }
 	@echo; echo "Gatehouse is up: http://localhost:$(PORT)   API: http://localhost:$(PORT)/docs   stop: make down PROJECT=$(PROJECT)"
 
@@ -114,7 +124,8 @@ test-containers: $(UV)  ## what only MySQL and Redis themselves decide
 	@UV=$(UV) deploy/compose/with-stores $(MAKE) test SERVICE="$(or $(SERVICE),user-service auth-service)" ARGS="-m containers $(ARGS)"
 
 e2e: $(UV)  ## the end-to-end suites (SUITE=journeys, hostile, failures or load; URL= a deployed system; FULL=1)
-	@cd tests-e2e && $(one) pytest $(SUITE) --system $(or $(URL),compose) $(if $(FULL),--full) $(ARGS)
+	@cd tests-e2e && $(one) pytest $(or $(e2e-$(SUITE)),$(SUITE)) --system $(or $(URL),compose) $(if $(FULL),--full) $(ARGS)
+e2e-failures := failures skew
 
 ## Where it runs now: the embedded system on VAR, else the containers of PROJECT (ON=embedded or ON=containers decides)
 .PHONY: admin import seed clean
@@ -134,7 +145,7 @@ seed:  ## make people up, for trying out sizes (USERS=1000000)
 
 clean:  ## delete VAR, the containers of PROJECT and their data, and every cache
 	@python3 deploy/embedded/run.py clean
-	@if docker info >/dev/null 2>&1; then $(compose) down -v --remove-orphans; fi
+	@if docker compose ls >/dev/null 2>&1; then $(compose) down -v --remove-orphans; fi
 	@rm -rf .tools $(foreach d,.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis report,$(ROOMS:%=%/$(d)))
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -1,8 +1,10 @@
 """Every setting is explained in .env.example, and what .env says reaches the services."""
 
 import ast
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,3 +48,20 @@ def test_what_env_says_reaches_each_service(tmp_path: Path, render: Callable[[Pa
     assert said["user-service-migrate"]["HASHING_QUEUE"] == "7"
     assert said["gateway"]["IDLE_SECONDS"] == "9"
     assert said["gateway"]["PUBLIC_URL"] == "http://localhost:8123"
+
+
+def test_make_reads_env_as_compose_does_and_the_command_line_wins(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".env").write_text('PORT="8123"\nCOMPOSE_PROJECT_NAME=second\n')
+
+    def up(*said: str) -> str:
+        command = ["make", "--dry-run", "up", *said]
+        nothing_else = {"PATH": os.environ["PATH"]}
+        return subprocess.run(
+            command, cwd=tmp_path, env=nothing_else, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "http://localhost:8123" in up()
+    assert "docker compose -p second up" in up()
+    assert "http://localhost:9000" in up("PORT=9000")
+    assert "docker compose -p third up" in up("PROJECT=third")
