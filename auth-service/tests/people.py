@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -18,14 +18,17 @@ class People:
 
     def __init__(self) -> None:
         self.url = ""
+        self.over = asyncio.Event()
+        self.under_way = 0
         self.reset()
 
     def reset(self) -> None:
+        self.over.set()  # whoever still waits for a delay
+        self.over = asyncio.Event()
         self.known: dict[str, dict[str, Any]] = {}
         self.delay = 0.0
         self.status: int | None = None
         self.requests: list[Request] = []
-        self.under_way = 0
         self.most_under_way = 0
         self.add("ada@example.com")
 
@@ -69,7 +72,9 @@ def make_app(people: People) -> FastAPI:
         people.under_way += 1
         people.most_under_way = max(people.most_under_way, people.under_way)
         try:
-            await asyncio.sleep(people.delay)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(people.delay):
+                    await people.over.wait()
         finally:
             people.under_way -= 1
         if people.status is not None:
@@ -100,10 +105,11 @@ def make_app(people: People) -> FastAPI:
 
 
 @asynccontextmanager
-async def serve_people() -> AsyncIterator[People]:
+async def serve_people(port: int = 0) -> AsyncIterator[People]:
     people = People()
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     people.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(make_app(people), log_level="warning", lifespan="off"))
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -112,5 +118,6 @@ async def serve_people() -> AsyncIterator[People]:
     try:
         yield people
     finally:
+        people.over.set()
         server.should_exit = True
         await task

@@ -14,9 +14,7 @@ class LocalAllowances:
 
     def spend(self, allowances: Sequence[Allowance], now: int) -> Verdict:
         """`now` in milliseconds, of any clock that does not step back."""
-        strict = [
-            replace(each, burst=max(1, each.burst // 4), interval=each.interval * 4) for each in allowances
-        ]
+        strict = [_quarter(each) for each in allowances]
         arrivals = [max(self._arrivals.get(each.key, 0), now) + each.interval for each in strict]
         verdicts = [
             Verdict(
@@ -24,6 +22,7 @@ class LocalAllowances:
                 scarcest=each,
                 left=int((now - arrival) // each.interval) + each.burst,
                 reset=int(arrival - now),
+                in_memory=True,
             )
             for each, arrival in zip(strict, arrivals, strict=True)
         ]
@@ -35,3 +34,13 @@ class LocalAllowances:
             while len(self._arrivals) > self._size:
                 self._arrivals.popitem(last=False)
         return verdict
+
+    def refund(self, allowances: Sequence[Allowance]) -> None:
+        """The attempt that spent them counts as not made."""
+        for each in map(_quarter, allowances):
+            if each.key in self._arrivals:
+                self._arrivals[each.key] -= each.interval
+
+
+def _quarter(allowance: Allowance) -> Allowance:
+    return replace(allowance, burst=max(1, allowance.burst // 4), interval=allowance.interval * 4)

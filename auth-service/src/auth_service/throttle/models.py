@@ -25,6 +25,7 @@ class Verdict:
     scarcest: Allowance
     left: int
     reset: int
+    in_memory: bool = False
 
     def headers(self) -> dict[str, str]:
         """draft-ietf-httpapi-ratelimit-headers, and Retry-After once refused."""

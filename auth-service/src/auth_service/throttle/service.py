@@ -37,7 +37,7 @@ class Admission:
 
     allowances: Sequence[Allowance]
     backoff: str
-    headers: dict[str, str]
+    verdict: Verdict
 
 
 class Throttle:
@@ -55,10 +55,13 @@ class Throttle:
         verdict = await self._spend(allowances, backoff)
         if verdict.wait:
             raise TooManyAttempts(headers=verdict.headers())
-        return Admission(allowances, backoff, verdict.headers())
+        return Admission(allowances, backoff, verdict)
 
     async def give_back(self, admission: Admission, *, succeeded: bool) -> None:
         """Only failures count: an attempt that succeeded, or that nobody could decide, is given back."""
+        if admission.verdict.in_memory:
+            self._local.refund(admission.allowances)
+            return
         try:
             await self._store.run(
                 REFUND,

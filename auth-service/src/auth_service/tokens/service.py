@@ -71,7 +71,7 @@ class Tokens:
         user = await self._verified(given, admission)
         if isinstance(user, Refused):
             audit.record("sign-in", "refused", user.reason, client=client.id, origin=origin)
-            raise InvalidCredentials(headers=admission.headers)
+            raise InvalidCredentials(headers=admission.verdict.headers())
         await self._throttle.give_back(admission, succeeded=True)
         session, refresh_token = await self._sessions.start(
             subject=user.id,
@@ -89,7 +89,7 @@ class Tokens:
             granted,
             refresh_token,
             device=self._devices.issue(account),
-            headers=admission.headers,
+            headers=admission.verdict.headers(),
         )
 
     async def renew(self, client: Client, refresh_token: str, scope: str | None, origin: Origin) -> Grant:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,6 +12,8 @@ import httpx
 from auth_service.users.exceptions import UsersUnavailable
 from auth_service.users.models import Refused, User
 from service_kit.tracing import outgoing_headers
+
+RETRY_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -60,34 +64,43 @@ class _Lane:
     """At most `width` calls at once, the next is refused at once; each in a task that nobody cancels.
 
     httpx loses a pool slot for good when a call is cancelled while it connects, so a caller who goes away
-    leaves the call to its own timeouts.
+    leaves the call to its own timeouts. Once a call got no answer, and no other call did meanwhile, one call a second
+    finds out whether that is over; the others are refused at once.
     """
 
     def __init__(self, width: int, deadline: float) -> None:
         self._width = width
         self._deadline = deadline
         self._tasks: set[asyncio.Task[httpx.Response]] = set()
+        self._answered_at = -math.inf
+        self._next_try = 0.0  # not before then, if not 0: it is silent
 
     async def run(self, call: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
-        if len(self._tasks) >= self._width:
+        began = time.monotonic()
+        if len(self._tasks) >= self._width or began < self._next_try:
             call.close()
             raise UsersUnavailable
+        if self._next_try:
+            self._next_try = began + RETRY_SECONDS  # this one finds out
         task = asyncio.create_task(call)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         done, _ = await asyncio.wait({task}, timeout=self._deadline)
-        if not done:
-            raise UsersUnavailable
-        try:
+        failure = task.exception() if done else TimeoutError()
+        if failure is None:
             return task.result()
-        except httpx.HTTPError as failure:
-            logger.warning("user-service did not answer: %s", type(failure).__name__)
-            raise UsersUnavailable from failure
+        if not isinstance(failure, httpx.HTTPError | TimeoutError):
+            raise failure
+        if self._answered_at < began:
+            self._next_try = time.monotonic() + RETRY_SECONDS
+        logger.warning("user-service did not answer: %s", type(failure).__name__)
+        raise UsersUnavailable from failure
 
     def _finished(self, task: asyncio.Task[httpx.Response]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved, also when the caller has gone
+        # An exception is retrieved also when the caller has gone.
+        if not task.cancelled() and task.exception() is None:
+            self._answered_at, self._next_try = time.monotonic(), 0.0
 
 
 def _json_of(answer: httpx.Response) -> Any:
