@@ -1,5 +1,8 @@
 """The client's address is believed from named peers only."""
 
+import ipaddress
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,3 +51,54 @@ async def test_a_name_that_cannot_be_one_is_nobodys_and_stops_nothing() -> None:
 @given(st.lists(st.binary(max_size=64), max_size=4))
 def test_no_header_makes_it_fail(values: list[bytes]) -> None:
     assert ClientAddress(["0.0.0.0/0", "::/0"]).of("10.0.0.1", values)
+
+
+ADDRESSES = st.ip_addresses().map(str)
+ENTRIES = (
+    ADDRESSES
+    | ADDRESSES.map(lambda address: f"  {address}\t")
+    | ADDRESSES.map(lambda address: f"{address}:443")
+    | st.sampled_from(
+        ["10.0.0.2", "10.9.9.9", "::ffff:10.0.0.3", "::ffff:203.0.113.7", "fe80::1%25eth0", "fe80::1%x\x1b"]
+    )
+    | st.sampled_from(
+        ["", "unknown", "_hidden", "[::1]", "010.0.0.1", "1.2.3", "٣.2.1.1", "10.0.0.1, 10.0.0.2"]
+    )
+)
+
+
+def understood(entry: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The rule in other words: an address, without what a link-local one says of its interface."""
+    text = entry.strip(" \t")
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0] if ":" in text else text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+@given(
+    st.lists(ENTRIES, max_size=5),
+    st.integers(0, 4),
+    st.sampled_from(["10.0.0.1", "::ffff:10.0.0.1", "203.0.113.7"]),
+)
+def test_the_client_is_the_first_from_the_right_that_is_not_trusted(
+    entries: list[str], cut: int, peer: str
+) -> None:
+    entries = [part for entry in entries for part in entry.split(",")]
+    values = [", ".join(some).encode("utf-8") for some in (entries[:cut], entries[cut:]) if some]
+    told = ClientAddress(["10.0.0.0/8"]).of(peer, values)
+    trusted = ipaddress.ip_network("10.0.0.0/8")
+    if peer == "203.0.113.7":
+        assert told == peer
+        return
+    expected = ipaddress.ip_address("10.0.0.1")
+    for entry in reversed(entries):
+        address = understood(entry)
+        if address is None:
+            break
+        expected = address
+        if address not in trusted:
+            break
+    assert told == str(expected)
+    assert re.fullmatch(r"[0-9a-f.:]+", told)  # safe in a header, a log and a key

@@ -95,6 +95,8 @@ def _parsed(text: str) -> Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    # A dual-stack socket tells an IPv4 peer as ::ffff:192.0.2.1: the same party.
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    # A dual-stack socket tells an IPv4 peer as ::ffff:192.0.2.1: the same party. And what follows a % names an
+    # interface: it is another machine's word, and may be any text.
+    return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
