@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from conftest import Service, make_settings, started
 from people import People
 from redis.asyncio import Redis
+from test_people_down import timed
+from test_rotation import UNLIMITED
 
 from auth_service.store import Store, StoreUnavailable, connect
 from service_kit import testing
@@ -110,6 +113,36 @@ async def test_without_the_store_everything_is_503_in_time_and_comes_back_by_its
     await until_signed_in(own_service)
     assert time.monotonic() - began < 5
     assert (await own_service.refresh(grant["refresh_token"])).status_code in (200, 400)
+
+
+@pytest.mark.parametrize("fault", ["stop", "pause"])
+async def test_two_hundred_at_once_without_the_store_are_each_refused_in_time_and_it_comes_back_by_itself(
+    server: testing.RedisServer, people: People, tmp_path: Path, fault: str
+) -> None:
+    for number in range(100):
+        people.add(f"person-{number}@example.com")
+    patient = UNLIMITED | {"users_concurrency": 100, "users_timeout_seconds": 10}
+    async with started(make_settings(server.url, people.url, tmp_path, **patient)) as service:
+        grant = await service.sign_in()
+
+        async def crowd() -> list[tuple[httpx.Response, float]]:
+            form = {"grant_type": "password", "password": People.PASSWORD}
+            sign_ins = [
+                service.token(username=f"person-{number}@example.com", **form) for number in range(100)
+            ]
+            refreshes = [service.refresh(grant["refresh_token"]) for _ in range(100)]
+            return await asyncio.gather(*map(timed, sign_ins + refreshes))
+
+        calm = max(seconds for _, seconds in await crowd())
+        getattr(server, fault)()
+        answers = await crowd()
+        assert {answer.status_code for answer, _ in answers} == {503}
+        assert {answer.json()["code"] for answer, _ in answers} == {"store_unavailable"}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer, _ in answers)
+        assert max(seconds for _, seconds in answers) < 2.5 + calm
+        server.start() if fault == "stop" else server.resume()
+        await until_signed_in(service)
+        assert (await service.refresh(grant["refresh_token"])).status_code == 200
 
 
 async def test_starting_before_the_store_is_there_ends_in_readiness(people: People, tmp_path: Path) -> None:
