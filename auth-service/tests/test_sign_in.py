@@ -1,5 +1,12 @@
-"""The journey of a session: sign in, renew, sign out."""
+"""The journey of a session: sign in, renew, sign out; and what a refused sign-in tells: nothing about the account."""
 
+import re
+import time
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
 from conftest import ISSUER, Service
 from people import People
 
@@ -33,3 +40,54 @@ async def test_signing_out_refuses_both_tokens(service: Service) -> None:
 
 async def test_the_metadata_names_the_issuer_byte_for_byte(service: Service) -> None:
     assert (await service.public.get("/.well-known/oauth-authorization-server")).json()["issuer"] == ISSUER
+
+
+# Who tries, and with what: the account's name and whether the password is its own.
+ACCOUNTS = {
+    "unknown": ("nobody@example.com", False),
+    "unknown, with somebody's password": ("none@example.com", True),
+    "wrong password": ("ada@example.com", False),
+    "disabled, with its password": ("eve@example.com", True),
+    "disabled, with a wrong one": ("eva@example.com", False),
+}
+
+
+@pytest.mark.parametrize("state", ["free", "counted", "locked"])
+async def test_unknown_wrong_disabled_and_locked_accounts_get_the_same_answer(
+    service: Service, people: People, redis: Any, state: str
+) -> None:
+    for disabled in ("eve@example.com", "eva@example.com"):
+        people.add(disabled)["status"] = "disabled"
+    addresses = map("203.0.113.{}".format, count(1))
+    told: dict[str, tuple[Any, ...]] = {}
+    for account, (name, right) in ACCOUNTS.items():
+        async with service.client(address=next(addresses)) as client:
+
+            async def attempt(
+                name: str = name, right: bool = right, client: httpx.AsyncClient = client
+            ) -> httpx.Response:
+                password = People.PASSWORD if right else "not the password"
+                form = {"grant_type": "password", "username": name, "password": password}
+                return await client.post("/auth/token", data=form)
+
+            if state != "free":
+                await attempt()
+            if state == "locked":
+                [backoff] = [key async for key in redis.scan_iter("signin:backoff:*")]
+                await redis.hset(backoff, "until", int(time.time() * 1000) + 600_500)
+            told[account] = everything_in(await attempt())
+        await redis.delete(*[key async for key in redis.scan_iter("signin:backoff:*")])
+    if state == "locked":  # whoever knows the password learns no more
+        assert {status for status, *_ in told.values()} == {429}
+    else:
+        assert {status for status, *_ in told.values()} == {400}
+    [_] = set(told.values())
+
+
+def everything_in(answer: httpx.Response) -> tuple[Any, ...]:
+    """Status, body and header fields; but for the request's id, and for seconds that pass between two answers."""
+    headers = {name: value for name, value in answer.headers.items() if name not in ("x-request-id", "date")}
+    for name in ("ratelimit", "retry-after"):
+        if name in headers:
+            headers[name] = re.sub(r"(t=|^)\d+$", r"\1seconds", headers[name])
+    return answer.status_code, answer.text, tuple(headers.items())
