@@ -6,7 +6,7 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.request import Head
 from service_kit.problems import Problem
-from service_kit.tokens import Caller, CannotVerify, KeyUnknown, TokenRefused, Verifier
+from service_kit.tokens import Caller, CannotVerify, KeyUnknown, TokenRefused, Verifier, digest_of
 
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 # Browsers cannot set a header on a WebSocket: there the token travels as one of the subprotocols.
@@ -46,8 +46,10 @@ class Callers:
     def identify(self, head: Head, now: float) -> Caller:
         """The verified caller; a Problem when there is none, KeyUnknown when the key has to be looked for first."""
         token = bearer_of(head)
+        if not head.digest:
+            head.digest = digest_of(token)
         try:
-            return self._verifier.verify(token, now)
+            return self._verifier.verify(token, now, head.digest)
         except KeyUnknown:
             raise
         except TokenRefused as refused:
@@ -58,12 +60,18 @@ class Callers:
 
 def bearer_of(head: Head) -> bytes:
     """The one bearer token (RFC 6750); raises a Problem when there is none, or more than one."""
-    values = head.authorization
     if b"?" in head.target and _has_token(head.target[len(head.path) + 1 :]):
         raise InvalidRequest(
             "a token in the query is not accepted",
             headers={"WWW-Authenticate": 'Bearer error="invalid_request"'},
         )
+    if not head.bearer:
+        head.bearer = _read_bearer(head)
+    return head.bearer
+
+
+def _read_bearer(head: Head) -> bytes:
+    values = head.authorization
     if len(values) == 1:
         value = values[0]
         if value[:7].lower() == b"bearer ":

@@ -6,15 +6,11 @@ from gateway.routes import Cors, Route
 
 def method_meant(head: Head) -> bytes:
     """The method whose route decides: for a preflight the one that is asked about."""
-    return head.others[b"access-control-request-method"][0] if _is_preflight(head) else head.method
+    return head.others[b"access-control-request-method"][0] if is_preflight(head) else head.method
 
 
-def answers_preflight(route: Route, head: Head) -> bool:
+def is_preflight(head: Head) -> bool:
     """Whether the gateway answers by itself; a preflight never needs a token."""
-    return _is_preflight(head)
-
-
-def _is_preflight(head: Head) -> bool:
     return (
         head.method == b"OPTIONS"
         and b"origin" in head.others
@@ -23,10 +19,13 @@ def _is_preflight(head: Head) -> bool:
 
 
 def fields_for(route: Route, head: Head) -> bytes:
-    """The CORS fields of any answer of this route, errors included."""
-    cors = route.cors
-    if cors is None:
-        return b""
+    """The CORS fields of any answer of this route, errors included; of a preflight's, what the origin may send."""
+    if is_preflight(head):
+        return _preflight_fields(route, head)
+    return _fields(route.cors, head) if route.cors is not None else b""
+
+
+def _fields(cors: Cors, head: Head) -> bytes:
     origin = _allowed(cors, head)
     if origin is None:
         return b"Vary: Origin"
@@ -38,15 +37,15 @@ def fields_for(route: Route, head: Head) -> bytes:
     return b"\r\n".join(lines)
 
 
-def preflight_fields(route: Route, head: Head) -> bytes:
-    """The answer to a preflight: what this origin may send; only Vary when it may send nothing."""
+def _preflight_fields(route: Route, head: Head) -> bytes:
+    """Only Vary when this origin may send nothing."""
     cors = route.cors
     origin = _allowed(cors, head) if cors is not None else None
     if cors is None or origin is None:
         return b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
     return b"\r\n".join(
         (
-            fields_for(route, head),
+            _fields(cors, head),
             b"Vary: Access-Control-Request-Method, Access-Control-Request-Headers",
             b"Access-Control-Allow-Methods: " + ", ".join(sorted(route.methods)).encode(),
             b"Access-Control-Allow-Headers: " + ", ".join(cors.headers).encode(),

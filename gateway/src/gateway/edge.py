@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 import time
 from typing import Any, Final, cast
 
@@ -29,6 +31,7 @@ _LINGER_SECONDS: Final = 2.0
 _LAST_WORD_SECONDS: Final = 0.5
 # A client that closed its sending half may be gone, or may wait for its answer: an answer this soon still reaches it.
 _HALF_CLOSED_SECONDS: Final = 0.8
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 _HELD_FOR_SWITCH: Final = 16 * 1024
 
 
@@ -190,6 +193,8 @@ class Edge(asyncio.Protocol):
             head.peer = self._peer
             self._decide(head, started)
         self._advancing = False
+        if self._half_closed and not (self._busy or self._closing or self.full):
+            self._transport.close()  # the rest of a head will never come
 
     def _read_body(self, data: bytes) -> None:
         exchange, reader = cast("Exchange", self._exchange), self._reader
@@ -322,10 +327,8 @@ class Edge(asyncio.Protocol):
             return
         self.deadline = self._front.clock.now + self._front.keepalive_seconds
         self.go_on()
-        if self._reader.buffer:
+        if self._reader.buffer or self._half_closed:
             self._advance()
-        elif self._half_closed:
-            self._transport.close()
 
     def _linger(self) -> None:
         """Closes our half and discards what still comes: closing at once could cost the client the answer."""
@@ -354,7 +357,10 @@ class Edge(asyncio.Protocol):
             self._answer_problem(exchange.passage, problem, exchange.started)
 
     def _abort(self) -> None:
+        """Resets the connection: where its end is the answer's, a plain close would pass for that."""
         self._closing = True
+        with contextlib.suppress(OSError):
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._transport.abort()
 
     # What the exchange, the tunnel and the portal's cycle ask for.

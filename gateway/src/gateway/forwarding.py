@@ -83,37 +83,38 @@ class Answer:
 
 def name(passage: Passage) -> None:
     """Gives the request its id and trace: the caller's where well-formed, else new ones."""
-    others = passage.head.others
+    head = passage.head
     bits = new_request_id()
-    passage.request_id = (request_id_of(passage.head) if b"x-request-id" in others else None) or bits
-    trace = trace_of(passage.head) if b"traceparent" in others else None
+    passage.request_id = (request_id_of(head) if b"x-request-id" in head.others else None) or bits
+    trace = trace_of(head) if b"traceparent" in head.others else None
     passage.trace = trace or b"00-%b-%b-00" % (bits, bits[16:])
 
 
 def prepare(passage: Passage, authority: bytes) -> bytes:
     """The request head as it goes to the upstream."""
-    head, others = passage.head, passage.head.others
+    head = passage.head
     target = head.target if passage.route.rewrite is None else passage.route.rewritten(head.target)
-    lines = [b"%b %b HTTP/1.1" % (head.method, target), b"Host: " + authority, *head.fields]
+    if not head.crossing:
+        head.crossing = _crossing(head)
+    return (
+        b"%b %b HTTP/1.1\r\nHost: %b%b%b\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n"
+        b"X-Forwarded-Host: %b\r\nX-Request-Id: %b\r\ntraceparent: %b\r\n\r\n"
+    ) % (
+        *(head.method, target, authority, head.crossing, _switching(passage) if passage.upgrading else b""),
+        *(passage.client, passage.scheme, head.host, passage.request_id, passage.trace),
+    )
+
+
+def _crossing(head: Head) -> bytes:
+    """The fields that follow from the client's alone, each with a line end before it."""
+    others = head.others
+    lines = [b"", *head.fields]
     if head.authorization:
         lines.append(b"Authorization: " + head.authorization[0])
     if head.chunked:
         lines.append(b"Transfer-Encoding: chunked")
     elif head.length is not None:
         lines.append(b"Content-Length: %d" % head.length)
-    if others:
-        _add_rare(passage, lines)
-    via = VIA if b"via" not in others or b"via" in head.named else b", ".join((*others[b"via"], VIA))
-    lines.append(
-        b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n"
-        b"traceparent: %b\r\nVia: %b\r\n\r\n"
-        % (passage.client, passage.scheme, head.host, passage.request_id, passage.trace, via)
-    )
-    return b"\r\n".join(lines)
-
-
-def _add_rare(passage: Passage, lines: list[bytes]) -> None:
-    head, others = passage.head, passage.head.others
     lines.extend(b"Origin: " + value for value in others.get(b"origin", ()))
     asked = others.get(b"access-control-request-method", ())
     lines.extend(b"Access-Control-Request-Method: " + value for value in asked)
@@ -121,11 +122,19 @@ def _add_rare(passage: Passage, lines: list[bytes]) -> None:
         lines.append(b"Expect: 100-continue")
     if b"max-forwards" in others and (hops := head.value(b"max-forwards")) and hops.isdigit():
         lines.append(b"Max-Forwards: %d" % max(0, int(hops[:9]) - 1))
-    if passage.upgrading:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
-        lines.append(b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + others[b"sec-websocket-key"][0])
-        if passage.subprotocols:
-            lines.append(b"Sec-WebSocket-Protocol: " + passage.subprotocols)
+    via = VIA if b"via" not in others or b"via" in head.named else b", ".join((*others[b"via"], VIA))
+    lines.append(b"Via: " + via)
+    return b"\r\n".join(lines)
+
+
+def _switching(passage: Passage) -> bytes:
+    """What asks the upstream to switch to WebSocket."""
+    key = passage.head.others[b"sec-websocket-key"][0]
+    lines = (
+        b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        + key
+    )
+    return lines + b"\r\nSec-WebSocket-Protocol: " + passage.subprotocols if passage.subprotocols else lines
 
 
 def locate(passage: Passage, proxies: ClientAddress | None) -> None:
@@ -140,7 +149,9 @@ def locate(passage: Passage, proxies: ClientAddress | None) -> None:
 
 def refuse_loops(head: Head) -> None:
     """A request that already names us in Via came from ourselves."""
-    for value in head.others.get(b"via", ()):
+    if b"via" not in head.others:
+        return
+    for value in head.others[b"via"]:
         if any(hop.strip().lower() == VIA for hop in value.split(b",")):
             raise LoopDetected
 

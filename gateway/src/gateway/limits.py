@@ -68,12 +68,8 @@ class Limits:
     def __init__(self, addresses: Addresses, leases: Leases) -> None:
         self.addresses = addresses
         self.leases = leases
-
-    def admit_address(self, address: bytes, now: float) -> None:
-        self.addresses.admit(address, now)
-
-    def punish_address(self, address: bytes, now: float) -> None:
-        self.addresses.punish(address, now)
+        self.admit_address = addresses.admit
+        self.punish_address = addresses.punish
 
     def spend(self, passage: Passage, now: float) -> bytes:
         """Spends one request of the caller's allowance at this route; returns the answer's fields, now with RateLimit."""

@@ -31,10 +31,10 @@ class Pipeline:
             if not again:
                 self.limits.admit_address(passage.client, now)
             forwarding.refuse_loops(head)
+            passage.preflight = cors.is_preflight(head)
             route = passage.route = self.routes.match(cors.method_meant(head), head.path)
             passage.answer_fields = cors.fields_for(route, head)
-            if cors.answers_preflight(route, head):
-                passage.preflight = True
+            if passage.preflight:
                 return passage
             check_length(head, route.body_max_bytes)
             caller = passage.caller = None if route.public else self.callers.identify(head, now)

@@ -14,7 +14,7 @@ class OriginRefused(Problem):
 def consider(passage: Passage) -> None:
     """Marks a request that may switch to WebSocket; any other Upgrade is dropped and the request goes on without."""
     head, others = passage.head, passage.head.others
-    if not (
+    if not head.upgrade or not (
         head.upgrade.lower() == b"websocket"
         and passage.route.websocket
         and head.method == b"GET"
