@@ -108,7 +108,7 @@ class KeyCache:
         self._answered = False
         try:
             keys = parse(await self._fetch())
-        except (httpx.HTTPError, OSError, ValueError, LookupError, TimeoutError) as error:
+        except (httpx.HTTPError, OSError, ValueError, LookupError, TimeoutError, RecursionError) as error:
             logger.warning("keys not fetched, those held stay: %s: %s", type(error).__name__, error)
             return False
         if version != self.version:
@@ -132,6 +132,8 @@ def parse(document: Mapping[str, Any]) -> dict[str, ec.EllipticCurvePublicKey]:
         if jwk["kid"] in keys:
             raise ValueError("a key id is there twice")
         keys[jwk["kid"]] = _public_key(jwk)
+    if not keys:
+        raise ValueError("no key of a kind that we use")  # an issuer that works has one: better the keys held
     return keys
 
 
