@@ -85,7 +85,7 @@ class House:
         self.upstream = upstream
 
     async def send(self, raw: bytes, wait: float = 5.0) -> bytes:
-        """Everything that comes back until the gateway closes, or says nothing for a moment."""
+        """Everything that comes back until the gateway closes or resets, or says nothing for a moment."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(raw)
         got = b""
@@ -97,17 +97,19 @@ class House:
                 if not data:
                     break
                 got += data
-        except TimeoutError:
+        except (TimeoutError, ConnectionResetError):
             pass
         writer.close()
         return got
 
 
 @asynccontextmanager
-async def running(folder: Path, revocations: str | None = None, **settings_too: Any) -> AsyncIterator[House]:
+async def running(
+    folder: Path, revocations: str | None = None, upstream: Upstream | None = None, **settings_too: Any
+) -> AsyncIterator[House]:
     """A gateway; with the URL of a Redis one that follows the revocations there."""
     issuer = TestIssuer()
-    upstream = Upstream()
+    upstream = upstream or Upstream()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     (folder / "echo").mkdir()
     (folder / "echo" / "routes.toml").write_text(ROUTES)

@@ -377,6 +377,24 @@ async def test_an_answer_that_breaks_off_never_ends_cleanly(
     assert not got.endswith(clean_end)
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"zz\r\n"],
+    ],
+)
+async def test_an_answer_that_breaks_off_is_reset_where_the_connections_end_is_its_end(
+    house: House, pieces: list[bytes]
+) -> None:
+    house.upstream.answer = BreaksOff(pieces)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(b"GET /public/a HTTP/1.0\r\n" + HOST + b"\r\n")
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+
+
 async def test_a_connection_with_surplus_bytes_is_not_used_again(house: House) -> None:
     house.upstream.answer = [
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",

@@ -145,6 +145,16 @@ async def test_other_credentials_cross_on_a_public_route(house: House) -> None:
     assert b"Authorization: Basic YTpi\r\n" in b"".join(house.upstream.got)
 
 
+async def test_a_client_that_ends_within_its_next_request_is_not_waited_for(house: House) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(GET + b"\r\nGET /pub")
+    writer.write_eof()
+    async with asyncio.timeout(2):  # the head's deadline is ten seconds
+        got = await reader.read()
+    writer.close()
+    assert got.count(b"HTTP/1.1 200 ") == 1
+
+
 @pytest.mark.parametrize("size", [1, 7])
 async def test_requests_split_anywhere_are_the_same_requests(house: House, size: int) -> None:
     raw = GET + b"A: b\r\n\r\n" + GET + b"Connection: close\r\n\r\n"

@@ -351,16 +351,20 @@ class Edge(asyncio.Protocol):
             self._front.journal.record(
                 exchange.passage, exchange.status, exchange.sent, exchange.started, code=problem.code
             )
-            self._abort()
+            self._reset()
         else:
             self._reader.spoil()
             self._answer_problem(exchange.passage, problem, exchange.started)
 
-    def _abort(self) -> None:
-        """Resets the connection: where its end is the answer's, a plain close would pass for that."""
-        self._closing = True
+    def _reset(self) -> None:
+        """Where the connection's end is the answer's end, only a reset tells that it broke off."""
         with contextlib.suppress(OSError):
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            peer = self._transport.get_extra_info("socket")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._abort()
+
+    def _abort(self) -> None:
+        self._closing = True
         self._transport.abort()
 
     # What the exchange, the tunnel and the portal's cycle ask for.
@@ -405,7 +409,7 @@ class Edge(asyncio.Protocol):
         self._front.journal.record(
             exchange.passage, exchange.status, exchange.sent, exchange.started, code="cut_short"
         )
-        self._abort()
+        self._reset()
 
     def end(self) -> None:
         """Says that nothing more comes from us; a client that is gone need not hear it."""
