@@ -7,13 +7,13 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from gatehouse_e2e.people import People
 from gatehouse_e2e.systems import System
@@ -28,13 +28,14 @@ def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     # Chromium refuses its sandbox to root, which CI's containers run as.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
+    with ExitStack() as stack:
         try:
+            playwright = stack.enter_context(sync_playwright())
             browser = playwright.chromium.launch(executable_path=program, args=arguments)
-        except Error as error:
+        except Exception as error:  # nothing finer is raised where playwright's own driver does not start
             if os.environ.get("BROWSER_REQUIRED"):
                 raise
-            pytest.skip(f"no Chromium here (apt-get install chromium): {error.message.splitlines()[0]}")
+            pytest.skip(f"no Chromium here (apt-get install chromium): {str(error).splitlines()[0]}")
         yield browser
         browser.close()
 
