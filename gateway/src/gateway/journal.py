@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from gateway.passage import Passage
 from service_kit.logs import Finished, Json, nameless
 from service_kit.problems import Problem
+from service_kit.tokens import Caller
 
 _log = logging.getLogger("gateway.access")
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -20,14 +21,22 @@ _SUBJECTS: Final = 4096
 
 
 class Series:
-    """Requests of one route, method and status."""
+    """Requests of one route, method and status; and what their lines have in common."""
 
-    __slots__ = ("buckets", "count", "seconds")
+    __slots__ = ("buckets", "count", "method", "route", "seconds", "status")
 
-    def __init__(self) -> None:
+    def __init__(self, service: str, route: str, method: bytes, status: int) -> None:
         self.count = 0
         self.seconds = 0.0
         self.buckets = [0] * (len(BUCKETS) + 1)
+        self.method = method.decode()
+        self.status = status
+        self.route = f"service={service} route={route}"
+
+
+# A request whose line is not written yet: when it ended and how long it took (by perf_counter), its series, path, bytes
+# sent, client, caller, code, request id and trace. A plain tuple, as one is made for every request.
+Entry = tuple[float, float, Series, bytes, int, bytes, Caller | None, str, bytes, bytes]
 
 
 class Form(NamedTuple):
@@ -41,11 +50,11 @@ class Form(NamedTuple):
 
 
 class Journal:
-    """Lines are made whole here, as the kit's formatters would, and written once a tick: a log record a request
-    costs more than all the rest of the request."""
+    """Lines are made whole here, as the kit's formatters would, and written together once a tick: a log record a
+    request costs more than all the rest of the request."""
 
     def __init__(self, share: float) -> None:
-        self._lines: list[str] = []
+        self._entries: list[Entry | str] = []
         self._share = share
         self._owed = 0.0
         self._form, self._quote = _form_in_use()
@@ -64,7 +73,7 @@ class Journal:
         key = (route.service, route.name, head.method, status)
         series = self.series.get(key)
         if series is None:
-            series = self.series[key] = Series()
+            series = self.series[key] = Series(*key)
         series.count += 1
         series.seconds += seconds
         series.buckets[bisect_left(BUCKETS, seconds)] += 1
@@ -75,44 +84,52 @@ class Journal:
             if self._owed < 1.0:
                 return
             self._owed -= 1.0
-        caller = passage.caller
-        subject = "-" if caller is None else self._subjects.get(caller.subject) or self._name(caller.subject)
-        self._write(
-            f"{head.method.decode()} {nameless(head.path.decode())} {status} {sent} B {seconds:.6f} s "
-            f"client={passage.client.decode()} service={route.service} route={route.name} subject={subject} "
-            f"code={code or '-'}",
-            passage.request_id.decode(),
-            passage.trace[3:35].decode(),
-            ended,
+        self._add(
+            (
+                *(ended, seconds, series, head.path, sent, passage.client, passage.caller, code),
+                *(passage.request_id, passage.trace),
+            )
         )
 
     def refused(self, peer: bytes, request_id: bytes, problem: Problem) -> None:
         """Something came that could not be read as a request."""
         self.refusals[problem.code] = self.refusals.get(problem.code, 0) + 1
         said = f"unread {int(problem.status)} client={peer.decode()} code={problem.code}"
-        self._write(said, request_id.decode(), request_id.decode(), time.perf_counter())
+        self._add(self._line(time.perf_counter(), said, request_id.decode(), request_id.decode()))
+
+    def _add(self, entry: Entry | str) -> None:
+        self._entries.append(entry)
+        if len(self._entries) >= _FLUSH_AT:
+            self.flush()
 
     def flush(self) -> None:
         """Writes what has come together: one record, one write."""
         self._epoch = time.time() - time.perf_counter()  # the wall clock may have been set
-        lines, self._lines = self._lines, []
-        if lines and _log.isEnabledFor(logging.INFO):
-            text = Finished("\n".join(lines))
+        entries, self._entries = self._entries, []
+        if entries and _log.isEnabledFor(logging.INFO):
+            text = Finished("\n".join([e if isinstance(e, str) else self._told(e) for e in entries]))
             _log.handle(logging.LogRecord(_log.name, logging.INFO, __file__, _LINE, text, None, None))
 
-    def _write(self, message: str, request_id: str, trace_id: str, at: float) -> None:
+    def _told(self, entry: Entry) -> str:
+        ended, seconds, series, path, sent, client, caller, code, request_id, trace = entry
+        subject = "-" if caller is None else self._subjects.get(caller.subject) or self._name(caller.subject)
+        said = (
+            f"{series.method} {nameless(path.decode())} {series.status} {sent} B {seconds:.6f} s "
+            f"client={client.decode()} {series.route} subject={subject} code={code or '-'}"
+        )
+        return self._line(ended, said, request_id.decode(), trace[3:35].decode())
+
+    def _line(self, at: float, message: str, request_id: str, trace_id: str) -> str:
         at += self._epoch
         second = int(at)
         if second != self._second:
             self._second = second
             self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
         opening, after_time, after_message, after_request_id, end = self._form
-        self._lines.append(
+        return (
             f"{opening}{self._second_text}{int((at - second) * 1000):03d}+00:00{after_time}{message}"
             f"{after_message}{request_id}{after_request_id}{trace_id}{end}"
         )
-        if len(self._lines) >= _FLUSH_AT:
-            self.flush()
 
     def _name(self, subject: str) -> str:
         """The subject as it may stand in a line: it is the one part that could hold a quote or a backslash."""
