@@ -1,45 +1,248 @@
 """What is told of a security decision, and what never is."""
 
+import asyncio
+import io
+import json
 import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 from canary import Canary
 from conftest import Service
 from people import People
+from test_keys import age
 
 from auth_service import audit
+from service_kit import logs
+
+MEMBERS = {
+    "event",
+    "outcome",
+    "reason",
+    "actor",
+    "subject",
+    "client",
+    "session",
+    "key",
+    "address",
+    "request_id",
+}
+
+Told = Callable[..., list[dict[str, Any]]]
 
 
-def events(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    return [vars(record) for record in caplog.records if record.name == "auth_service.audit"]
+@dataclass
+class Scene:
+    """A service with a person who has signed in, an administrator, and a client."""
+
+    service: Service
+    people: People
+    redis: Any
+    grant: dict[str, Any]
+    secret: str
+
+    @property
+    def refresh_token(self) -> str:
+        return str(self.grant["refresh_token"])
+
+    async def form(self, path: str, /, client: bool = False, **form: Any) -> httpx.Response:
+        credentials = {"client_id": "reports", "client_secret": self.secret} if client else {}
+        return await self.service.public.post(path, data=credentials | form)
+
+    async def sessions(self, method: str, path: str = "", **query: str) -> httpx.Response:
+        async with self.service.client(self.grant["access_token"]) as client:
+            return await client.request(method, f"/auth/sessions{path}", params=query)
+
+    async def wrong_password(self, name: str = "ada@example.com") -> None:
+        await self.form("/auth/token", grant_type="password", username=name, password="wrong")
+
+    async def too_often(self) -> None:
+        for _ in range(7):
+            await self.wrong_password()
+
+    async def disabled(self) -> None:
+        self.people["ada@example.com"]["status"] = "disabled"
+        ada: dict[str, Any] = {"username": "ada@example.com", "password": People.PASSWORD}
+        await self.form("/auth/token", grant_type="password", **ada)
+
+    async def reuse(self) -> None:
+        second = (await self.service.refresh(self.refresh_token)).json()["refresh_token"]
+        await self.service.refresh(second)
+        await self.service.refresh(self.refresh_token)
+
+    async def changed_password(self) -> None:
+        self.people.change("ada@example.com")
+        await self.service.refresh(self.refresh_token)
+
+    async def changed_password_and_told(self) -> None:
+        await self.redis.xadd("users", self.people.change("ada@example.com"))
+
+    async def end_one(self) -> None:
+        await self.sessions("DELETE", f"/{self.service.session_of(self.grant['access_token'])}")
+
+    async def due_rotation(self) -> None:
+        await age(self.redis, 31 * 86400)
+        await self.service.parts.keys.tend()
 
 
-async def test_each_decision_is_one_event_with_who_where_and_why(
-    service: Service, people: People, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "auth_service.audit")
-    grant = await service.sign_in()
-    await service.token(grant_type="password", username="ada@example.com", password="wrong")
-    await service.refresh("forged")
-    await service.public.post("/auth/introspect", data={"token": "x"}, auth=("nobody", "secret"))
-    await service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
-    await service.refresh(grant["refresh_token"])
-    told = [(event["event"], event["outcome"], event["reason"]) for event in events(caplog)]
-    assert told == [
-        ("sign-in", "granted", ""),
-        ("sign-in", "refused", "wrong_password"),
+DECISIONS: dict[str, tuple[Callable[[Scene], Awaitable[Any]], tuple[str, str, str]]] = {
+    "a sign-in": (lambda scene: scene.service.sign_in(), ("sign-in", "granted", "")),
+    "a wrong password": (Scene.wrong_password, ("sign-in", "refused", "wrong_password")),
+    "an unknown person": (
+        lambda scene: scene.wrong_password("x@example.com"),
+        ("sign-in", "refused", "unknown"),
+    ),
+    "a disabled person": (Scene.disabled, ("sign-in", "refused", "disabled")),
+    "too many failures": (Scene.too_often, ("sign-in", "refused", "too_many_attempts")),
+    "a password given to a client of others": (
+        lambda scene: scene.form("/auth/token", True, grant_type="password", username="a", password="b"),
+        ("sign-in", "refused", "unauthorized_client"),
+    ),
+    "a refresh": (lambda scene: scene.service.refresh(scene.refresh_token), ("refresh", "granted", "")),
+    "a forged refresh token": (
+        lambda scene: scene.service.refresh("forged"),
         ("refresh", "refused", "refresh_token_invalid"),
+    ),
+    "a used refresh token": (Scene.reuse, ("refresh", "refused", "refresh_token_reused")),
+    "a scope that was not granted": (
+        lambda scene: scene.form("/auth/token", True, grant_type="client_credentials", scope="b"),
+        ("client-token", "refused", "invalid_scope"),
+    ),
+    "a refresh token of another client": (
+        lambda scene: scene.form(
+            "/auth/token", True, grant_type="refresh_token", refresh_token=scene.refresh_token
+        ),
+        ("refresh", "refused", "wrong_client"),
+    ),
+    "a refresh after a change of password": (
+        Scene.changed_password,
+        ("refresh", "refused", "credentials_changed"),
+    ),
+    "a client's token": (
+        lambda scene: scene.form("/auth/token", True, grant_type="client_credentials"),
+        ("client-token", "granted", ""),
+    ),
+    "an audience that is not the client's": (
+        lambda scene: scene.form("/auth/token", True, grant_type="client_credentials", audience="x"),
+        ("client-token", "refused", "invalid_target"),
+    ),
+    "a client with a wrong secret": (
+        lambda scene: scene.service.public.post(
+            "/auth/introspect", data={"token": "x"}, auth=("reports", "wrong")
+        ),
         ("client", "refused", "invalid_client"),
+    ),
+    "a client that may not introspect": (
+        lambda scene: scene.form("/auth/introspect", token="x"),
+        ("client", "refused", "invalid_client"),
+    ),
+    "a sign-out": (
+        lambda scene: scene.form("/auth/revoke", token=scene.refresh_token),
         ("sign-out", "ended", ""),
-        ("refresh", "refused", "session_ended"),
-    ]
-    first = events(caplog)[0]
-    assert first["actor"] == people["ada@example.com"]["id"]
-    assert first["session"] == service.session_of(grant["access_token"])
-    assert {event["address"] for event in events(caplog)} == {"127.0.0.0/24"}
-    metrics = (await service.internal.get("/metrics")).text
-    assert 'event="refresh",outcome="refused",reason="session_ended"' in metrics
+    ),
+    "a sign-out by an access token": (
+        lambda scene: scene.form("/auth/revoke", token=scene.grant["access_token"]),
+        ("sign-out", "ended", ""),
+    ),
+    "a sign-out by another client": (
+        lambda scene: scene.form("/auth/revoke", True, token=scene.refresh_token),
+        ("sign-out", "refused", "wrong_client"),
+    ),
+    "one session ended": (Scene.end_one, ("sessions", "ended", "one")),
+    "all sessions ended": (lambda scene: scene.sessions("DELETE"), ("sessions", "ended", "all")),
+    "all others ended": (
+        lambda scene: scene.sessions("DELETE", keep="current"),
+        ("sessions", "ended", "others"),
+    ),
+    "somebody else's session": (
+        lambda scene: scene.sessions("DELETE", f"/{'x' * 22}"),
+        ("sessions", "refused", "session_unknown"),
+    ),
+    "somebody else's sessions": (
+        lambda scene: scene.sessions("GET", user="somebody"),
+        ("sessions", "refused", "insufficient_role"),
+    ),
+    "an event of a changed password": (
+        Scene.changed_password_and_told,
+        ("sessions", "ended", "user.credentials_changed"),
+    ),
+    "a rotation that was due": (Scene.due_rotation, ("keys", "rotated", "due")),
+}
+
+
+@pytest.fixture
+async def scene(service: Service, people: People, redis: Any) -> Scene:
+    secret = await service.parts.clients.register("reports", {"a"}, {"user-service"})
+    return Scene(service, people, redis, await service.sign_in(), secret)
+
+
+@pytest.fixture
+def lines(scene: Scene) -> Iterator[Told]:
+    """The audit's lines from now on, as the service writes its log."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.Json("auth-service"))
+    logger = logging.getLogger("auth_service.audit")
+    logger.addHandler(handler)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+async def test_each_decision_is_one_event_with_who_where_and_why(
+    decision: str, scene: Scene, told: Told, lines: Told
+) -> None:
+    act, expected = DECISIONS[decision]
+    before = await counted(scene.service, *expected)
+    began = len(told())
+    await act(scene)
+    async with asyncio.timeout(5):  # an event of user-service's has its effect a little later
+        while expected not in map(what, told()[began:]):
+            await asyncio.sleep(0.01)
+    [event] = [event for event in told()[began:] if what(event) == expected]
+    assert await counted(scene.service, *expected) == before + 1
+    # The very line of the log is JSON with the same members.
+    [line] = [line for line in lines() if what(line) == expected]
+    by_hand = event["actor"] != audit.OURSELVES
+    assert line.keys() >= (MEMBERS if by_hand else MEMBERS - {"request_id"})
+    assert event["address"] == ("127.0.0.0/24" if by_hand else "")
+
+
+async def test_an_event_tells_who_did_it_to_whom_in_which_session(
+    scene: Scene, people: People, told: Told
+) -> None:
+    ada = people["ada@example.com"]["id"]
+    session = scene.service.session_of(scene.grant["access_token"])
+    await scene.service.refresh(scene.refresh_token)
+    people.add("root@example.com", "admin")
+    root = await scene.service.sign_in("root@example.com")
+    async with scene.service.client(root["access_token"]) as client:
+        assert (await client.delete("/auth/sessions", params={"user": ada})).status_code == 204
+    refreshed, _, ended = told()[-3:]
+    assert (refreshed["actor"], refreshed["session"], refreshed["client"]) == (ada, session, "first-party")
+    assert (ended["actor"], ended["subject"]) == (people["root@example.com"]["id"], ada)
+
+
+async def test_what_could_not_be_decided_is_no_decision(scene: Scene, people: People, told: Told) -> None:
+    people.status = 503
+    began = len(told())
+    assert (await scene.service.refresh(scene.refresh_token)).status_code == 503
+    await scene.wrong_password()
+    assert told()[began:] == []
+
+
+def what(event: dict[str, Any]) -> tuple[str, str, str]:
+    return event["event"], event["outcome"], event["reason"]
+
+
+async def counted(service: Service, event: str, outcome: str, reason: str) -> float:
+    """As the metrics say it."""
+    text = (await service.internal.get("/metrics")).text
+    sample = f'auth_decisions_total{{event="{event}",outcome="{outcome}",reason="{reason}"}} '
+    return sum(float(line.removeprefix(sample)) for line in text.splitlines() if line.startswith(sample))
 
 
 def test_the_canary_hears_each_kind_of_secret(canary: Canary) -> None:

@@ -4,12 +4,17 @@ import asyncio
 import ipaddress
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
 
 from prometheus_client import Counter
 
-from auth_service.exceptions import Unavailable
+from auth_service.exceptions import OAuthError, Unavailable
 from auth_service.store import Store
+from service_kit.problems import Problem
 
 OURSELVES = "auth-service"  # the actor of what time asks for
 OPERATOR = "operator"  # and of whatever a command did
@@ -43,34 +48,44 @@ def record(
     reason: str = "",
     *,
     actor: str = "",
+    subject: str = "",
     client: str = "",
     session: str = "",
     key: str = "",
     origin: Origin = Origin(),
 ) -> None:
-    """`actor`: a user id, `client:<id>`, OPERATOR or OURSELVES; `reason`: a stable code. The log adds the request id."""
+    """`actor` is a person's id, `client:<id>`, OPERATOR or OURSELVES; `subject` whom it concerns, if somebody else.
+
+    `reason` is a stable code. The log adds the request id.
+    """
     EVENTS.labels(event, outcome, reason).inc()
     logger.info(
-        "%s %s, reason=%s actor=%s client=%s session=%s key=%s address=%s",
+        "%s %s",
         event,
         outcome,
-        reason or "-",
-        actor or "-",
-        client or "-",
-        session or "-",
-        key or "-",
-        origin.prefix or "-",
         extra={
             "event": event,
             "outcome": outcome,
             "reason": reason,
             "actor": actor,
+            "subject": subject,
             "client": client,
             "session": session,
             "key": key,
             "address": origin.prefix,
         },
     )
+
+
+@contextmanager
+def refusals(event: str, **about: Any) -> Iterator[None]:
+    """Records the refusal that leaves the block; that a part did not answer decides nothing."""
+    try:
+        yield
+    except (OAuthError, Problem) as refusal:
+        if refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            record(event, "refused", getattr(refusal, "reason", refusal.code), **about)
+        raise
 
 
 async def leave(store: Store, event: str, outcome: str, reason: str = "", **about: str) -> None:

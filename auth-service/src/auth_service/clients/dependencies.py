@@ -17,12 +17,9 @@ from auth_service.forms import Form
 
 async def authenticated_client(request: Request, form: Form, origin: TheOrigin) -> Client:
     """The client that proved who it is; nobody named means the first-party client, which has no secret."""
-    try:
+    # Without the name that it gave: that is whatever somebody typed.
+    with audit.refusals("client", origin=origin):
         return await _authenticated(request, form)
-    except InvalidClient as refusal:
-        # Not the name it gave: that is whatever somebody typed.
-        audit.record("client", "refused", refusal.code, origin=origin)
-        raise
 
 
 async def _authenticated(request: Request, form: Form) -> Client:
@@ -38,10 +35,13 @@ async def _authenticated(request: Request, form: Form) -> Client:
     return await clients.authenticate(named or FIRST_PARTY.id, secret)
 
 
-async def confidential_client(client: Annotated[Client, Depends(authenticated_client)]) -> Client:
+async def confidential_client(
+    client: Annotated[Client, Depends(authenticated_client)], origin: TheOrigin
+) -> Client:
     """A client that showed a secret, where being named is not enough."""
-    if client.public:
-        raise InvalidClient
+    with audit.refusals("client", client=client.id, origin=origin):
+        if client.public:
+            raise InvalidClient
     return client
 
 

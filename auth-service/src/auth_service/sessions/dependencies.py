@@ -4,6 +4,8 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
+from auth_service import audit
+from auth_service.dependencies import TheOrigin
 from auth_service.sessions.service import Sessions
 from service_kit.dependencies import InsufficientRole, require
 from service_kit.tokens import Caller
@@ -19,12 +21,15 @@ def get_sessions(request: Request) -> Sessions:
 
 
 async def get_subject(
-    caller: Person, user: Annotated[str | None, Query(description="Another person's id, for an admin")] = None
+    caller: Person,
+    origin: TheOrigin,
+    user: Annotated[str | None, Query(description="Another person's id, for an admin")] = None,
 ) -> str:
     if user is None or user == caller.subject:
         return caller.subject
-    if "admin" not in caller.roles:
-        raise InsufficientRole("Another person's sessions are for an admin.")
+    with audit.refusals("sessions", actor=caller.subject, client=caller.client_id, origin=origin):
+        if "admin" not in caller.roles:
+            raise InsufficientRole("Another person's sessions are for an admin.")
     return user
 
 

@@ -33,6 +33,7 @@ async def end_sessions(
         "ended",
         "others" if keep else "all",
         actor=caller.subject,
+        subject=subject,
         client=caller.client_id,
         origin=origin,
     )
@@ -44,15 +45,17 @@ async def end_session(
     session_id: str, caller: Person, subject: Subject, sessions: TheSessions, origin: TheOrigin
 ) -> Response:
     session = await sessions.get(session_id)
-    # Somebody else's session is as unknown as one that never was.
-    if session is None or session.subject != subject:
-        raise SessionUnknown
+    with audit.refusals("sessions", actor=caller.subject, client=caller.client_id, origin=origin):
+        # Somebody else's session is as unknown as one that never was.
+        if session is None or session.subject != subject:
+            raise SessionUnknown
     await sessions.end(subject, session_id)
     audit.record(
         "sessions",
         "ended",
         "one",
         actor=caller.subject,
+        subject=subject,
         client=caller.client_id,
         session=session_id,
         origin=origin,

@@ -14,6 +14,11 @@ class InvalidCredentials(InvalidGrant):
     code = "invalid_credentials"
     description = "The e-mail address or the password is wrong."
 
+    def __init__(self, reason: str, headers: dict[str, str]) -> None:
+        """`reason` is for the audit alone."""
+        super().__init__(headers=headers)
+        self.reason = reason
+
 
 class AccountInactive(InvalidGrant):
     code = "account_inactive"

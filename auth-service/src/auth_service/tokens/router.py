@@ -69,7 +69,7 @@ async def token(
         case "refresh_token":
             grant = await tokens.renew(client, required(form, "refresh_token"), scope, origin)
         case "client_credentials":
-            grant = await tokens.issue_to_client(client, scope, form.get("audience"))
+            grant = await tokens.issue_to_client(client, scope, form.get("audience"), origin)
         case _:
             raise UnsupportedGrantType
     return _answer(grant, secure=request.app.state.issuer.startswith("https:"))

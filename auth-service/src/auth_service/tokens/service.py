@@ -1,6 +1,7 @@
 """The grants: sign in, renew, a client's own token; and their end."""
 
 import time
+from typing import Any
 
 from auth_service import audit
 from auth_service.audit import Origin
@@ -13,7 +14,6 @@ from auth_service.sessions.exceptions import SessionEnded
 from auth_service.sessions.models import Session
 from auth_service.sessions.service import Presented, Sessions
 from auth_service.throttle.devices import Devices
-from auth_service.throttle.exceptions import TooManyAttempts
 from auth_service.throttle.service import Admission, Throttle
 from auth_service.tokens.access import AccessTokens
 from auth_service.tokens.exceptions import (
@@ -57,21 +57,18 @@ class Tokens:
 
     async def sign_in(self, client: Client, given: SignIn, scope: str | None, origin: Origin) -> Grant:
         """The password grant (RFC 6749 section 4.3): for our own client alone, which sees the password."""
+        with audit.refusals("sign-in", client=client.id, origin=origin):
+            return await self._signed_in(client, given, scope, origin)
+
+    async def _signed_in(self, client: Client, given: SignIn, scope: str | None, origin: Origin) -> Grant:
         if not self._grant_password:
             raise UnsupportedGrantType
         if client.id != FIRST_PARTY.id:
             raise UnauthorizedClient
         granted = narrowed(client.scopes, scope)
         account = self._devices.account(given.email)
-        try:
-            admission = await self._throttle.admit(account, origin.address, given.device)
-        except TooManyAttempts as refusal:
-            audit.record("sign-in", "refused", refusal.code, client=client.id, origin=origin)
-            raise
+        admission = await self._throttle.admit(account, origin.address, given.device)
         user = await self._verified(given, admission)
-        if isinstance(user, Refused):
-            audit.record("sign-in", "refused", user.reason, client=client.id, origin=origin)
-            raise InvalidCredentials(headers=admission.verdict.headers())
         await self._throttle.give_back(admission, succeeded=True)
         session, refresh_token = await self._sessions.start(
             subject=user.id,
@@ -94,24 +91,13 @@ class Tokens:
 
     async def renew(self, client: Client, refresh_token: str, scope: str | None, origin: Origin) -> Grant:
         """Check, read the person, rotate, sign: in this order no failure on the way ends a session."""
-        try:
+        with audit.refusals("refresh", client=client.id, origin=origin):
             presented = await self._sessions.find(refresh_token)
-        except InvalidGrant as refusal:
-            audit.record("refresh", "refused", refusal.code, client=client.id, origin=origin)
-            raise
-        try:
-            return await self._renewed(client, presented, scope)
-        except InvalidGrant as refusal:
-            audit.record(
-                "refresh",
-                "refused",
-                refusal.code,
-                actor=presented.session.subject,
-                client=client.id,
-                session=presented.session.id,
-                origin=origin,
-            )
-            raise
+        about = _about(presented.session, client, origin)
+        with audit.refusals("refresh", **about):
+            grant = await self._renewed(client, presented, scope)
+        audit.record("refresh", "granted", **about)
+        return grant
 
     async def _renewed(self, client: Client, presented: Presented, scope: str | None) -> Grant:
         session = presented.session
@@ -124,46 +110,58 @@ class Tokens:
             self._access.for_person(session, user, granted), self._access.lifetime, granted, successor
         )
 
-    async def issue_to_client(self, client: Client, scope: str | None, audience: str | None) -> Grant:
+    async def issue_to_client(
+        self, client: Client, scope: str | None, audience: str | None, origin: Origin
+    ) -> Grant:
         """The client_credentials grant: no person, so no roles and no refresh token."""
-        if client.public:
-            raise UnauthorizedClient
-        if audience is not None and audience != self._issuer and audience not in client.audiences:
-            raise InvalidTarget
-        granted = narrowed(client.scopes, scope)
-        audit.record("client-token", "granted", actor=f"client:{client.id}", client=client.id)
+        about: dict[str, Any] = {"actor": f"client:{client.id}", "client": client.id, "origin": origin}
+        with audit.refusals("client-token", **about):
+            if client.public:
+                raise UnauthorizedClient
+            if audience is not None and audience != self._issuer and audience not in client.audiences:
+                raise InvalidTarget
+            granted = narrowed(client.scopes, scope)
+        audit.record("client-token", "granted", **about)
         return Grant(self._access.for_client(client.id, granted, audience), self._access.lifetime, granted)
 
     async def revoke_refresh_token(self, client: Client, token: str, origin: Origin) -> None:
         """Ends the session (RFC 7009); a token that is not, or no longer, ours needs no ending."""
         try:
-            presented = await self._sessions.find(token)
+            session = (await self._sessions.find(token)).session
         except SessionEnded:
             await self._sessions.settle()  # perhaps it was ended a moment ago, and the answer was a 503
             return
         except InvalidGrant:
             return
-        await self._end(
-            client, presented.session.client_id, presented.session.subject, presented.session.id, origin
-        )
+        await self._end(client, session.client_id, session.subject, session.id, origin)
 
     async def revoke_access_token(self, client: Client, caller: Caller, origin: Origin) -> None:
         await self._end(client, caller.client_id, caller.subject, caller.session_id, origin)
 
-    async def _verified(self, given: SignIn, admission: Admission) -> User | Refused:
+    async def _verified(self, given: SignIn, admission: Admission) -> User:
         try:
-            return await self._users.verify(given.email, given.password)
+            user = await self._users.verify(given.email, given.password)
         except UsersUnavailable:
             await self._throttle.give_back(admission, succeeded=False)
             raise
+        if isinstance(user, Refused):
+            raise InvalidCredentials(user.reason, admission.verdict.headers())
+        return user
 
     async def _end(self, client: Client, owner: str, subject: str, session_id: str, origin: Origin) -> None:
-        if owner != client.id:
-            raise WrongClient
+        about: dict[str, Any] = {
+            "actor": subject,
+            "client": client.id,
+            "session": session_id,
+            "origin": origin,
+        }
+        with audit.refusals("sign-out", **about):
+            if owner != client.id:
+                raise WrongClient
         # A client's token has no stored session, and a person's may have outlived theirs: both are refused all the same.
         if subject.startswith("client:") or not await self._sessions.end(subject, session_id):
             await self._revocations.revoke_session(session_id)
-        audit.record("sign-out", "ended", actor=subject, client=client.id, session=session_id, origin=origin)
+        audit.record("sign-out", "ended", **about)
 
     async def _person_of(self, session: Session) -> User:
         """The person as they are now; a session older than what last ended their sessions ends here."""
@@ -172,6 +170,11 @@ class Tokens:
             return user
         await self._sessions.end(session.subject, session.id)
         raise CredentialsChanged if user is not None and user.active else AccountInactive
+
+
+def _about(session: Session, client: Client, origin: Origin) -> dict[str, Any]:
+    """Whom an event of the audit is about."""
+    return {"actor": session.subject, "client": client.id, "session": session.id, "origin": origin}
 
 
 def narrowed(held: frozenset[str], asked: str | None) -> str:

@@ -68,7 +68,7 @@ class UserEvents:
             return  # nobody can hold an older token
         ended = await self._revocations.revoke_subject(subject, cv, sessions_cv)
         if ended:
-            audit.record("sessions", "ended", kind, actor=subject)
+            audit.record("sessions", "ended", kind, actor=audit.OURSELVES, subject=subject)
 
     async def _create_group(self) -> None:
         try:
