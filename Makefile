@@ -95,7 +95,7 @@ app: $(UV)  ## a new domain package in a service (SERVICE=orders NAME=invoices)
 	@$(call tidy,$(SERVICE)) && $(MAKE) contract SERVICE="$(SERVICE)"
 
 ## On containers
-.PHONY: up down logs ps test-containers e2e
+.PHONY: up roll down logs ps test-containers e2e
 up:  ## build, start and wait (PORT=8080 PROJECT=gatehouse SCALE=1)
 	$(call fits,PORT,[1-9][0-9]*,a port number)
 	$(call fits,PROJECT,[a-z0-9][a-z0-9_-]*,a name out of a-z 0-9 - _)
@@ -106,6 +106,11 @@ up:  ## build, start and wait (PORT=8080 PROJECT=gatehouse SCALE=1)
 	@$(compose) up --build --wait $(foreach s,$(filter $(or $(SERVICE),%),auth-service user-service),--scale $(s)=$(SCALE)) $(SERVICE) \
 	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 secrets user-service-migrate; exit 1; }
 	@echo; echo "Gatehouse is up: http://localhost:$(PORT)   API: http://localhost:$(PORT)/docs   stop: make down PROJECT=$(PROJECT)"
+
+roll:  ## bring one service to a new release without an unanswered request (SERVICE=user-service)
+	$(call need,SERVICE,SERVICE=user-service)
+	$(docker)
+	@deploy/compose/roll $(SERVICE)
 
 down:  ## stop the containers; the data stays
 	$(docker)

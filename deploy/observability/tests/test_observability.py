@@ -34,6 +34,9 @@ def test_every_metric_that_is_asked_for_is_counted() -> None:
     dashboard = json.loads((HERE / "dashboard.json").read_text())
     expressions = [str(rule["expr"]) for rule in alerts()]
     expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    pages = [*(ROOT / "deploy").glob("*/*.md"), *ROOT.glob("*/README.md")]
+    for page in pages:
+        expressions += re.findall(r"`((?:gateway|user|auth)_[a-z_]+)`", page.read_text())
     known = counted()
     for name in set().union(*map(asked, expressions)):
         stem = next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
