@@ -223,3 +223,19 @@ async def test_an_old_primary_that_refuses_writes_is_left_behind(
     async with store.answering() as client:
         await client.set("auth:test", "1")
     await store.close()
+
+
+async def test_a_process_too_busy_to_close_a_connection_in_time_goes_on(
+    service: Service, redis_url: str
+) -> None:
+    """redis-py gives closing as long as connecting: here, no time at all."""
+    store = Store(connect(redis_url, "auth", None, timeout=1))
+    async with store.answering() as client:
+        await client.ping()
+        (connection,) = client.connection_pool._available_connections
+    connection.socket_connect_timeout = 0
+    await store.reconnect()
+    connection.socket_connect_timeout = 1
+    async with store.answering() as client:
+        assert await client.ping()
+    await store.close()

@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -222,7 +223,9 @@ class Follower:
         """A failover may cut no connection: whoever stays on the former primary hears nothing more, and no error."""
         if time.monotonic() - self._connected_at > _RECONNECT:
             self._connected_at = time.monotonic()
-            await self._redis.connection_pool.disconnect()
+            # It complains when closing takes long, as it may in a busy process; nothing stays open.
+            with suppress(RedisError):
+                await self._redis.connection_pool.disconnect()
 
     async def _ask(self) -> _Answer:
         block = _BLOCK if self._reading_on else _BLOCK_WHILE_CATCHING_UP
