@@ -52,6 +52,39 @@ async def test_each_reason_against_is_told_and_no_check_outlasts_the_deadline() 
     assert time.monotonic() - began < 1
 
 
+async def test_a_check_that_hangs_on_although_it_is_cancelled_is_begun_once() -> None:
+    begun, let_go = 0, asyncio.Event()
+
+    async def stubborn() -> str | None:
+        nonlocal begun
+        begun += 1
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError:
+                continue
+        return None
+
+    async with client(store=stubborn) as service:
+        answers = await asyncio.gather(*(service.get("/readyz") for _ in range(3)))
+        answers.append(await service.get("/readyz"))
+        assert [answer.json()["reasons"] for answer in answers] == [{"store": "no answer in time"}] * 4
+        let_go.set()
+        assert (await service.get("/readyz")).status_code == 200
+        assert begun == 1
+        assert (await service.get("/readyz")).status_code == 200
+        assert begun == 2
+
+
+async def test_a_check_that_ends_as_cancelled_is_no_answer() -> None:
+    async def cancelled() -> str | None:
+        raise asyncio.CancelledError
+
+    async with client(store=cancelled) as service:
+        answer = await service.get("/readyz")
+    assert (answer.status_code, answer.json()["reasons"]) == (503, {"store": "no answer in time"})
+
+
 async def test_a_draining_worker_is_alive_and_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health.draining, "begun", True)
     async with client(store=well) as service:

@@ -40,7 +40,11 @@ def asked(issuer: TestIssuer) -> Issuer:
 
 
 def make_settings(issuer: TestIssuer, **changes: Any) -> VerifierSettings:
-    usual = {"public_url": issuer.url, "jwks_url": "", "revocations_redis_url": "redis://127.0.0.1:1"}
+    usual = {
+        "public_url": issuer.url,
+        "jwks_url": "http://127.0.0.1:1/",
+        "revocations_redis_url": "redis://127.0.0.1:1",
+    }
     return VerifierSettings(**(usual | changes))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
-from service_kit.settings import ServiceSettings, VerifierSettings
+from service_kit.settings import HttpUrl, RedisUrl, ServiceSettings, VerifierSettings
 
 FIRST_PARTY_ID: Final = "first-party"
 CLIENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -34,16 +34,16 @@ class ConfiguredClient(BaseModel, extra="forbid"):
 
 class Settings(ServiceSettings, VerifierSettings):
     jwks_url: str = ""  # never asked: our own keys are read from the ring
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     redis_user: str = "auth"
     redis_password: SecretStr | None = None
     redis_replicas: int = Field(default=0, ge=0)
     redis_timeout_seconds: float = Field(default=0.7, gt=0)
-    limits_redis_url: str = "redis://127.0.0.1:6379/1"
+    limits_redis_url: RedisUrl = "redis://127.0.0.1:6379/1"
     limits_redis_user: str = "limits"
     limits_redis_password: SecretStr | None = None
 
-    users_url: str = "http://127.0.0.1:9001"
+    users_url: HttpUrl = "http://127.0.0.1:9001"
     users_timeout_seconds: float = Field(default=2.0, gt=0)
     users_concurrency: int = Field(default=64, ge=1)
 

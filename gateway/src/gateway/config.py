@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from gateway.routes import Defaults
 from gateway.upstream.names import Address, parse
-from service_kit.settings import Hosts, KitSettings, ServiceSettings, VerifierSettings
+from service_kit.settings import Hosts, KitSettings, RedisUrl, ServiceSettings, VerifierSettings
 
 _PUBLIC_PORT = 8000
 _INTERNAL_PORT = 9000
@@ -52,7 +52,7 @@ class Settings(RouteSettings, ServiceSettings, VerifierSettings):
     upstream_internal: dict[str, str] = Field(default_factory=dict)
     trusted_proxies: Hosts = ()
 
-    limits_redis_url: str | None = None
+    limits_redis_url: RedisUrl | None = None
     limits_redis_user: str = "limits"
     limits_redis_password: SecretStr | None = None
     address_rate: Annotated[float, Field(ge=0)] = 2000.0

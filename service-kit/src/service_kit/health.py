@@ -26,6 +26,7 @@ def router(checks: Mapping[str, Check], deadline: float = 1.0) -> APIRouter:
     """`/healthz`: the process is alive. `/readyz`: it may get traffic: every check passes within one deadline
     and the worker is not draining."""
     routes = APIRouter()
+    running: dict[str, asyncio.Future[str | None]] = {}
 
     @routes.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -33,7 +34,7 @@ def router(checks: Mapping[str, Check], deadline: float = 1.0) -> APIRouter:
 
     @routes.get("/readyz")
     async def readyz() -> JSONResponse:
-        reasons = {"worker": "draining"} if draining.begun else await _reasons(checks, deadline)
+        reasons = {"worker": "draining"} if draining.begun else await _reasons(checks, running, deadline)
         if not reasons:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not ready", "reasons": reasons}, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -41,18 +42,24 @@ def router(checks: Mapping[str, Check], deadline: float = 1.0) -> APIRouter:
     return routes
 
 
-async def _reasons(checks: Mapping[str, Check], deadline: float) -> dict[str, str]:
-    """What is not well. A client's own timeouts do not bound a check, so one outer deadline does."""
-    running = {name: asyncio.ensure_future(check()) for name, check in checks.items()}
-    if running:
-        _, late = await asyncio.wait(running.values(), timeout=deadline)
+async def _reasons(
+    checks: Mapping[str, Check], running: dict[str, asyncio.Future[str | None]], deadline: float
+) -> dict[str, str]:
+    """What is not well. A client's own timeouts do not bound a check, so one outer deadline does; and one that hangs
+    on even when it is cancelled is waited for again, not begun again."""
+    for name, check in checks.items():
+        if name not in running or running[name].done():
+            running[name] = asyncio.ensure_future(check())
+    asked = dict(running)
+    if asked:
+        _, late = await asyncio.wait(asked.values(), timeout=deadline)
         for task in late:
             task.cancel()
-    return {name: reason for name, task in running.items() if (reason := _reason(task)) is not None}
+    return {name: reason for name, task in asked.items() if (reason := _reason(task)) is not None}
 
 
 def _reason(task: asyncio.Future[str | None]) -> str | None:
-    if not task.done():
+    if not task.done() or task.cancelled():
         return "no answer in time"
     error = task.exception()
     return task.result() if error is None else type(error).__name__

@@ -1,6 +1,7 @@
 """Settings every service shares: read from the environment, secrets from files, refused in one clear line."""
 
 import ipaddress
+import os
 import re
 import sys
 from datetime import date
@@ -52,10 +53,27 @@ def _origin(value: str) -> str:
     return value
 
 
+def _address_of(*schemes: str, example: str) -> AfterValidator:
+    def check(value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            well_formed = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            well_formed = False
+        # A password in it would be in the environment, and in every log of a failure.
+        if not well_formed or re.search(r"[@\s]", value):
+            raise ValueError(f"must be like {example}, without credentials")
+        return value
+
+    return AfterValidator(check)
+
+
 # Host names, addresses or CIDRs; in the environment separated by commas or spaces.
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_hosts)]
 # Scheme and authority alone. Tokens carry it byte for byte, so it is refused rather than cleaned.
 Origin = Annotated[str, AfterValidator(_origin)]
+HttpUrl = Annotated[str, _address_of("http", "https", example="http://127.0.0.1:9000/path")]
+RedisUrl = Annotated[str, _address_of("redis", "rediss", example="redis://127.0.0.1:6379/0")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -166,6 +184,8 @@ class ServiceSettings(KitSettings):
     def _fit_together(self) -> Self:
         if self.public_port == self.internal_port:
             raise ValueError("PUBLIC_PORT and INTERNAL_PORT must differ")
+        if self.log_file and not os.access(self.log_file.parent, os.W_OK):
+            raise ValueError("LOG_FILE: its folder is not there or cannot be written to")
         if self.graceful_seconds < self.drain_seconds + 2:
             raise ValueError("GRACEFUL_SECONDS must be at least DRAIN_SECONDS + 2")
         return self
@@ -177,8 +197,8 @@ class VerifierSettings(KitSettings):
     public_url: Origin
     # Each further issuer with the last day on which its tokens are accepted.
     issuers_also_accepted: dict[Origin, date] = {}
-    jwks_url: str
-    revocations_redis_url: str
+    jwks_url: HttpUrl
+    revocations_redis_url: RedisUrl
     revocations_redis_user: str = "follower"
     revocations_redis_password: SecretStr | None = None
     revocation_ceiling_seconds: Annotated[Seconds, Field(ge=3)] = 60.0

@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from sqlalchemy.engine import URL
 
-from service_kit.settings import KitSettings, Origin, Port, Seconds, ServiceSettings, VerifierSettings
+from service_kit.settings import (
+    KitSettings,
+    Origin,
+    Port,
+    RedisUrl,
+    Seconds,
+    ServiceSettings,
+    VerifierSettings,
+)
 from user_service.database import database_url
 
 
@@ -53,7 +61,7 @@ class AvatarSettings(KitSettings):
 
 
 class Settings(DatabaseSettings, HashingSettings, MailSettings, AvatarSettings, VerifierSettings):
-    events_redis_url: str
+    events_redis_url: RedisUrl
     events_redis_user: str = "users"
     events_redis_password: SecretStr | None = None
     # The server key of Idempotency-Key fingerprints.
