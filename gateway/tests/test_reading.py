@@ -34,6 +34,9 @@ POST = b"POST /public/a HTTP/1.1\r\n" + HOST
         POST + b"Content_Length: 1\r\n\r\na",
         GET + b"A: b\rc\r\n\r\n",
         GET + b"A: b\nC: d\r\n\r\n",
+        GET + b"Authorization: Basic YTpi\r\nAuthorization: Bearer x\r\n\r\n",
+        POST + b"Content-Type: a/b\r\ncontent-type: c/d\r\nContent-Length: 1\r\n\r\na",
+        POST + b"Idempotency-Key: 1\r\nA: b\r\nIdempotency-Key: 2\r\n\r\n",
         b"GET /public/a HTTP/1.1\r\n Host: localhost\r\n\r\n",
         b"GET /public/a HTTP/1.1\r\n" + b" A: b\r\n" + HOST + b"\r\n",
         b"GET /public/a\r\n\r\n",
@@ -66,6 +69,13 @@ async def test_no_transfer_coding_but_chunked_is_understood(house: House, coding
     assert answer[9:12] in (b"400", b"501")
     assert answer.count(b"HTTP/1.1 ") == 1
     assert house.upstream.got == []
+
+
+@pytest.mark.parametrize("line", [b"A_B: c", b"Host: b", b"Content-Length: 1, 1"])
+async def test_a_refused_head_gets_no_body_either(house: House, line: bytes) -> None:
+    answer = await house.send(b"HEAD /public/a HTTP/1.1\r\n" + HOST + line + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"\r\n\r\n")
 
 
 async def test_nothing_behind_a_last_request_is_answered(house: House) -> None:

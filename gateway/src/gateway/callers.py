@@ -71,15 +71,10 @@ def bearer_of(head: Head) -> bytes:
 
 
 def _read_bearer(head: Head) -> bytes:
-    values = head.authorization
-    if len(values) == 1:
-        value = values[0]
+    if head.authorization:
+        value = head.authorization[0]
         if value[:7].lower() == b"bearer ":
             return value[7:].strip(b" ")
-    elif values:
-        raise InvalidRequest(
-            "more than one Authorization", headers={"WWW-Authenticate": 'Bearer error="invalid_request"'}
-        )
     elif head.upgrade and b"sec-websocket-protocol" in head.others:
         for protocol in _subprotocols(head):
             if protocol.startswith(SUBPROTOCOL_PREFIX):

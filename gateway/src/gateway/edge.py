@@ -315,7 +315,7 @@ class Edge(asyncio.Protocol):
                 own_fields=self.own_fields,
                 extra_fields=b"",
                 close=True,
-                head_only=False,
+                head_only=self._reader.buffer.removeprefix(b"\r\n").startswith(b"HEAD "),
             )
         )
         self._front.journal.refused(self._peer, request_id, problem)

@@ -82,9 +82,10 @@ _METHODS: Final = frozenset(
     b"TRACE QUERY PURGE COPY LINK LOCK MKCOL MOVE PROPFIND PROPPATCH REPORT SEARCH UNLINK UNLOCK".split()
 )
 
-# What becomes of a field: PASS crosses as it came, DROP does not cross, any other value is the lower-case name under
-# which its values are collected, to be interpreted below.
+# What becomes of a field: PASS crosses as it came, ONCE too but must not stand twice, DROP does not cross, any other
+# value is the lower-case name under which its values are collected, to be interpreted below.
 PASS: Final = b""
+ONCE: Final = b"1"
 DROP: Final = b"-"
 
 _COLLECTED: Final = frozenset(
@@ -94,6 +95,10 @@ _COLLECTED: Final = frozenset(
 )
 _HOP_BY_HOP: Final = frozenset(
     b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer http2-settings".split()
+)
+# Fields that have one value (RFC 9110, 5.3): of two, some servers would read the first and some the last.
+_SINGLE: Final = frozenset(
+    b"content-type content-location content-range etag range if-range idempotency-key user-agent server".split()
 )
 # Fields by which some servers let a caller say who it is, where it comes from, or which path and method it really meant.
 _CLAIMS: Final = frozenset(
@@ -228,6 +233,7 @@ def read(block: bytes) -> Head:
         raise HeadTooLarge(f"more than {MAX_FIELDS} header fields")
     head = Head(*_read_request_line(lines[0]))
     fields, others = head.fields, head.others
+    single: list[bytes] = []
     for index in range(1, len(lines)):
         line = lines[index]
         name, colon, value = line.partition(b":")
@@ -238,12 +244,17 @@ def read(block: bytes) -> Head:
             raise BadRequest("a header line has no colon")
         if treatment is PASS:
             fields.append(line)
+        elif treatment is ONCE:
+            fields.append(line)
+            single.append(name)
         elif treatment is not DROP:
             value = value.strip(b" \t")
             if treatment in others:
                 others[treatment].append(value)
             else:
                 others[treatment] = [value]
+    if len(single) > 1 and len({name.lower() for name in single}) < len(single):
+        raise BadRequest("a field that has one value is given twice")
     named_by_target = bool(head.host)
     _interpret(head)
     head.repeatable = head.http11 and not (named_by_target or head.has_body or head.upgrade)
@@ -315,6 +326,8 @@ def _classify(name: bytes) -> bytes:
         treatment = lower
     elif lower in _HOP_BY_HOP or lower in _CLAIMS or lower.startswith(_CLAIM_PREFIXES):
         treatment = DROP
+    elif lower in _SINGLE:
+        treatment = ONCE
     else:
         treatment = PASS
     if len(_treatments) < _MEMO_LIMIT and len(name) <= 64:
@@ -326,6 +339,8 @@ def _interpret(head: Head) -> None:
     others = head.others
     _read_host(head, others.pop(b"host", None))
     head.authorization = others.pop(b"authorization", [])
+    if len(head.authorization) > 1:
+        raise BadRequest("more than one Authorization")
     if not others:
         return
     if b"content-length" in others or b"transfer-encoding" in others:

@@ -1,0 +1,577 @@
+"""Generated requests and answers, split anywhere: whatever crosses means to others what it meant to the gateway.
+
+The first reader is the gateway itself, over sockets; the others are h11 and both of aiohttp's parsers.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import House, Upstream, running
+from tests.wire import (
+    Answer,
+    Message,
+    answer_by_h11,
+    connection_tokens,
+    request_by_aiohttp,
+    requests_by_h11,
+    values,
+)
+
+SECONDS = 5.0  # what takes longer hangs
+
+
+class Stage:
+    """A gateway and its upstream on a loop that runs only while an example does."""
+
+    def __init__(self, runner: asyncio.Runner, house: House) -> None:
+        self._runner = runner
+        self.house = house
+        self.crashes: list[str] = []
+        runner.get_loop().set_exception_handler(lambda _, context: self.crashes.append(repr(context)))
+
+    def run(self, what: Coroutine[Any, Any, None]) -> None:
+        self.crashes.clear()
+        self._runner.run(asyncio.wait_for(what, SECONDS))
+        assert self.crashes == []
+
+
+@contextlib.contextmanager
+def stage(folder: Path, upstream: Upstream) -> Iterator[Stage]:
+    with asyncio.Runner() as runner:
+        # Every request comes from one address.
+        house = running(folder, upstream=upstream, address_rate=0)
+        try:
+            yield Stage(runner, runner.run(house.__aenter__()))
+        finally:
+            runner.run(house.__aexit__(None, None, None))
+
+
+@asynccontextmanager
+async def connected(house: House) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def write_in_pieces(writer: asyncio.StreamWriter, raw: bytes, cuts: list[int]) -> None:
+    """Each piece is a read of its own: whoever reads is on the same loop, and gets its turns in between."""
+    places = sorted({cut % (len(raw) + 1) for cut in cuts} | {0, len(raw)})
+    for start, end in itertools.pairwise(places):
+        writer.write(raw[start:end])
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+async def read_all(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
+    """What comes until the end, and whether the end is a clean one."""
+    got = b""
+    try:
+        while data := await reader.read(65536):
+            got += data
+    except ConnectionResetError:
+        return got, False
+    return got, True
+
+
+# The grammar: mostly proper messages, of which some are then spoilt at one place.
+
+_VISIBLE = bytes(range(0x21, 0x7F))
+_text = st.lists(
+    st.sampled_from([*(bytes([b]) for b in _VISIBLE), b" ", b"\t", b"\xe9", b"\xff"]), max_size=12
+).map(lambda found: b"".join(found).strip(b" \t"))
+_segment = st.lists(
+    st.sampled_from(
+        [b"a", b"Z", b"7", b"-", b".x", b"~", b"%20", b"%C3%A9", b"!", b"$&'", b"(*)", b"+,=", b":@"]
+    ),
+    min_size=1,
+    max_size=4,
+).map(b"".join)
+_query = st.lists(
+    st.sampled_from(
+        [b"a", b"=", b"&", b"%2F", b"%00", b"..", b"/", b"?", b"//", b";", b"'", b"[", b'"', b"|", b"\\"]
+    ),
+    max_size=6,
+).map(b"".join)
+_path = st.lists(_segment, min_size=1, max_size=3).map(lambda segments: b"/public/" + b"/".join(segments))
+_origin_form = st.builds(
+    lambda path, query: path + query, _path, st.one_of(st.just(b""), _query.map(b"?".__add__))
+)
+_target = st.one_of(
+    _origin_form, _origin_form, _origin_form, _origin_form.map(b"http://other.example:81".__add__)
+)
+_space = st.sampled_from([b" ", b" ", b" ", b"", b"\t", b"  "])
+_field = st.builds(
+    lambda name, before, value, after: name + b":" + before + value + after,
+    st.sampled_from(
+        b"Accept accept-language Cookie X-Thing x-a!#$%&'*+.^`|~9 If-Match Range Content-Type Prefer X-Request-Id "
+        b"X-User-Id X-Forwarded-For Forwarded X-Real-IP Keep-Alive TE Trailer Authorization".split()
+    ),
+    _space,
+    _text,
+    _space,
+)
+_content = st.binary(max_size=40)
+
+
+@st.composite
+def chunked(draw: st.DrawFn) -> bytes:
+    sizes = st.sampled_from([b"%x", b"%X", b"0%x", b"000%X"])
+    extension = st.sampled_from([b"", b"", b"", b";a=b", b';a="b;c"'])
+    body = b""
+    for chunk in draw(st.lists(_content.filter(bool), max_size=4)):
+        body += draw(sizes) % len(chunk) + draw(extension) + b"\r\n" + chunk + b"\r\n"
+    trailers = draw(st.sampled_from([b"", b"", b"X-Sum: 1\r\n", b"A: b\r\nC: d\r\n"]))
+    return body + draw(st.sampled_from([b"0", b"00"])) + draw(extension) + b"\r\n" + trailers + b"\r\n"
+
+
+_SPOILERS = [
+    *(
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\0",
+        b" ",
+        b"\t",
+        b":",
+        b";",
+        b",",
+        b"_",
+        b"#",
+        b"%",
+        b"/",
+        b"\x0b",
+        b"\x7f",
+        b"\x80",
+    ),
+    *(
+        b"0",
+        b"1",
+        b"+",
+        b"-",
+        b"x",
+        b"HTTP/1.0",
+        b"\r\n ",
+        b"\r\n\r\n",
+        b"Content-Length: 1\r\n",
+        b"\r\nHost: b",
+    ),
+    *(b"\r\nTransfer-Encoding: chunked", b"\r\nConnection: close", b", chunked", b"http://"),
+]
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, raw: bytes) -> bytes:
+    """The same bytes with something put in, left out, replaced or said twice."""
+    at = draw(st.integers(0, len(raw)))
+    until = min(len(raw), at + draw(st.integers(0, 8)))
+    how = draw(st.sampled_from(["put in", "put in", "replace", "leave out", "twice", "cut"]))
+    if how == "cut":
+        return raw[:at]
+    middle = {"leave out": b"", "twice": raw[at:until] * 2}.get(how)
+    if middle is None:
+        middle = draw(st.sampled_from(_SPOILERS)) + (raw[at:until] if how == "put in" else b"")
+    return raw[:at] + middle + raw[until:]
+
+
+@st.composite
+def a_request(draw: st.DrawFn) -> bytes:
+    method = draw(st.sampled_from([b"GET", b"GET", b"POST", b"POST", b"POST", b"HEAD", b"PUT", b"OPTIONS"]))
+    version = draw(st.sampled_from([b"HTTP/1.1"] * 7 + [b"HTTP/1.0"]))
+    fields = [b"Host: localhost", *draw(st.lists(_field, max_size=4))]
+    fields += draw(
+        st.sampled_from(
+            [
+                *([[]] * 4),
+                [b"Connection: close"],
+                [b"Connection: keep-alive"],
+                [b"Connection: X-Thing, keep-alive"],
+                [b"Connection:\tclose , X-Thing"],
+                [b"Connection: upgrade", b"Upgrade: h2c"],
+                [b"Connection: keep-alive, Upgrade", b"Upgrade: websocket"],
+            ]
+        )
+    )
+    body = b""
+    framing = draw(st.sampled_from(["none", "length", "chunked"])) if method in (b"POST", b"PUT") else "none"
+    if framing == "length":
+        body = draw(_content)
+        fields.append(b"content-length: %d" % len(body))
+    elif framing == "chunked":
+        body = draw(chunked())
+        fields.append(draw(st.sampled_from([b"Transfer-Encoding: chunked", b"transfer-encoding:CHUNKED"])))
+    if draw(st.integers(0, 9)) == 0:
+        fields.append(b"Expect: 100-continue")
+    head = [method + b" " + draw(_target) + b" " + version, *draw(st.permutations(fields))]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+_cuts = st.lists(st.integers(0, 2000), max_size=6)
+
+
+@st.composite
+def request_streams(draw: st.DrawFn) -> bytes:
+    requests = draw(st.lists(a_request(), min_size=1, max_size=3))
+    if draw(st.booleans()):  # as clients do: the same fields with every request
+        line, end, rest = requests[-1].partition(b"\r\n")
+        requests.append(line.replace(b"/public/", b"/public/again") + end + rest)
+    raw = b"".join(requests)
+    return draw(spoilt(raw)) if draw(st.booleans()) else raw
+
+
+class Recorder(Upstream):
+    """Reads requests with h11, and says in each answer which one it answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Message] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got = b""
+        try:
+            while data := await reader.read(65536):
+                got += data
+                for raw, message in requests_by_h11(got):
+                    got = got[len(raw) :]
+                    writer.write(
+                        b"HTTP/1.1 200 OK\r\nX-Seen: %d\r\nContent-Length: 2\r\n\r\n" % len(self.seen)
+                    )
+                    writer.write(b"" if message.line[0] == b"HEAD" else b"ok")
+                    self.seen.append(message)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+_NOT_PASSED = frozenset(
+    b"host connection content-length transfer-encoding expect upgrade keep-alive te trailer forwarded x-real-ip "
+    b"x-request-id traceparent via".split()
+)
+_OURS = frozenset(b"x-forwarded-for x-forwarded-proto x-forwarded-host".split())
+
+
+def meaning(message: Message) -> tuple[object, ...]:
+    """What has to be the same on both sides of the gateway."""
+    method, target = message.line
+    if not target.startswith(b"/"):
+        target = b"/" + target.split(b"://", 1)[1].partition(b"/")[2]
+    named = connection_tokens(message)
+    passed = [
+        (name, value)
+        for name, value in message.fields
+        if name not in _NOT_PASSED | _OURS | named and not name.startswith((b"x-user-", b"x-forwarded-"))
+    ]
+    # The one Authorization crosses behind the others.
+    return method, target, sorted(passed), message.body
+
+
+def may_be_followed(message: Message, raw: bytes) -> bool:
+    """Whether the connection goes on after this request."""
+    tokens = connection_tokens(message)
+    if b" HTTP/1.0\r\n" in raw.removeprefix(b"\r\n").partition(b"\n")[0] + b"\n":
+        return b"keep-alive" in tokens and b"close" not in tokens
+    return b"close" not in tokens
+
+
+async def check_requests(house: House, raw: bytes, cuts: list[int]) -> bool:
+    """Whether one of the requests reached the upstream; each that did has to be the one that others read."""
+    recorder = house.upstream
+    assert isinstance(recorder, Recorder)
+    recorder.seen.clear()
+    async with connected(house) as (reader, writer):
+        with contextlib.suppress(ConnectionError):
+            await write_in_pieces(writer, raw, cuts)
+            writer.write_eof()
+        got, _ = await read_all(reader)
+
+    expected = list(requests_by_h11(raw))
+    answered = 0
+    number = 0
+    while got:
+        # Where h11 reads no request it may have been a HEAD, whose refusal has no body.
+        methods = [expected[number][1].line[0]] if number < len(expected) else [b"GET", b"HEAD"]
+        found = [answer_by_h11(got, method, ended=False) for method in methods]
+        answer = next((one for one in found if one is not None and one.message.complete), None)
+        assert answer is not None, got
+        status = int(answer.message.line[0])
+        seen = values(answer.message, b"x-seen")
+        if seen:
+            assert int(seen[0]) == answered
+            assert number < len(expected), "h11 does not read this request"
+            assert all(may_be_followed(message, one) for one, message in expected[:number])
+            assert meaning(expected[number][1]) == meaning(recorder.seen[answered])
+            one = expected[number][0]
+            for other in (HttpRequestParserPy, HttpRequestParser):
+                by_other = await request_by_aiohttp(one, other)
+                assert by_other is not None, (other, one)
+                assert meaning(by_other) == meaning(recorder.seen[answered]), other
+            answered += 1
+        else:
+            assert 400 <= status < 500 or status in (501, 508), got
+            assert values(answer.message, b"content-type") == [b"application/problem+json"]
+        number += 1
+        got = answer.rest
+    assert answered == len(recorder.seen), "one crossed without being answered"
+    return bool(answered)
+
+
+def explore(
+    examples: int, **strategies: st.SearchStrategy[Any]
+) -> Callable[[Callable[..., None]], Callable[[], None]]:
+    """The same examples each time where few are tried, others each time where many are; both say how to repeat one."""
+    bounded = settings(
+        max_examples=examples,
+        deadline=None,  # SECONDS bounds each example
+        derandomize=examples < 5000,
+        database=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    return lambda test: bounded(given(**strategies)(test))
+
+
+MANY = pytest.param(10_000, marks=pytest.mark.endurance)
+
+
+@pytest.mark.parametrize("examples", [400, MANY])
+def test_a_request_that_crosses_is_the_one_that_others_read(tmp_path: Path, examples: int) -> None:
+    with stage(tmp_path, Recorder()) as here:
+        tried, crossed = [], []
+
+        @explore(examples, raw=request_streams(), cuts=_cuts)
+        def check(raw: bytes, cuts: list[int]) -> None:
+            async def one() -> None:
+                tried.append(raw)
+                if await check_requests(here.house, raw, cuts):
+                    crossed.append(raw)
+
+            here.run(one())
+
+        check()
+        assert len(crossed) > 0.3 * len(tried), "too few are accepted: the others prove little"
+
+
+_NO_FIELDS: list[list[bytes]] = [[]] * 5
+
+
+class Told(NamedTuple):
+    """What an upstream answers with, and how its connection ends then."""
+
+    method: bytes  # of the request
+    raw: bytes
+    proper: bool  # nothing in it is spoilt
+    ending: str  # "stays", "ends" or "is lost"
+
+
+@st.composite
+def _answer_head(draw: st.DrawFn, version: bytes, status: bytes, framing: list[bytes]) -> bytes:
+    fields = draw(st.lists(_answer_field, max_size=4)) + framing
+    if status[:1] != b"1":
+        fields += draw(
+            st.sampled_from([*_NO_FIELDS, [b"Connection: close"], [b"Connection: X-Thing, keep-alive"]])
+        )
+    return b"\r\n".join([version + b" " + status, *draw(st.permutations(fields))]) + b"\r\n\r\n"
+
+
+_answer_field = st.builds(
+    lambda name, before, value, after: name + b":" + before + value + after,
+    st.sampled_from(
+        b"Set-Cookie ETag X-Thing x_under Content-Type Location Vary Keep-Alive Trailer Access-Control-Allow-Origin "
+        b"Strict-Transport-Security X-Request-Id Content-Encoding".split()
+    ),
+    _space,
+    _text,
+    _space,
+)
+
+
+_STATUSES = b"200 OK|200 |200|201 Created|206 Part|404 Not Found|500 Oh|204 None|304 Same".split(b"|")
+
+
+@st.composite
+def told(draw: st.DrawFn) -> Told:
+    version = draw(st.sampled_from([b"HTTP/1.1"] * 5 + [b"HTTP/1.0"]))
+    raw = b""
+    if version == b"HTTP/1.1":
+        for status in draw(
+            st.lists(st.sampled_from([b"100 Continue", b"102 Processing", b"103 Hints"]), max_size=2)
+        ):
+            raw += draw(_answer_head(version, status, []))
+    status = draw(st.sampled_from(_STATUSES))
+    method = draw(st.sampled_from([b"GET", b"GET", b"HEAD"]))
+    ending = draw(st.sampled_from(["stays", "stays", "ends", "is lost"]))
+    body, framing = draw(_content), []
+    if status[:3] in (b"204", b"304"):
+        body = b""
+    elif version == b"HTTP/1.1" and draw(st.booleans()):
+        body, framing = draw(chunked()), [b"Transfer-Encoding: chunked"]
+    elif draw(st.integers(0, 3)):
+        framing = [b"Content-Length: %d" % len(body)]
+    else:
+        ending = "ends"
+    raw += draw(_answer_head(version, status, framing)) + (b"" if method == b"HEAD" else body)
+    if draw(st.booleans()):
+        return Told(method, raw, True, ending)
+    spoiled = draw(st.one_of(spoilt(raw), spoilt(raw), st.sampled_from(_SPOILERS).map(raw.__add__)))
+    return Told(method, spoiled, False, draw(st.sampled_from(["ends", "is lost"])))
+
+
+class Teller(Upstream):
+    """Answers /public/told with what it was told to, anything else with its mark."""
+
+    MARK = b"HTTP/1.1 200 OK\r\nX-Mark: yes\r\nContent-Length: 4\r\n\r\nmark"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = Told(b"GET", b"", True, "stays")
+        self.cuts: list[int] = []
+        self.has_told = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                if b" /public/told " not in head:
+                    writer.write(self.MARK)
+                    continue
+                await write_in_pieces(writer, self.told.raw, self.cuts)
+                self.has_told.set()
+                if self.told.ending == "is lost":
+                    reset(writer)
+                if self.told.ending != "stays":
+                    break
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the gateway was quicker
+        finally:
+            self.has_told.set()
+            writer.close()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+_NOT_ANSWERED = frozenset(
+    b"connection content-length transfer-encoding keep-alive trailer upgrade "
+    b"strict-transport-security x-content-type-options x-request-id".split()
+)
+
+
+def told_meaning(message: Message) -> tuple[object, ...]:
+    dropped = _NOT_ANSWERED | connection_tokens(message)
+    passed = [
+        (name, value)
+        for name, value in message.fields
+        if name not in dropped and not name.startswith(b"access-control-")
+    ]
+    return message.line, passed, message.body
+
+
+def is_refusal(message: Message) -> bool:
+    return message.line == (b"502",) and values(message, b"content-type") == [b"application/problem+json"]
+
+
+async def check_answers(house: House, told: Told, cuts: list[int], version: bytes) -> bool:
+    """Whether the client got the answer as it was told: else it has to know that it did not."""
+    teller = house.upstream
+    assert isinstance(teller, Teller)
+    teller.told, teller.cuts = told, cuts
+    teller.has_told.clear()
+    following = []
+    async with connected(house) as (reader, writer):
+        writer.write(
+            told.method + b" /public/told " + version + b"\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
+        )
+        answer, ended = await read_answer(reader, told.method)
+        await teller.has_told.wait()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        if not ended and answer is not None and b"close" not in values(answer.message, b"connection"):
+            writer.write(NEXT)
+            following.append(await read_all(reader))
+        elif not ended:
+            assert await read_all(reader) == (b"", True)
+    async with connected(house) as (reader, writer):  # also: its success keeps the breaker closed
+        writer.write(NEXT)
+        following.append(await read_all(reader))
+    for got in following:
+        assert_mark(got)
+    return assert_same_or_noticed(answer, told, version)
+
+
+def assert_same_or_noticed(answer: Answer | None, told: Told, version: bytes) -> bool:
+    if answer is None or not answer.message.complete or is_refusal(answer.message):
+        assert not told.proper, "it was complete, and does not pass for it"
+        return False
+    expected = answer_by_h11(told.raw, told.method, told.ending == "ends")
+    assert expected is not None
+    assert expected.message.complete, "it passes for complete, and is not"
+    assert told_meaning(answer.message) == told_meaning(expected.message)
+    assert answer.rest == b""
+    if version == b"HTTP/1.1":
+        hints = [one.status for one in expected.interim if one.status != 100]
+        assert [one.status for one in answer.interim] == hints
+    return True
+
+
+async def read_answer(reader: asyncio.StreamReader, method: bytes) -> tuple[Answer | None, bool]:
+    """The answer, and whether the connection ended with it."""
+    got, ended, clean = b"", False, True
+    answer = None
+    while not (ended or (answer is not None and answer.message.complete)):
+        try:
+            data = await reader.read(65536)
+        except ConnectionResetError:
+            data, clean = b"", False
+        got += data
+        ended = not data
+        answer = answer_by_h11(got, method, ended and clean)
+    return answer, ended
+
+
+NEXT = b"GET /public/next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+def assert_mark(got: tuple[bytes, bool]) -> None:
+    mark = answer_by_h11(got[0], b"GET", ended=got[1])
+    assert mark is not None, got
+    assert values(mark.message, b"x-mark") == [b"yes"], got
+    assert mark.message.body == b"mark", got
+    assert mark.rest == b"", got
+
+
+@pytest.mark.parametrize("examples", [400, MANY])
+def test_an_answer_that_ends_cleanly_is_the_one_that_was_given(tmp_path: Path, examples: int) -> None:
+    with stage(tmp_path, Teller()) as here:
+        tried, passed = [], []
+
+        @explore(
+            examples,
+            told=told(),
+            cuts=_cuts,
+            version=st.sampled_from([b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0"]),
+        )
+        def check(told: Told, cuts: list[int], version: bytes) -> None:
+            async def one() -> None:
+                tried.append(told)
+                if await check_answers(here.house, told, cuts, version):
+                    passed.append(told)
+
+            here.run(one())
+
+        check()
+        assert len(passed) > 0.3 * len(tried), "too few are accepted: the others prove little"
