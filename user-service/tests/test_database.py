@@ -121,6 +121,14 @@ async def test_a_slow_statement_ends_at_the_deadline(database_url: str) -> None:
 
 
 @on_mysql
+async def test_a_longer_deadline_is_one_for_the_statement_too(database_url: str) -> None:
+    database = Database(create_engine(make_url(database_url), deadline=10), deadline=10)
+    slept = await database.read(lambda connection: connection.execute(text("SELECT SLEEP(3.1)")))
+    assert slept.scalar() == 0  # 1 if it was woken
+    await database.close()
+
+
+@on_mysql
 async def test_units_of_work_of_one_request_share_its_deadline(database_url: str) -> None:
     database = Database(create_engine(make_url(database_url)), deadline=1.0)
     database.begin_request()
@@ -140,7 +148,7 @@ async def test_every_connection_says_itself_what_the_code_relies_on(parts: Parts
     )
     query = "SELECT " + ", ".join(f"@@session.{name}" for name in names.split(", "))
     answer = await parts.database.read(lambda connection: connection.execute(text(query)))
-    assert tuple(answer.one()) == ("READ-COMMITTED", 1, 2, 2500, "+00:00", "utf8mb4")
+    assert tuple(answer.one()) == ("READ-COMMITTED", 1, 2, 10_000, "+00:00", "utf8mb4")
 
 
 @on_mysql

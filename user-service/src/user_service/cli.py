@@ -26,6 +26,7 @@ from user_service.users.exceptions import UserNotFound
 from user_service.users.models import ADMIN
 
 STDIN = Path("-")
+PATIENCE_SECONDS = 60.0
 BY_COMMAND = Origin("command")
 
 
@@ -91,7 +92,7 @@ async def make_admin(email: str) -> str:
 async def import_people(source: Path, rejected: Path | None) -> int:
     """0 when everybody is here; 1 when rows stay out. Those are kept, one a line, to be mended."""
     settings = load(DatabaseSettings)
-    database = Database(create_engine(settings.url(), pool_size=1), deadline=60)
+    database = _for_many_rows(settings)
     begun = time.monotonic()
 
     def progress(tally: Tally) -> None:
@@ -142,9 +143,15 @@ def _report(tally: Tally, rejected: Path | None) -> None:
         rejected.unlink()
 
 
+def _for_many_rows(settings: DatabaseSettings) -> Database:
+    """Of more patience than a request has: a busy database takes its time for some hundred rows at once."""
+    engine = create_engine(settings.url(), pool_size=1, deadline=PATIENCE_SECONDS)
+    return Database(engine, deadline=PATIENCE_SECONDS)
+
+
 async def seed_people(count: int) -> None:
     settings = load(DatabaseSettings)
-    database = Database(create_engine(settings.url(), pool_size=1), deadline=60)
+    database = _for_many_rows(settings)
     begun = time.monotonic()
 
     def progress(made: int) -> None:

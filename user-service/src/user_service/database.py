@@ -254,8 +254,13 @@ async def _discard(connection: AsyncConnection) -> None:
         await connection.invalidate()
 
 
-def create_engine(url: URL, *, pool_size: int = 10, pool_timeout: float = 2.0) -> AsyncEngine:
-    """An engine whose connections are in autocommit mode and never wait without a bound."""
+def create_engine(
+    url: URL, *, pool_size: int = 10, pool_timeout: float = 2.0, deadline: float = 2.5
+) -> AsyncEngine:
+    """An engine whose connections are in autocommit mode and never wait without a bound.
+
+    `deadline` is that of a unit of work; no statement outlives it on the server for long.
+    """
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url)
     return create_async_engine(
@@ -270,12 +275,12 @@ def create_engine(url: URL, *, pool_size: int = 10, pool_timeout: float = 2.0) -
         connect_args={
             "async_creator_fn": _connect,
             "connect_timeout": 2,
-            "read_timeout": 3,
+            "read_timeout": deadline + 0.5,
             # MAX_EXECUTION_TIME covers SELECT only; writes are bounded by the lock wait and the deadline.
             "init_command": (
                 "SET SESSION transaction_isolation = 'READ-COMMITTED', "
                 "SESSION innodb_lock_wait_timeout = 1, SESSION lock_wait_timeout = 2, "
-                "SESSION max_execution_time = 2500, SESSION time_zone = '+00:00', "
+                f"SESSION max_execution_time = {deadline * 1000:.0f}, SESSION time_zone = '+00:00', "
                 "SESSION sql_mode = 'TRADITIONAL,NO_ENGINE_SUBSTITUTION'"
             ),
         },

@@ -75,8 +75,9 @@ class Parts:
 
 def make_parts(settings: Settings) -> Parts:
     """Every part, with nothing connected yet."""
-    engine = create_engine(settings.url(), pool_size=settings.database_pool_size)
-    database = Database(engine, settings.database_deadline_seconds)
+    deadline = settings.database_deadline_seconds
+    engine = create_engine(settings.url(), pool_size=settings.database_pool_size, deadline=deadline)
+    database = Database(engine, deadline)
     passwords = Passwords(settings.hashing_threads, settings.hashing_queue)
     breached = BreachedPasswords(url) if (url := settings.breached_passwords_url) else None
     rules = PasswordRules(settings.password_min_length, breached)
