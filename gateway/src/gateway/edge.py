@@ -21,7 +21,7 @@ from gateway.request import BodyTooLarge, Head
 from gateway.sockets import TOO_OLD
 from gateway.upstream.dispatch import Overloaded
 from gateway.upstream.streaming import Exchange, RequestTimeout
-from gateway.upstream.tunnel import CLOSE_GOING_AWAY, CLOSE_POLICY, Tunnel
+from gateway.upstream.tunnel import CLOSE_GOING_AWAY, CLOSE_POLICY, Served, Tunnel
 from service_kit.health import draining
 from service_kit.jwks import FetchOutcome
 from service_kit.problems import Problem
@@ -177,7 +177,7 @@ class Edge(asyncio.Protocol):
             return
         self._advancing = True
         reader = self._reader
-        while reader.buffer and not (self._busy or self._closing or self.full):
+        while reader.buffer and self._exchange is None and not (self._busy or self._closing or self.full):
             started = time.perf_counter()
             try:
                 head = reader.next_head()
@@ -326,7 +326,8 @@ class Edge(asyncio.Protocol):
             self._linger()
             return
         self.deadline = self._front.clock.now + self._front.keepalive_seconds
-        self.go_on()
+        if self._held:
+            self.go_on()
         if self._reader.buffer or self._half_closed:
             self._advance()
 
@@ -394,20 +395,21 @@ class Edge(asyncio.Protocol):
             passage, problem, exchange.started if exchange is not None else time.perf_counter()
         )
 
-    def finished(self, exchange: Exchange, keep: bool) -> None:
+    def finished(self, served: Served, keep: bool) -> None:
         """The exchange's answer, or the tunnel, is complete."""
-        self._unwatch()
+        if self._watched:
+            self._unwatch()
         self._exchange = None
         self._tunnel = None
-        self._front.journal.record(exchange.passage, exchange.status, exchange.sent, exchange.started)
+        self._front.journal.record(served.passage, served.status, served.sent, served.started)
         self._after_answer(keep)
 
-    def cut(self, exchange: Exchange) -> None:
+    def cut(self, served: Served) -> None:
         """The answer broke off: the client must not take it for complete."""
         self._unwatch()
         self._exchange = None
         self._front.journal.record(
-            exchange.passage, exchange.status, exchange.sent, exchange.started, code="cut_short"
+            served.passage, served.status, served.sent, served.started, code="cut_short"
         )
         self._reset()
 

@@ -10,7 +10,8 @@ from gateway.config import Settings
 from gateway.journal import Journal
 from gateway.pipeline import Pipeline
 from gateway.sockets import Sockets
-from gateway.upstream.dispatch import Bounds, Upstream
+from gateway.upstream.dispatch import Upstream
+from gateway.upstream.pool import Bounds
 from service_kit import background
 from service_kit.jwks import FetchOutcome, KeyCache
 

@@ -1,37 +1,46 @@
 """Which address of a service gets the next request, and which is left alone for a while."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from gateway.upstream.pool import Pool
+from typing import Final, Protocol, TypeVar
 
 _FAILURES: Final = 3
 _LONGEST: Final = 30.0
 
 
-def choose(pools: Sequence["Pool"], now: float, tried: "Pool | None") -> "Pool | None":
+class Address(Protocol):
+    """What is known of one address."""
+
+    outstanding: int
+    failures: int
+    ejections: int
+    ejected_until: float
+
+
+AnAddress = TypeVar("AnAddress", bound=Address)
+
+
+def choose(addresses: Sequence[AnAddress], now: float, tried: AnAddress | None) -> AnAddress | None:
     """The address with the fewest requests outstanding; one tried before or ejected only if there is no other."""
-    if len(pools) == 1:
-        return pools[0]
-    best: Pool | None = None
+    if len(addresses) == 1:
+        return addresses[0]
+    best: AnAddress | None = None
     best_rank = (True, True, 0)
-    for pool in pools:
-        rank = (pool is tried, pool.ejected_until > now, pool.outstanding)
+    for address in addresses:
+        rank = (address is tried, address.ejected_until > now, address.outstanding)
         if best is None or rank < best_rank:
-            best, best_rank = pool, rank
+            best, best_rank = address, rank
     return best
 
 
-def failed(pool: "Pool", now: float) -> None:
+def failed(address: Address, now: float) -> None:
     """Ejects an address after consecutive failures, each time for longer; choose() never runs out of addresses."""
-    pool.failures += 1
-    if pool.failures >= _FAILURES:
-        pool.failures = 0
-        pool.ejections += 1
-        pool.ejected_until = now + min(_LONGEST, 2.0 ** (pool.ejections - 1))
+    address.failures += 1
+    if address.failures >= _FAILURES:
+        address.failures = 0
+        address.ejections += 1
+        address.ejected_until = now + min(_LONGEST, 2.0 ** (address.ejections - 1))
 
 
-def succeeded(pool: "Pool") -> None:
-    pool.failures = 0
-    pool.ejections = 0
+def succeeded(address: Address) -> None:
+    address.failures = 0
+    address.ejections = 0

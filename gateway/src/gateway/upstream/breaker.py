@@ -9,11 +9,11 @@ _PROBE_PERIOD: Final = 1.0
 class Breaker:
     """Opens after consecutive failures; while open, one probe a period passes (half-open); any success closes it."""
 
-    __slots__ = ("_failures", "_next_probe", "open")
+    __slots__ = ("_next_probe", "failures", "open")
 
     def __init__(self) -> None:
         self.open = False
-        self._failures = 0
+        self.failures = 0
         self._next_probe = 0.0
 
     def admits(self, now: float) -> bool:
@@ -26,11 +26,11 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        self._failures = 0
+        self.failures = 0
         self.open = False
 
     def failed(self, now: float) -> None:
-        self._failures += 1
-        if self._failures >= _THRESHOLD and not self.open:
+        self.failures += 1
+        if self.failures >= _THRESHOLD and not self.open:
             self.open = True
             self._next_probe = now + _PROBE_PERIOD

@@ -2,31 +2,58 @@
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
-from gateway.forwarding import BadAnswer, read_answer
-
-if TYPE_CHECKING:
-    from gateway.forwarding import Answer
-    from gateway.upstream.pool import Pool
-    from gateway.upstream.streaming import Exchange
-    from gateway.upstream.tunnel import Tunnel
+from gateway.upstream.answer import Answer, BadAnswer, read_answer
 
 _MAX_ANSWER_HEAD: Final = 64 * 1024
 
 
+class Home(Protocol):
+    """Where a connection belongs: its pool."""
+
+    def put_back(self, connection: "Connection") -> None: ...
+    def gone(self, connection: "Connection") -> None: ...
+
+
+class Asker(Protocol):
+    """Who waits for the answer: the exchange."""
+
+    bodyless: bool  # after begin_answer: whether this answer can have no body
+
+    def interim(self, answer: Answer) -> None: ...
+    def begin_answer(self, answer: Answer) -> None: ...
+    def deliver(self, parts: list[bytes], complete: bool) -> None: ...
+    def failed(self, reason: str) -> None: ...
+    def lost(self, connection: "Connection") -> None: ...
+    def may_switch(self, answer: Answer) -> bool: ...
+    def switch(self, connection: "Connection", answer: Answer, after: bytes) -> None: ...
+    def upstream_full(self) -> None: ...
+    def upstream_ready(self) -> None: ...
+
+
+class Stream(Protocol):
+    """Who has the connection's bytes after a switch: the tunnel."""
+
+    def from_upstream(self, data: bytes) -> None: ...
+    def upstream_ended(self) -> None: ...
+    def upstream_lost(self) -> None: ...
+    def upstream_full(self) -> None: ...
+    def upstream_ready(self) -> None: ...
+
+
 class Connection(asyncio.Protocol):
-    """Reads answers with llhttp, which has to agree with what forwarding.read_answer says of the head."""
+    """Reads answers with llhttp, which has to agree with what read_answer says of the head."""
 
     __slots__ = (
         "_answer",
         "_buffer",
         "_complete",
+        "_home",
         "_parser",
         "_parts",
-        "_pool",
         "exchange",
         "heard",
         "idle_since",
@@ -36,16 +63,16 @@ class Connection(asyncio.Protocol):
         "tunnel",
     )
 
-    def __init__(self, pool: "Pool") -> None:
-        self._pool = pool
+    def __init__(self, home: Home) -> None:
+        self._home = home
         self._parser = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
         self._buffer = b""
         self._answer: Answer | None = None
         self._complete = False
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self.exchange: Exchange | None = None
-        self.tunnel: Tunnel | None = None
+        self.exchange: Asker | None = None
+        self.tunnel: Stream | None = None
         self.heard = False  # whether any byte came since the exchange began
         self.lost = False
         self.paused = False  # writing has to wait
@@ -54,7 +81,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
-    def begin(self, exchange: "Exchange") -> None:
+    def begin(self, exchange: Asker) -> None:
         """Takes the exchange; its request is written next."""
         self.exchange = exchange
         self.heard = False
@@ -75,15 +102,16 @@ class Connection(asyncio.Protocol):
                 data = self._read_heads(exchange, data)
                 if self.exchange is None or self._answer is None:
                     return
-            self._feed(data)
+            if data:
+                self._feed(data)
         except (BadAnswer, httptools.HttpParserError) as error:
             self.close()
-            exchange.failed(self, f"the answer cannot be read: {error}")
+            exchange.failed(f"the answer cannot be read: {error}")
             return
         parts, self._parts = self._parts, []  # given away: the exchange puts the head in front of them
         exchange.deliver(parts, self._complete)
 
-    def _read_heads(self, exchange: "Exchange", data: bytes) -> bytes:  # noqa: C901 - one rule a branch
+    def _read_heads(self, exchange: Asker, data: bytes) -> bytes:
         """Reads interim heads and the final one; returns what llhttp has still to be fed with."""
         if self._buffer:
             data = self._buffer + data
@@ -97,7 +125,7 @@ class Connection(asyncio.Protocol):
                 return b""
             answer = read_answer(data[:end])
             if answer.status >= 200:
-                break
+                return self._begin(exchange, answer, data, end + 4)
             after = data[end + 4 :]
             if answer.status == 101:
                 self._switch(exchange, answer, data[: end + 4], after)
@@ -108,32 +136,33 @@ class Connection(asyncio.Protocol):
             data = after
             if not data:
                 return b""
+
+    def _begin(self, exchange: Asker, answer: Answer, data: bytes, body_at: int) -> bytes:
         self._answer = answer
         exchange.begin_answer(answer)
         if exchange.bodyless:
             # llhttp does not know that this was HEAD and would wait for a body; only it and the head agree here.
-            self._feed(data[: end + 4])
+            self._feed(data[:body_at])
             self._parser = httptools.HttpResponseParser(self)
             self._complete = True
-            if len(data) > end + 4:
+            if len(data) > body_at:
                 raise BadAnswer("bytes after an answer that has no body")
             return b""
-        if answer.length is not None and len(data) - end - 4 > answer.length:
+        if answer.length is not None and len(data) - body_at > answer.length:
             raise BadAnswer("bytes after the answer")
         return data
 
     def _feed(self, data: bytes) -> None:
-        if data:
-            self._parser.feed_data(data)
-            if (
-                self._complete
-                and data.endswith(b"\r\n\r\n\r\n")
-                and self._answer is not None
-                and self._answer.chunked
-            ):
-                raise BadAnswer("an empty line after the answer")  # llhttp passes over it
+        self._parser.feed_data(data)
+        if (
+            self._complete
+            and self._answer is not None
+            and self._answer.chunked
+            and data.endswith(b"\r\n\r\n\r\n")
+        ):
+            raise BadAnswer("an empty line after the answer")  # llhttp passes over it
 
-    def _switch(self, exchange: "Exchange", answer: "Answer", block: bytes, after: bytes) -> None:
+    def _switch(self, exchange: Asker, answer: Answer, block: bytes, after: bytes) -> None:
         with contextlib.suppress(httptools.HttpParserUpgrade):
             self._parser.feed_data(block)
         if not exchange.may_switch(answer):
@@ -160,14 +189,9 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         self.exchange = None
         if reusable and answer is not None and answer.keep_alive and not self.lost and not self.paused:
-            self._pool.put_back(self)
+            self._home.put_back(self)
         else:
             self.close()
-
-    @property
-    def answer_ends_with_connection(self) -> bool:
-        answer = self._answer
-        return answer is not None and answer.length is None and not answer.chunked
 
     def close(self) -> None:
         self.exchange = None
@@ -177,17 +201,15 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused = True
-        if self.exchange is not None:
-            self.exchange.upstream_full()
-        elif self.tunnel is not None:
-            self.tunnel.upstream_full()
+        user = self.exchange or self.tunnel
+        if user is not None:
+            user.upstream_full()
 
     def resume_writing(self) -> None:
         self.paused = False
-        if self.exchange is not None:
-            self.exchange.upstream_ready()
-        elif self.tunnel is not None:
-            self.tunnel.upstream_ready()
+        user = self.exchange or self.tunnel
+        if user is not None:
+            user.upstream_ready()
 
     def eof_received(self) -> bool:
         if self.tunnel is not None:
@@ -197,13 +219,14 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        self._pool.gone(self)
+        self._home.gone(self)
         exchange, self.exchange = self.exchange, None
+        answer = self._answer
         if self.tunnel is not None:
             self.tunnel.upstream_lost()
         elif exchange is not None:
             # Only a clean end of the stream ends a body that has no other end.
-            if exc is None and self._answer is not None and self.answer_ends_with_connection:
+            if exc is None and answer is not None and answer.length is None and not answer.chunked:
                 exchange.deliver([], True)
             else:
                 exchange.lost(self)

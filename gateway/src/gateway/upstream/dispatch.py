@@ -3,20 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from gateway.clock import Clock
 from gateway.upstream import balancing
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.names import AGAIN_SECONDS, Address, Names
-from gateway.upstream.pool import Pool
+from gateway.upstream.pool import Bounds, Exchange, Pool
 from gateway.upstream.retries import RetryBudget
 from service_kit.problems import Problem
-
-if TYPE_CHECKING:
-    from gateway.upstream.streaming import Exchange
 
 _log = logging.getLogger("gateway.upstream")
 _SOON: Final = {"Retry-After": "1"}
@@ -46,16 +42,6 @@ class Overloaded(Problem):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Connections and exchanges (those that wait included) an address may have; deadlines in seconds."""
-
-    connections: int = 2560
-    outstanding: int = 4096
-    connect_seconds: float = 0.45
-    idle_seconds: float = 15.0
-
-
 class Upstream:
     """One service."""
 
@@ -72,16 +58,16 @@ class Upstream:
         if self._names.literal:
             self._use(set(hosts))
 
-    def send(self, exchange: "Exchange") -> None:
+    def send(self, exchange: Exchange) -> None:
         """Gives the exchange to an address, or refuses it."""
         now = self.clock.now
-        if not self.breaker.admits(now):
+        if self.breaker.open and not self.breaker.admits(now):
             exchange.refuse(BreakerOpen(headers=_SOON))
             return
         self.budget.requests += 1
         self._give(exchange, now)
 
-    def _give(self, exchange: "Exchange", now: float) -> None:
+    def _give(self, exchange: Exchange, now: float) -> None:
         pool = balancing.choose(self.pools, now, exchange.pool)
         if pool is None:
             # Before the first resolution, or while the name leads nowhere: ask, then decide.
@@ -92,7 +78,7 @@ class Upstream:
             exchange.enter(pool)
             pool.serve(exchange)
 
-    async def _resolve_and_give(self, exchange: "Exchange") -> None:
+    async def _resolve_and_give(self, exchange: Exchange) -> None:
         await self.resolve_again()
         if exchange.over:
             return
@@ -102,9 +88,10 @@ class Upstream:
             self.breaker.failed(self.clock.now)
             exchange.refuse(Unavailable("its name leads to no address", headers=_SOON))
 
-    def connect_failed(self, pool: Pool, exchange: "Exchange | None", error: Exception) -> None:
-        """No connection could be opened. Nothing was sent, so the exchange may go elsewhere whatever its method."""
+    def connect_failed(self, pool: Pool, error: Exception) -> None:
+        """No connection could be opened. Nothing was sent, so an exchange may go elsewhere whatever its method."""
         now = self.clock.now
+        exchange = pool.next_waiting()
         self.breaker.failed(now)
         balancing.failed(pool, now)
         if exchange is not None:
@@ -121,7 +108,7 @@ class Upstream:
                 if not waiting.over:
                     waiting.refuse(BreakerOpen(headers=_SOON))
 
-    def retry(self, exchange: "Exchange") -> bool:
+    def retry(self, exchange: Exchange) -> bool:
         """Sends the exchange once more, if the budget allows it. The caller made sure that it may be repeated."""
         if (
             exchange.attempts
@@ -134,8 +121,10 @@ class Upstream:
         return True
 
     def succeeded(self, pool: Pool) -> None:
-        self.breaker.succeeded()
-        balancing.succeeded(pool)
+        if self.breaker.failures:
+            self.breaker.succeeded()
+        if pool.failures or pool.ejections:
+            balancing.succeeded(pool)
 
     def failed(self, pool: Pool) -> None:
         self.breaker.failed(self.clock.now)

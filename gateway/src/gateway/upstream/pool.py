@@ -3,22 +3,55 @@
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from gateway.upstream.connections import Connection
-
-if TYPE_CHECKING:
-    from gateway.upstream.dispatch import Upstream
-    from gateway.upstream.streaming import Exchange
+from gateway.clock import Clock
+from gateway.upstream.connections import Asker, Connection
+from service_kit.problems import Problem
 
 # A burst of openings would overrun the listener's backlog, and a dropped SYN costs a second.
 _OPENING_AT_ONCE: Final = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Connections and exchanges (those that wait included) an address may have; deadlines in seconds."""
+
+    connections: int = 2560
+    outstanding: int = 4096
+    connect_seconds: float = 0.45
+    idle_seconds: float = 15.0
+
+
+class Exchange(Asker, Protocol):
+    """Who waits for an address, for a connection, and then for its answer."""
+
+    over: bool
+    pool: "Pool | None"  # where it was given to last
+    attempts: int
+    resolving: asyncio.Task[None] | None
+
+    def enter(self, pool: "Pool") -> None: ...
+    def leave(self) -> None: ...
+    def attach(self, connection: Connection, reused: bool) -> None: ...
+    def refuse(self, problem: Problem) -> None: ...
+
+
+class Service(Protocol):
+    """Whose address this is: told when no connection can be opened, and asked whether the name still leads here."""
+
+    bounds: Bounds
+    clock: Clock
+
+    async def resolve_again(self) -> None: ...
+    def connect_failed(self, pool: "Pool", error: Exception) -> None: ...
+
+
 class Pool:
     """One address: its idle connections, and the exchanges that wait for one."""
 
-    def __init__(self, upstream: "Upstream", host: str, port: int) -> None:
+    def __init__(self, upstream: Service, host: str, port: int) -> None:
         self.upstream = upstream
         self.host = host
         self.port = port
@@ -37,7 +70,7 @@ class Pool:
     def idle(self) -> int:
         return len(self._idle)
 
-    def serve(self, exchange: "Exchange") -> None:
+    def serve(self, exchange: Exchange) -> None:
         """Gives the exchange a connection, at once or when there is one."""
         idle = self._idle
         while idle:
@@ -52,8 +85,7 @@ class Pool:
         """A connection whose exchange is over: to the next that waits, else idle."""
         if not connection.transport.is_reading():
             connection.transport.resume_reading()
-        exchange = self._next_waiting()
-        if exchange is not None:
+        if self.waiting and (exchange := self.next_waiting()) is not None:
             exchange.attach(connection, reused=True)
         elif self.removed:
             connection.close()
@@ -61,7 +93,7 @@ class Pool:
             connection.idle_since = self.upstream.clock.now
             self._idle.append(connection)
 
-    def forget(self, exchange: "Exchange") -> None:
+    def forget(self, exchange: Exchange) -> None:
         """An exchange that waited is over."""
         with contextlib.suppress(ValueError):
             self.waiting.remove(exchange)
@@ -87,7 +119,8 @@ class Pool:
         while idle and now - idle[0].idle_since > self.upstream.bounds.idle_seconds:
             idle.pop(0).transport.close()
 
-    def _next_waiting(self) -> "Exchange | None":
+    def next_waiting(self) -> Exchange | None:
+        """Takes whoever has waited longest and still does."""
         while self.waiting:
             exchange = self.waiting.popleft()
             if not exchange.over:
@@ -117,11 +150,11 @@ class Pool:
         except (OSError, TimeoutError) as error:
             self.open -= 1
             self._opening -= 1
-            self.upstream.connect_failed(self, self._next_waiting(), error)
+            self.upstream.connect_failed(self, error)
             self._open_more()
             return
         self._opening -= 1
-        exchange = self._next_waiting()
+        exchange = self.next_waiting()
         if exchange is None:
             connection.idle_since = self.upstream.clock.now
             self._idle.append(connection)

@@ -2,18 +2,18 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-from gateway.forwarding import Answer, prepare
+from gateway.forwarding import prepare
 from gateway.passage import Passage
+from gateway.upstream import tunnel
+from gateway.upstream.answer import Answer
+from gateway.upstream.connections import Connection
+from gateway.upstream.dispatch import Upstream
+from gateway.upstream.pool import Pool
 from gateway.upstream.retries import IDEMPOTENT
-from gateway.upstream.tunnel import Tunnel
+from gateway.upstream.tunnel import Served, Tunnel
 from service_kit.problems import Problem
-
-if TYPE_CHECKING:
-    from gateway.upstream.connections import Connection
-    from gateway.upstream.dispatch import Upstream
-    from gateway.upstream.pool import Pool
 
 _EARLY_BODY: Final = 64 * 1024  # held while there is no connection yet; then the client is not read from
 
@@ -38,7 +38,7 @@ class RequestTimeout(Problem):
     )
 
 
-class Client(Protocol):
+class Client(tunnel.Client, Protocol):
     """What an exchange needs of the client's connection."""
 
     @property
@@ -47,15 +47,8 @@ class Client(Protocol):
     full: bool  # it does not read what was written
     own_fields: bytes  # what is on every answer of the gateway
 
-    def write(self, data: bytes) -> None: ...
     def refuse(self, passage: Passage, problem: Problem) -> None: ...
-    def wait(self, seconds: float) -> None: ...
-    def hold(self) -> None: ...
-    def go_on(self) -> None: ...
-    def finished(self, exchange: "Exchange", keep: bool) -> None: ...
-    def cut(self, exchange: "Exchange") -> None: ...
-    def end(self) -> None: ...
-    def tunnelled(self, tunnel: Tunnel) -> None: ...
+    def cut(self, served: Served) -> None: ...
     def watch(self, passage: Passage) -> None: ...
 
 
@@ -69,6 +62,7 @@ class Exchange:
         "_counted",
         "_early",
         "_early_size",
+        "_has_body",
         "_replay",
         "_request",
         "attempts",
@@ -88,7 +82,7 @@ class Exchange:
         "upstream",
     )
 
-    def __init__(self, client: Client, passage: Passage, upstream: "Upstream", started: float) -> None:
+    def __init__(self, client: Client, passage: Passage, upstream: Upstream, started: float) -> None:
         head = passage.head
         self._client = client
         self.passage = passage
@@ -101,7 +95,8 @@ class Exchange:
         self._answer_head = b""
         self._chunked_down = False
         self._counted = False
-        self.body_done = not head.has_body
+        self._has_body = head.has_body
+        self.body_done = not self._has_body
         self.bodyless = False
         self.connection: Connection | None = None
         self.pool: Pool | None = None
@@ -185,7 +180,7 @@ class Exchange:
 
     # From the upstream's addresses.
 
-    def enter(self, pool: "Pool") -> None:
+    def enter(self, pool: Pool) -> None:
         """Counts as outstanding at this address until it leaves."""
         self.pool = pool
         self._counted = True
@@ -196,7 +191,7 @@ class Exchange:
             self._counted = False
             self.pool.outstanding -= 1
 
-    def attach(self, connection: "Connection", reused: bool) -> None:
+    def attach(self, connection: Connection, reused: bool) -> None:
         """A connection is there: the request, and what of its body has come, is written."""
         self.connection = connection
         self.reused = reused
@@ -271,7 +266,14 @@ class Exchange:
 
     def deliver(self, parts: list[bytes], complete: bool) -> None:
         """Pieces of the answer's body, with the head if it has not been written yet."""
-        out = self._frame(parts, complete)
+        out = parts
+        if out:
+            size = len(out[0]) if len(out) == 1 else sum(map(len, out))
+            self.sent += size
+            if self._chunked_down:
+                out = [b"%x\r\n" % size, *out, b"\r\n"]
+        if complete and self._chunked_down:
+            out.append(b"0\r\n\r\n")
         if not self.responded:
             self.responded = True
             self._replay = False
@@ -283,30 +285,21 @@ class Exchange:
         else:
             self._client.wait(self.passage.route.idle_seconds)
 
-    def _frame(self, parts: list[bytes], complete: bool) -> list[bytes]:
-        if parts:
-            size = sum(map(len, parts))
-            self.sent += size
-            if self._chunked_down:
-                parts = [b"%x\r\n" % size, *parts, b"\r\n"]
-        if complete and self._chunked_down:
-            parts.append(b"0\r\n\r\n")
-        return parts
-
     def _complete(self) -> None:
-        connection = self.connection
-        self._end()
-        if self.pool is not None:
-            self.upstream.succeeded(self.pool)
+        connection, pool = self.connection, self.pool
+        self.over = True
+        self.leave()
+        if pool is not None:
+            self.upstream.succeeded(pool)
         if connection is not None:
-            connection.release(self.body_done and not self._unsent(connection))
+            connection.release(self.body_done and not (self._has_body and self._unsent(connection)))
         self._client.finished(self, self.keep and self.body_done)
 
-    def _unsent(self, connection: "Connection") -> bool:
+    def _unsent(self, connection: Connection) -> bool:
         # An upstream that answered without reading the whole body may close, or take the rest for the next request.
-        return self.passage.head.has_body and connection.transport.get_write_buffer_size() > 0
+        return connection.transport.get_write_buffer_size() > 0
 
-    def lost(self, connection: "Connection") -> None:
+    def lost(self, connection: Connection) -> None:
         """The connection ended before the answer did."""
         if not connection.heard and self._replay and self.attempts == 0:
             if not self.reused and self.pool is not None:
@@ -315,9 +308,9 @@ class Exchange:
             self.connection = None
             if self.upstream.retry(self):
                 return
-        self.failed(connection, "the connection was closed")
+        self.failed("the connection was closed")
 
-    def failed(self, connection: "Connection", reason: str) -> None:
+    def failed(self, reason: str) -> None:
         """No proper answer will come of this connection."""
         if self.pool is not None:
             self.upstream.failed(self.pool)
@@ -332,7 +325,7 @@ class Exchange:
             self.passage.upgrading and answer.upgrade is not None and answer.upgrade.lower() == b"websocket"
         )
 
-    def switch(self, connection: "Connection", answer: Answer, after: bytes) -> None:
+    def switch(self, connection: Connection, answer: Answer, after: bytes) -> None:
         """The upstream agreed to speak WebSocket: from here on bytes pass."""
         self.status = 101
         self.responded = True

@@ -1,16 +1,37 @@
 """The tunnel of a WebSocket: bytes both ways after a 101, until one side or the gateway ends it."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from gateway.forwarding import Answer
-
-if TYPE_CHECKING:
-    from gateway.upstream.connections import Connection
-    from gateway.upstream.streaming import Client, Exchange
+from gateway.passage import Passage
+from gateway.upstream.answer import Answer
+from gateway.upstream.connections import Connection
 
 CLOSE_POLICY: Final = 1008
 CLOSE_GOING_AWAY: Final = 1001
 _FRAME_SECONDS: Final = 0.5
+
+
+class Served(Protocol):
+    """What is told of a request when it is over: the exchange."""
+
+    @property
+    def passage(self) -> Passage: ...
+
+    status: int
+    sent: int  # bytes of body, or through the tunnel
+    started: float  # a perf_counter reading
+
+
+class Client(Protocol):
+    """What a tunnel needs of the client's connection."""
+
+    def write(self, data: bytes) -> None: ...
+    def wait(self, seconds: float) -> None: ...
+    def hold(self) -> None: ...
+    def go_on(self) -> None: ...
+    def end(self) -> None: ...
+    def tunnelled(self, tunnel: "Tunnel") -> None: ...
+    def finished(self, served: Served, keep: bool) -> None: ...
 
 
 class Frames:
@@ -68,9 +89,7 @@ def close_frame(code: int, reason: str) -> bytes:
 class Tunnel:
     """Bytes both ways after a 101, each side held while the other does not read."""
 
-    def __init__(
-        self, client: "Client", connection: "Connection", exchange: "Exchange", answer: Answer
-    ) -> None:
+    def __init__(self, client: Client, connection: Connection, exchange: Served, answer: Answer) -> None:
         self._client = client
         self._connection = connection
         self._exchange = exchange

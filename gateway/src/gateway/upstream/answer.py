@@ -1,0 +1,141 @@
+"""The head of an upstream's answer: read one way, or not passed on at all."""
+
+import re
+from typing import Final, NamedTuple
+
+from gateway.request import DROP, PASS
+
+_COLLECTED: Final = frozenset(b"content-length transfer-encoding connection upgrade content-type".split())
+# HSTS and nosniff belong to the gateway alone, and so does CORS (access-control-*, below).
+_DROPPED: Final = frozenset(
+    b"keep-alive proxy-connection proxy-authenticate te trailer x-request-id "
+    b"strict-transport-security x-content-type-options".split()
+)
+_FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_MEMO_LIMIT: Final = 4096
+_treatments: dict[bytes, bytes] = {}
+_statuses: dict[bytes, "Status"] = {}
+
+
+class BadAnswer(Exception):
+    """An upstream's answer that has more than one reading, or none."""
+
+
+class Status(NamedTuple):
+    """What a status line says, and how it is said to the client."""
+
+    code: int
+    http11: bool
+    line: bytes
+
+
+class Answer:
+    """The head of an upstream's answer."""
+
+    __slots__ = (
+        "chunked",
+        "connection",
+        "event_stream",
+        "fields",
+        "http11",
+        "keep_alive",
+        "length",
+        "status",
+        "status_line",
+        "upgrade",
+    )
+
+    def __init__(self, said: Status) -> None:
+        self.status, self.http11, self.status_line = said
+        self.connection: list[bytes] | None = None
+        self.fields: list[bytes] = []
+        self.length: int | None = None
+        self.chunked = False
+        self.keep_alive = self.http11
+        self.upgrade: bytes | None = None
+        self.event_stream = False
+
+
+def read_answer(block: bytes) -> Answer:
+    """Reads an answer's head, without its closing empty line; llhttp has to accept the same bytes."""
+    lines = block.split(b"\r\n")
+    answer = Answer(_statuses.get(lines[0]) or _read_status(lines[0]))
+    fields = answer.fields
+    for index in range(1, len(lines)):
+        line = lines[index]
+        name, colon, value = line.partition(b":")
+        treatment = _treatments.get(name)
+        if treatment is None:
+            treatment = _classify(name)
+        if not colon:
+            raise BadAnswer("a header line has no colon")
+        if treatment is PASS:
+            fields.append(line)
+        elif treatment is not DROP:
+            _interpret(answer, treatment, value.strip(b" \t"), line)
+    if answer.chunked and (answer.length is not None or not answer.http11):
+        raise BadAnswer("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
+    if answer.connection is not None:
+        _read_connection(answer, answer.connection)
+    return answer
+
+
+def _read_status(line: bytes) -> Status:
+    version, code, reason = line[:9], line[9:12], line[9:]
+    if not code.isdigit() or line[12:13] not in (b" ", b""):
+        raise BadAnswer("the status line is not one")
+    if version not in (b"HTTP/1.1 ", b"HTTP/1.0 "):
+        raise BadAnswer("the status line is not HTTP/1.1 or HTTP/1.0")
+    if not 100 <= int(code) < 600:
+        raise BadAnswer("the status is out of range")
+    ours = b"HTTP/1.1 " + (reason if len(reason) > 3 else reason + b" ")
+    status = Status(int(code), version == b"HTTP/1.1 ", ours)
+    if len(_statuses) < _MEMO_LIMIT and len(line) <= 64:
+        _statuses[line] = status
+    return status
+
+
+def _classify(name: bytes) -> bytes:
+    if not _FIELD_NAME.fullmatch(name):
+        raise BadAnswer("a header name is empty, or holds a character that has no place there")
+    lower = name.lower()
+    if lower in _COLLECTED:
+        treatment = lower
+    elif lower in _DROPPED or lower.startswith(b"access-control-"):
+        treatment = DROP
+    else:
+        treatment = PASS
+    if len(_treatments) < _MEMO_LIMIT and len(name) <= 64:
+        _treatments[name] = treatment
+    return treatment
+
+
+def _interpret(answer: Answer, name: bytes, value: bytes, line: bytes) -> None:
+    if name == b"content-type":
+        answer.fields.append(line)
+        answer.event_stream = value[:17].lower() == b"text/event-stream"
+    elif name == b"content-length":
+        if answer.length is not None or not value.isdigit() or len(value) > 18:
+            raise BadAnswer("Content-Length is not one decimal number")
+        answer.length = int(value)
+    elif name == b"transfer-encoding":
+        if answer.chunked or value.lower() != b"chunked":
+            raise BadAnswer("a transfer coding other than chunked")
+        answer.chunked = True
+    elif name == b"upgrade":
+        answer.upgrade = value
+    elif value == b"keep-alive":  # what most say, and nothing else
+        answer.keep_alive = True
+    else:
+        answer.connection = [*(answer.connection or ()), value]
+
+
+def _read_connection(answer: Answer, values: list[bytes]) -> None:
+    named = {token.strip(b" \t").lower() for value in values for token in value.split(b",")}
+    if b"close" in named:
+        answer.keep_alive = False
+    elif b"keep-alive" in named:
+        answer.keep_alive = True
+    named -= {b"close", b"keep-alive", b"upgrade", b""}
+    if named:
+        answer.fields = [line for line in answer.fields if line.partition(b":")[0].lower() not in named]
