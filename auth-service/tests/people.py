@@ -26,6 +26,7 @@ class People:
         self.over.set()  # whoever still waits for a delay
         self.over = asyncio.Event()
         self.known: dict[str, dict[str, Any]] = {}
+        self.passwords: dict[str, str] = {}
         self.delay = 0.0
         self.status: int | None = None
         self.requests: list[Request] = []
@@ -87,7 +88,7 @@ def make_app(people: People) -> FastAPI:
         person = people.known.get(given["email"])
         if person is None:
             return {"verified": False, "reason": "unknown"}
-        if given["password"] != people.PASSWORD:
+        if given["password"] != people.passwords.get(given["email"], people.PASSWORD):
             return {"verified": False, "reason": "wrong_password"}
         if person["status"] != "active":
             return {"verified": False, "reason": "disabled"}

@@ -77,7 +77,10 @@ class System:
         answer = await self._http.post("/auth/token", data=form)
         if answer.status_code != httpx.codes.OK:
             raise Broken(f"expected new tokens, got {answer.status_code} {_code(answer)}")
-        return Pair(answer.json()["access_token"], answer.json()["refresh_token"])
+        try:
+            return Pair(answer.json()["access_token"], answer.json()["refresh_token"])
+        except (ValueError, KeyError, TypeError):
+            raise Broken("the answer has no access_token and refresh_token") from None
 
 
 async def every_refresh_gives_a_new_refresh_token(system: System) -> None:
@@ -243,8 +246,8 @@ async def report(url: str, *, waiting: bool) -> int:
 async def tell(check: Check, system: System) -> bool:
     try:
         await check(system)
-    except Broken as broken:
-        say("FAIL", sentence(check), str(broken))
+    except (Broken, httpx.HTTPError) as broken:
+        say("FAIL", sentence(check), str(broken) or type(broken).__name__)
         return False
     say("pass", sentence(check))
     return True
