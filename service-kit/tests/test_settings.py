@@ -1,6 +1,5 @@
 """A setting is read from the environment, a secret from its file, and a broken one is one clear line."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date
@@ -162,14 +161,3 @@ def test_only_the_settings_read_the_environment() -> None:
     source = Path(sys.modules[KitSettings.__module__].__file__ or "").parent
     readers = {file.name for file in source.glob("*.py") if "environ" in file.read_text("utf-8")}
     assert readers == {"settings.py", "worker.py"}
-
-
-def test_a_service_that_cannot_start_says_why_and_ends(folder: Path) -> None:
-    (folder / "api_key").write_text("")
-    program = (
-        "from pydantic import SecretStr\nfrom service_kit.settings import ServiceSettings, load\n"
-        "class Example(ServiceSettings):\n    api_key: SecretStr\nload(Example)\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "broken setting: secret api_key: the file is empty\n"

@@ -1,10 +1,14 @@
-"""A real gunicorn: two binds, drained before it stops."""
+"""A real gunicorn: two binds, metrics that add up, and nobody cut off when it stops or reloads."""
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,6 +17,8 @@ import pytest
 from service_kit.testing import free_port
 
 APP = """
+import asyncio
+
 from fastapi import FastAPI
 from service_kit import answers, health, logs, metrics
 from service_kit.binds import TwoBinds
@@ -21,6 +27,10 @@ from service_kit.tracing import RequestContext
 
 settings = load(ServiceSettings)
 
+async def wait(seconds: float):
+    await asyncio.sleep(seconds)
+    return "waited"
+
 def serve():
     logs.configure(settings, "example")
     public, internal = FastAPI(), FastAPI()
@@ -28,6 +38,7 @@ def serve():
         answers.install(app)
     public.add_middleware(metrics.RequestMetrics)
     public.get("/hello")(lambda: "hello")
+    public.get("/wait/{seconds}")(wait)
     internal.include_router(health.router({}))
     internal.include_router(metrics.router())
     return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
@@ -42,118 +53,168 @@ globals().update(gunicorn_options(load(ServiceSettings), "example"))
 
 
 class Example:
-    def __init__(self, process: asyncio.subprocess.Process, public: str, internal: str) -> None:
-        self.process, self.public, self.internal = process, public, internal
+    """A running service of two workers."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        (folder / "example_app.py").write_text(APP)
+        (folder / "example_conf.py").write_text(CONF)
+        self.metrics = folder / "metrics"
+        self.metrics.mkdir()
+        for name in ("kept.txt", "counter_1.db"):
+            (self.metrics / name).touch()
+        self.log = folder / "log"
+        public, internal = free_port(), free_port()
+        self.public, self.internal = f"http://127.0.0.1:{public}", f"http://127.0.0.1:{internal}"
+        environment = os.environ | {
+            "PUBLIC_PORT": str(public),
+            "INTERNAL_PORT": str(internal),
+            "DRAIN_SECONDS": "0.5",
+            "GRACEFUL_SECONDS": "3",
+            "LOG_FORMAT": "json",
+            "WORKERS": "2",
+            "METRICS_DIR": str(self.metrics),
+            "PYTHONPATH": str(folder),
+        }
+        command = (sys.executable, "-m", "gunicorn", "-c", "python:example_conf", "example_app:serve()")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, env=environment | settings, stdout=log, stderr=log)
+
+    def workers(self) -> set[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return {int(pid) for pid in children.split()}
+
+    def until_ready(self) -> None:
+        """Wait until both workers answer for readiness."""
+        deadline = time.monotonic() + 60
+        while self.process.poll() is None and time.monotonic() < deadline:
+            try:
+                if len(self.workers()) == 2 and httpx.get(f"{self.internal}/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    def hellos(self) -> float:
+        """How many requests of /hello the service says that it had, all workers together."""
+        lines = httpx.get(f"{self.internal}/metrics").text.splitlines()
+        counts = [line for line in lines if "_count{" in line and "/hello" in line]
+        return sum(float(line.rpartition(" ")[2]) for line in counts)
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Example]:
+    example = Example(folder)
+    try:
+        example.until_ready()
+        yield example
+    finally:
+        example.process.send_signal(signal.SIGQUIT)  # without draining
+        try:
+            example.process.wait(15)
+        except subprocess.TimeoutExpired:
+            example.process.kill()
+            example.process.wait()
+            raise
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+    with started(tmp_path_factory.mktemp("example")) as example:
+        yield example
 
 
 @pytest.fixture
-async def example(tmp_path: Path) -> AsyncIterator[Example]:
-    (tmp_path / "example_app.py").write_text(APP)
-    (tmp_path / "example_conf.py").write_text(CONF)
-    (tmp_path / "metrics").mkdir()
-    for name in ("kept.txt", "counter_1.db"):
-        (tmp_path / "metrics" / name).touch()
-    public, internal = free_port(), free_port()
-    environment = os.environ | {
-        "PUBLIC_PORT": str(public),
-        "INTERNAL_PORT": str(internal),
-        "DRAIN_SECONDS": "1",
-        "LOG_FORMAT": "json",
-        "WORKERS": "2",
-        "METRICS_DIR": str(tmp_path / "metrics"),
-        "PYTHONPATH": str(tmp_path),
-    }
-    command = (sys.executable, "-m", "gunicorn", "-c", "python:example_conf", "example_app:serve()")
-    process = await asyncio.create_subprocess_exec(*command, env=environment)
-    example = Example(process, f"http://127.0.0.1:{public}", f"http://127.0.0.1:{internal}")
-    async with httpx.AsyncClient() as client, asyncio.timeout(60):
-        while True:
-            try:
-                if (await client.get(f"{example.internal}/readyz")).status_code == 200:
-                    break
-            except httpx.TransportError:
-                await asyncio.sleep(0.05)
-    yield example
-    if process.returncode is None:
-        process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(process.wait(), 15)
+def example(shared: Example) -> Example:
+    """One for every test that leaves it running."""
+    shared.until_ready()
+    return shared
 
 
-async def test_a_route_of_one_bind_is_unknown_on_the_other(example: Example) -> None:
-    async with httpx.AsyncClient() as client:
-        assert (await client.get(f"{example.public}/hello")).json() == "hello"
-        for refused in (
-            f"{example.public}/healthz",
-            f"{example.public}/metrics",
-            f"{example.internal}/hello",
-        ):
-            answer = await client.get(refused, headers={"Host": f"127.0.0.1:{example.internal[-5:]}"})
-            assert answer.status_code == 404
-            assert answer.headers["content-type"] == "application/problem+json"
+def test_a_route_of_one_bind_is_unknown_on_the_other(example: Example) -> None:
+    assert httpx.get(f"{example.public}/hello").json() == "hello"
+    for refused in (f"{example.public}/healthz", f"{example.public}/metrics", f"{example.internal}/hello"):
+        answer = httpx.get(refused, headers={"Host": f"127.0.0.1:{example.internal[-5:]}"})
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_metrics_add_up_across_workers(example: Example) -> None:
+def test_metrics_add_up_across_workers(example: Example) -> None:
+    before = example.hellos()
     for _ in range(20):
-        async with httpx.AsyncClient() as client:  # a connection each, so that both workers get some
-            await client.get(f"{example.public}/hello")
-    async with httpx.AsyncClient() as client:
-        text = (await client.get(f"{example.internal}/metrics")).text
-    counts = [line for line in text.splitlines() if "_count{" in line and "/hello" in line]
-    assert sum(float(line.rpartition(" ")[2]) for line in counts) == 20.0
+        httpx.get(f"{example.public}/hello")  # a connection each, so that both workers get some
+    assert example.hellos() - before == 20
 
 
-async def test_a_stopped_service_answers_until_it_has_drained(example: Example) -> None:
-    example.process.send_signal(signal.SIGTERM)
-    async with httpx.AsyncClient() as client, asyncio.timeout(20):
-        while (await client.get(f"{example.internal}/readyz")).status_code != 503:
-            await asyncio.sleep(0.02)
-        answer = await client.get(f"{example.public}/hello")
-    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
-    assert await asyncio.wait_for(example.process.wait(), 45) == 0
+def test_metrics_of_an_earlier_run_are_forgotten_and_other_files_of_the_folder_are_not(
+    example: Example,
+) -> None:
+    assert (example.metrics / "kept.txt").exists()
+    assert not (example.metrics / "counter_1.db").exists()
 
 
-async def hello_count(example: Example) -> float:
-    async with httpx.AsyncClient() as client:
-        text = (await client.get(f"{example.internal}/metrics")).text
-    counts = [line for line in text.splitlines() if "_count{" in line and "/hello" in line]
-    return sum(float(line.rpartition(" ")[2]) for line in counts)
-
-
-def workers_of(example: Example) -> set[int]:
-    children = Path(f"/proc/{example.process.pid}/task/{example.process.pid}/children").read_text()
-    return {int(pid) for pid in children.split()}
-
-
-async def test_what_a_killed_worker_counted_stays_counted(example: Example) -> None:
-    async with httpx.AsyncClient() as client:
-        for _ in range(5):
-            await client.get(f"{example.public}/hello")
-    for pid in workers_of(example):
+def test_what_a_killed_worker_counted_stays_counted(example: Example) -> None:
+    for _ in range(5):
+        httpx.get(f"{example.public}/hello")
+    before, killed = example.hellos(), example.workers()
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(45):
-        while True:
-            try:
-                assert await hello_count(example) == 5
-                break
-            except httpx.TransportError:
-                await asyncio.sleep(0.1)
+    deadline = time.monotonic() + 45
+    while example.workers() & killed and time.monotonic() < deadline:
+        time.sleep(0.02)
+    example.until_ready()
+    assert not example.workers() & killed
+    assert example.hellos() == before >= 5
 
 
 async def test_a_reload_fails_nobody_is_ready_throughout_and_forgets_no_count(example: Example) -> None:
-    before, sent = workers_of(example), 0
-    example.process.send_signal(signal.SIGHUP)
-    async with asyncio.timeout(60):
-        while workers_of(example) & before:
-            async with httpx.AsyncClient() as client:
-                assert (await client.get(f"{example.public}/hello")).status_code == 200
-                assert (await client.get(f"{example.internal}/readyz")).status_code == 200
-            sent += 1
+    old, before, sent = example.workers(), example.hellos(), 0
+    async with httpx.AsyncClient(timeout=60) as client:
+        hanging = asyncio.create_task(client.get(f"{example.public}/wait/1000"))
+        under_way = asyncio.create_task(client.get(f"{example.public}/wait/1"))
+        await asyncio.sleep(0.2)  # both are being served
+        example.process.send_signal(signal.SIGHUP)
+        began = time.monotonic()
+        async with asyncio.timeout(60):
+            while example.workers() & old:
+                async with httpx.AsyncClient() as newcomer:
+                    assert (await newcomer.get(f"{example.public}/hello")).status_code == 200
+                    assert (await newcomer.get(f"{example.internal}/readyz")).status_code == 200
+                sent += 1
+        # An old worker ends within GRACEFUL_SECONDS although one request never does.
+        assert time.monotonic() - began < 20
+        assert (await under_way).json() == "waited"
+        cut = await hanging
+        assert (cut.status_code, cut.headers["content-type"]) == (503, "application/problem+json")
+        assert cut.json()["code"] == "stopping"
+        assert cut.json()["request_id"] == cut.headers["x-request-id"]
     assert sent
-    assert await hello_count(example) == sent
+    assert example.hellos() - before == sent
 
 
-async def test_metrics_of_an_earlier_run_are_forgotten_and_other_files_of_the_folder_are_not(
-    tmp_path: Path, example: Example
+async def test_a_stopped_service_finishes_answers_until_it_has_drained_and_asks_to_go_elsewhere(
+    tmp_path: Path,
 ) -> None:
-    assert (tmp_path / "metrics" / "kept.txt").exists()
-    assert not (tmp_path / "metrics" / "counter_1.db").exists()
+    with started(tmp_path) as example:
+        async with httpx.AsyncClient(timeout=30) as client, asyncio.timeout(40):
+            under_way = asyncio.create_task(client.get(f"{example.public}/wait/1"))
+            await asyncio.sleep(0.2)  # it is being served
+            example.process.send_signal(signal.SIGTERM)
+            while (await client.get(f"{example.internal}/readyz")).status_code != 503:
+                await asyncio.sleep(0.02)
+            answer = await client.get(f"{example.public}/hello")
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+            assert (await under_way).json() == "waited"
+            while example.process.poll() is None:
+                await asyncio.sleep(0.02)
+        assert example.process.returncode == 0
+        lines = example.log.read_text().splitlines()
+        assert len(lines) > 5
+        assert all(json.loads(line)["service"] == "example" for line in lines)  # gunicorn's own among them
+
+
+def test_a_service_with_a_broken_setting_says_so_in_one_line_and_does_not_start(tmp_path: Path) -> None:
+    example = Example(tmp_path, WORKERS="none")
+    assert example.process.wait(30) != 0
+    (line,) = example.log.read_text().splitlines()
+    assert line.startswith("broken setting: WORKERS: ")

@@ -1,5 +1,6 @@
 """Problems as the answers of a FastAPI application, and in its OpenAPI document."""
 
+import asyncio
 import logging
 from http import HTTPStatus
 from typing import Any
@@ -25,6 +26,15 @@ def install(app: FastAPI) -> None:
     _describe(app)
 
 
+class Stopping(Problem):
+    """The worker has to end before the request does."""
+
+    status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The service is stopping"
+
+    def __init__(self) -> None:
+        super().__init__("What was asked may have been done, or not.", headers={"Retry-After": "1"})
+
+
 class UnhandledErrors:
     """Pure ASGI: an exception nobody handled is logged once, and answered if no answer has begun."""
 
@@ -44,6 +54,12 @@ class UnhandledErrors:
 
         try:
             await self._app(scope, receive, note_start)
+        except asyncio.CancelledError:
+            # Only a server that ends and has waited long enough cancels a request; its own answer would be bare text.
+            if started:
+                raise
+            logger.warning("the worker ends before %s %s", scope["method"], nameless(scope["path"]))
+            await _render(Stopping())(scope, receive, send)
         except Exception:
             if started:
                 raise  # the server logs it and cuts the connection: half an answer must not look whole
