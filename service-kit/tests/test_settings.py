@@ -1,6 +1,5 @@
 """A setting is read from the environment, a secret from its file, and a broken one is one clear line."""
 
-import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import Field, SecretStr, ValidationError
 
-from service_kit.settings import KitSettings, ServiceSettings, VerifierSettings, load
+from service_kit.settings import ServiceSettings, VerifierSettings, load
 
 
 class Example(ServiceSettings, VerifierSettings):
@@ -154,10 +153,3 @@ def test_what_is_passed_in_is_held_to_the_same_rules(folder: Path, change: dict[
         Example(**change)
     with pytest.raises(ValidationError, match="frozen"):
         setattr(load(Example), "workers", 2)  # noqa: B010 - mypy knows that it is refused
-
-
-def test_only_the_settings_read_the_environment() -> None:
-    """The charter; PROMETHEUS_MULTIPROC_DIR is how prometheus_client is told where its files are."""
-    source = Path(sys.modules[KitSettings.__module__].__file__ or "").parent
-    readers = {file.name for file in source.glob("*.py") if "environ" in file.read_text("utf-8")}
-    assert readers == {"settings.py", "worker.py"}

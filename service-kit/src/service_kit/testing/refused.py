@@ -358,9 +358,9 @@ def _identities() -> Iterator[Refused]:
         "iss with a space behind it", lambda issuer: issuer.token(iss=f"{issuer.url} "), "wrong_issuer"
     )
     audiences: dict[str, Callable[[str], object]] = {
-        "another service": lambda url: "user-service",
+        "another service": lambda url: "orders",
         "nobody": lambda url: [],
-        "us and another": lambda url: [url, "user-service"],
+        "us and another": lambda url: [url, "orders"],
         "us twice": lambda url: [url, url],
         "us in a list in a list": lambda url: [[url]],
         "us with a slash": lambda url: f"{url}/",
@@ -370,7 +370,7 @@ def _identities() -> Iterator[Refused]:
         yield Refused(f"aud of {what}", _for(audience), "wrong_audience")
     yield Refused(
         "a service's token",
-        lambda issuer: issuer.service_token("user-service", "users:read"),
+        lambda issuer: issuer.service_token("orders", "users:read"),
         "wrong_audience",
     )
 
