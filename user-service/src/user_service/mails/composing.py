@@ -78,14 +78,17 @@ WORDS: Final = {
 HTML: Final = """\
 <!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{subject}</title></head>
-<body style="margin:0;padding:24px;font:16px/1.5 sans-serif;color:#222;background:#f6f6f6">
-<div style="max-width:480px;margin:auto;padding:24px;background:#fff;border-radius:8px">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{subject}</title></head>
+<body style="margin:0;padding:24px;font:16px/1.5 system-ui,sans-serif;color:#222;background:#f6f6f6">
+<div style="max-width:480px;margin:auto;padding:24px 32px;background:#fff;border-radius:8px">
+<h1 style="margin:8px 0 16px;font-size:20px">{subject}</h1>
 <p>{before}</p>
-<p><a href="{url}" style="display:inline-block;padding:12px 20px;border-radius:6px;color:#fff;\
-background:#2456a6;text-decoration:none">{button}</a></p>
+<p style="margin:24px 0"><a href="{url}" style="display:inline-block;padding:12px 20px;border-radius:6px;\
+color:#fff;background:#2456a6;text-decoration:none">{button}</a></p>
 <p>The link can be used once, within {lifetime}.</p>
 <p>{after}</p>
+<p style="margin-top:24px;font-size:13px;color:#666">If the button does nothing, open this address in a browser:<br>
+<a href="{url}" style="color:#2456a6;word-break:break-all">{url}</a></p>
 </div>
 </body>
 </html>
