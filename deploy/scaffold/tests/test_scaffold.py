@@ -73,3 +73,8 @@ def test_only_whole_words_are_renamed() -> None:
     assert replaced("items_not_found test_items itemset lineitems", {"items": "x"}) == (
         "x_not_found test_x itemset lineitems"
     )
+
+
+def test_every_room_has_a_workflow_of_its_own() -> None:
+    for room in (file.parent.name for file in ROOT.glob("*/pyproject.toml")):
+        assert f"room: {room}\n" in (ROOT / f".github/workflows/{room}.yml").read_text()
