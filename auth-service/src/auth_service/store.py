@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
@@ -19,9 +19,6 @@ from redis.exceptions import TimeoutError as Silence
 from auth_service.exceptions import Unavailable
 
 RENEWED_EVERY = 5.0  # seconds
-
-# redis-py raises when closing takes longer than connecting may, as it does in a busy process. Nothing stays open.
-_CLOSED_ANYWAY = suppress(Silence)
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +61,15 @@ class _Renewed:
         """Called by the pool before each use."""
         this: Any = super()
         if this.is_connected and time.monotonic() - self._made > RENEWED_EVERY:
-            with _CLOSED_ANYWAY:
-                await this.disconnect()
+            await this.disconnect()
         if not this.is_connected:
             self._made = time.monotonic()
         await this.connect()
+
+    async def disconnect(self, nowait: bool = False, **reasons: Any) -> None:
+        """Wait for nobody: in a busy process closing takes long, then redis-py raises, here or in another task."""
+        this: Any = super()
+        await this.disconnect(nowait=True, **reasons)
 
 
 class Script:
@@ -133,8 +134,7 @@ class Store:
         """Use no connection again that is open now, so that the next one resolves the name anew."""
         pool: Any = self._redis.connection_pool  # one of the two is not typed
         await pool.update_active_connections_for_reconnect()
-        with _CLOSED_ANYWAY:
-            await pool.disconnect(inuse_connections=False)
+        await pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
         await self._redis.aclose()
