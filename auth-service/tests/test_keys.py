@@ -126,15 +126,6 @@ async def test_a_revoked_key_is_refused_everywhere_and_the_next_one_signs(servic
         await service.parts.keys.revoke(kid)
 
 
-async def test_the_jwks_may_be_cached_and_asked_for_again_cheaply(service: Service) -> None:
-    first = await service.public.get("/.well-known/jwks.json")
-    assert first.headers["cache-control"] == "public, max-age=300"
-    again = await service.public.get(
-        "/.well-known/jwks.json", headers={"if-none-match": first.headers["etag"]}
-    )
-    assert (again.status_code, again.content) == (304, b"")
-
-
 async def test_an_access_token_has_the_claims_and_the_type_of_rfc_9068(service: Service) -> None:
     token = (await service.sign_in())["access_token"]
     header = jwt.get_unverified_header(token)

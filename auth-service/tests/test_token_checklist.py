@@ -43,14 +43,13 @@ async def test_no_route_accepts_what_no_verifier_may_accept(service: Service, is
     assert told == expected
 
 
-@pytest.mark.parametrize(
-    "header", [{}, {"typ": "application/at+jwt"}, {"jku": "http://127.0.0.1:1/"}, {"x5c": ["AA"]}], ids=str
-)
-async def test_what_is_refused_there_is_wrong_in_that_one_way(
-    service: Service, issuer: TestIssuer, header: dict[str, Any]
-) -> None:
-    async with service.client(issuer.token(header=header)) as client:
-        assert (await client.get("/auth/verify")).status_code == 204
+async def test_what_is_refused_there_is_wrong_in_that_one_way(service: Service, issuer: TestIssuer) -> None:
+    headers: tuple[dict[str, Any], ...] = (
+        {}, {"typ": "application/at+jwt"}, {"jku": "http://127.0.0.1:1/"}, {"x5c": ["AA"]},
+    )  # fmt: skip
+    for header in headers:
+        async with service.client(issuer.token(header=header)) as client:
+            assert (await client.get("/auth/verify")).status_code == 204, header
 
 
 async def test_each_token_is_good_for_its_own_purpose_alone(service: Service) -> None:
@@ -127,29 +126,17 @@ async def test_the_published_keys_are_public_distinct_and_say_what_they_are_for(
         assert (key["kty"], key["crv"], key["use"], key["alg"]) == ("EC", "P-256", "sig", "ES256")
 
 
-@pytest.mark.parametrize(
-    ("asked", "status"),
-    [
-        ("{etag}", 304),
-        ("W/{etag}", 304),  # what a proxy that compresses makes of it
-        ('"another", {etag}', 304),
-        ('"another" ,W/{etag}', 304),
-        ("*", 304),
-        ('"another"', 200),
-        ("", 200),
-        ("{bare}", 200),
-    ],
-)
-async def test_keys_that_are_held_already_are_not_sent_again(
-    service: Service, asked: str, status: int
-) -> None:
+async def test_keys_that_are_held_already_are_not_sent_again(service: Service) -> None:
     first = await service.public.get("/.well-known/jwks.json")
     etag = first.headers["etag"]
-    condition = asked.format(etag=etag, bare=etag.strip('"'))
-    again = await service.public.get("/.well-known/jwks.json", headers={"if-none-match": condition})
-    assert (again.status_code, again.headers["etag"]) == (status, etag)
-    assert again.headers["cache-control"] == first.headers["cache-control"]
-    assert again.content == (b"" if status == 304 else first.content)
+    # A proxy that compresses makes a weak one of it.
+    names_it = (etag, f"W/{etag}", f'"another", {etag}', f'"another" ,W/{etag}', "*")
+    for condition in (*names_it, '"another"', "", etag.strip('"')):
+        again = await service.public.get("/.well-known/jwks.json", headers={"if-none-match": condition})
+        status = 304 if condition in names_it else 200
+        assert (again.status_code, again.headers["etag"]) == (status, etag), condition
+        assert again.headers["cache-control"] == first.headers["cache-control"]
+        assert again.content == (b"" if status == 304 else first.content)
 
 
 def test_a_client_of_the_settings_is_called_what_one_of_the_store_may_be_called(
