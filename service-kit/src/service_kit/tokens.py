@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
 
-from jwt.algorithms import ECAlgorithm
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from service_kit.jwks import KEY_ID, FetchOutcome, KeyCache
 
@@ -22,7 +25,8 @@ _TYPES = ("at+jwt", "application/at+jwt")
 _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749, section 3.3
 _IDENTIFIER = re.compile(r"[\x20-\x7e]{1,255}")
 
-_es256 = ECAlgorithm(ECAlgorithm.SHA256)
+_es256 = ECDSA(SHA256())
+_HEADERS = 64  # one or two a key are in use
 
 
 class TokenRefused(Exception):
@@ -106,6 +110,8 @@ class Verifier:
         # By digest, so that no token is kept: the caller, and until when the token's own words hold.
         self._memo: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
         self._memo_size = memo_size
+        # The headers of tokens that were verified, with the key's id: all tokens of one key begin alike.
+        self._headers: dict[bytes, str] = {}
         self.hits = self.misses = 0  # of the memo, for metrics
         self._keys_version = keys.version
 
@@ -116,6 +122,7 @@ class Verifier:
         """
         if self._keys_version != self._keys.version:
             self._memo.clear()  # a key is gone, and with it the proof of every token it signed
+            self._headers.clear()
             self._keys_version = self._keys.version
         if digest is None:
             digest = digest_of(token)
@@ -145,14 +152,19 @@ class Verifier:
         return self.verify(token, time.time())
 
     def _read(self, token: bytes, now: float) -> Caller:
-        header, claims, signature, signed = _split(token)
-        kid = _key_id(header)
+        first, second, signature, signed = _split(token)
+        known = self._headers.get(first)
+        header = _object(first) if known is None else {}
+        claims = _object(second)
+        kid = known or _key_id(header)
         caller = self._caller(claims, kid, now)
         key = self._keys.find(kid)
         if key is None:
             raise KeyUnknown(kid)
-        if not _es256.verify(signed, key, signature):
+        if not _is_signed(signed, key, signature):
             raise TokenRefused("bad_signature", "The token's signature is wrong.")
+        if known is None and len(self._headers) < _HEADERS:
+            self._headers[first] = kid
         return caller
 
     def _remember(self, digest: bytes, caller: Caller) -> None:
@@ -199,15 +211,25 @@ def digest_of(token: bytes) -> bytes:
     return sha256(token).digest()
 
 
-def _split(token: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
-    """Header, claims, signature and the bytes that were signed."""
+def _split(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Header and claims as they stand, the signature, and the bytes that were signed."""
     parts = token.split(b".", 3) if len(token) <= MAX_TOKEN else []
     if len(parts) != 3:
         raise _malformed("It must be three parts and at most 8 KiB.")
     signature = _decode(parts[2])
     if len(signature) != 64:
         raise _malformed("An ES256 signature is 64 bytes.")
-    return _object(parts[0]), _object(parts[1]), signature, token[: token.rindex(b".")]
+    return parts[0], parts[1], signature, token[: token.rindex(b".")]
+
+
+def _is_signed(signed: bytes, key: EllipticCurvePublicKey, signature: bytes) -> bool:
+    """ES256 (RFC 7518, 3.4): the signature is R and S, one after the other."""
+    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+    try:
+        key.verify(encode_dss_signature(r, s), signed, _es256)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _decode(part: bytes) -> bytes:
