@@ -67,7 +67,7 @@ class Embedded(System):
     _process: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def start(cls, checkout: Path) -> Embedded:
+    def start(cls, checkout: Path, **settings: str) -> Embedded:
         port = free_port()
         system = cls(f"http://localhost:{port}", checkout=checkout, believes_addresses=True)
         environment = {
@@ -75,6 +75,7 @@ class Embedded(System):
             "PORT": str(port),
             "VAR": str(system.folder / "var"),
             "TRUSTED_PROXIES": "127.0.0.0/8",
+            **settings,
         }
         log = (system.folder / "system.log").open("wb")
         with log:
