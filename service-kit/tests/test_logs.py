@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from service_kit import logs
 from service_kit.settings import ServiceSettings
@@ -105,6 +106,23 @@ def test_what_is_given_as_extra_is_readable_in_text_too(capsys: pytest.CaptureFi
 def test_an_address_in_a_path_is_not_logged(written: str) -> None:
     assert logs.nameless(f"/v1/users/{written}/avatar") == "/v1/users/(address)/avatar"
     assert logs.nameless("/v1/users/me") == "/v1/users/me"
+
+
+async def test_each_request_is_a_line_and_a_probe_only_when_it_fails(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(ServiceSettings(log_format="json"), "orders")
+    for path, status in [("/v1/orders", 200), ("/readyz", 200), ("/readyz", 503)]:
+
+        async def app(_scope: Scope, _receive: Receive, send: Send, status: int = status) -> None:
+            await send({"type": "http.response.start", "status": status})
+
+        async def nowhere(_message: Message) -> None: ...
+
+        scope = {"type": "http", "method": "GET", "path": path}
+        await logs.AccessLog(app)(scope, None, nowhere)  # type: ignore[arg-type] # nothing is received
+    said = [json.loads(line)["message"].split()[1:3] for line in capsys.readouterr().out.splitlines()]
+    assert said == [["'/v1/orders'", "200"], ["'/readyz'", "503"]]
 
 
 def write_lines(file: Path, name: str, count: int) -> None:

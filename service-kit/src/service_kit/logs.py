@@ -27,6 +27,7 @@ _JOINED = (
     "gunicorn.access",
 )
 _access = logging.getLogger("access")
+_PROBES: Final = {"/healthz", "/readyz", "/metrics"}  # asked every few seconds
 
 # What a record has by itself; whatever else it has was given as `extra`.
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {
@@ -168,7 +169,7 @@ def configure(settings: ServiceSettings, service: str) -> None:
 
 
 class AccessLog:
-    """Pure ASGI: one line per request, without the query."""
+    """Pure ASGI: one line per request, without the query; a probe that succeeds is one for LOG_LEVEL=DEBUG."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -189,7 +190,8 @@ class AccessLog:
             await self.app(scope, receive, watch)
         finally:
             seconds = time.perf_counter() - began
-            _access.info("%s %r %d %.4f s", scope["method"], nameless(scope["path"]), status, seconds)
+            level = logging.DEBUG if status < 400 and scope["path"] in _PROBES else logging.INFO
+            _access.log(level, "%s %r %d %.4f s", scope["method"], nameless(scope["path"]), status, seconds)
 
 
 def nameless(path: str) -> str:
