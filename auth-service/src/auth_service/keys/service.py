@@ -9,25 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-
 from auth_service import audit
 from auth_service.exceptions import Unavailable
 from auth_service.keys.exceptions import KeyNotInRing, KeysUnavailable
 from auth_service.keys.models import Key, Policy, Ring
 from auth_service.keys.sealing import Sealer
+from auth_service.keys.signing import Signer
 from auth_service.store import Script, Store
 
 CREATE = Script("revocations/append.lua", "keys/create.lua")
 REPLACE = Script("revocations/append.lua", "keys/replace.lua")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Signer:
-    kid: str
-    private: EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,6 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import jwt
-
 from auth_service.keys.service import KeyRing
 from auth_service.sessions.models import Session
 from auth_service.users.models import User
@@ -50,19 +48,13 @@ class AccessTokens:
 
     def _sign(self, claims: dict[str, Any], lifetime: int) -> str:
         now = int(time.time())
-        signer = self._keys.signer
         registered = {
             "iss": self._issuer,
             "iat": now,
             "exp": now + lifetime,
             "jti": secrets.token_urlsafe(12),
         }
-        return jwt.encode(
-            registered | claims,
-            signer.private,
-            algorithm="ES256",
-            headers={"typ": "at+jwt", "kid": signer.kid},
-        )
+        return self._keys.signer.sign(registered | claims)
 
 
 class ServiceToken:

@@ -172,13 +172,10 @@ def required(form: Form, name: str) -> str:
 
 
 def _answer(grant: Grant, *, secure: bool) -> Response:
-    body = TokenResponse(
-        access_token=grant.access_token,
-        expires_in=grant.expires_in,
-        refresh_token=grant.refresh_token,
-        scope=grant.scope,
-    )
-    response = JSONResponse(body.model_dump(exclude_none=True), headers=NO_STORE | grant.headers)
+    body = {"access_token": grant.access_token, "token_type": "Bearer", "expires_in": grant.expires_in}
+    if grant.refresh_token is not None:
+        body["refresh_token"] = grant.refresh_token
+    response = JSONResponse(body | {"scope": grant.scope}, headers=NO_STORE | grant.headers)
     if grant.device is not None:
         response.headers[DEVICE_HEADER] = grant.device
         response.set_cookie(
