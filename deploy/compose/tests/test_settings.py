@@ -35,6 +35,16 @@ def test_every_setting_is_explained_once_and_nothing_else_is() -> None:
     assert set(explained) - OUR_OWN == set(settings()) - DERIVED
 
 
+def test_compose_and_kubernetes_say_nothing_that_no_service_reads() -> None:
+    said = {
+        name
+        for file in [*ROOT.glob("*/compose.yaml"), *ROOT.glob("deploy/k8s/*.yaml")]
+        for name in re.findall(r"^ +([A-Z][A-Z_]+): ", file.read_text(), re.MULTILINE)
+    }
+    assert "PUBLIC_URL" in said
+    assert not said - set(settings())
+
+
 def test_what_env_says_reaches_each_service(tmp_path: Path, render: Callable[[Path], dict[str, Any]]) -> None:
     for name in ("docker-compose.yml", "deploy/compose", "auth-service", "user-service", "gateway"):
         for file in (ROOT / name).glob("*.yaml") if (ROOT / name).is_dir() else [ROOT / name]:

@@ -8,7 +8,7 @@ from example_service.items.models import BUILT_IN
 from example_service.items.service import Service
 
 
-def get_service() -> Service:
+async def get_service() -> Service:
     return Service(BUILT_IN)
 
 
