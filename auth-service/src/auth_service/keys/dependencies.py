@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from auth_service.keys.service import KeyRing
 
 
-def get_keys(request: Request) -> KeyRing:
+async def get_keys(request: Request) -> KeyRing:
     return cast("KeyRing", request.app.state.keys)
 
 

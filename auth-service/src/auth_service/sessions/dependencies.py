@@ -15,7 +15,7 @@ SCOPE = "sessions"
 Person = Annotated[Caller, Depends(require(scopes=[SCOPE]))]
 
 
-def get_sessions(request: Request) -> Sessions:
+async def get_sessions(request: Request) -> Sessions:
     sessions: Sessions = request.app.state.sessions
     return sessions
 

@@ -11,17 +11,17 @@ DEVICE_COOKIE = "device"
 DEVICE_HEADER = "x-device-token"
 
 
-def get_tokens(request: Request) -> Tokens:
+async def get_tokens(request: Request) -> Tokens:
     tokens: Tokens = request.app.state.tokens
     return tokens
 
 
-def get_introspection(request: Request) -> Introspection:
+async def get_introspection(request: Request) -> Introspection:
     introspection: Introspection = request.app.state.introspection
     return introspection
 
 
-def get_device(request: Request) -> str | None:
+async def get_device(request: Request) -> str | None:
     """What an earlier sign-in gave this device, by cookie or, for clients without cookies, by header."""
     return request.cookies.get(DEVICE_COOKIE) or request.headers.get(DEVICE_HEADER)
 

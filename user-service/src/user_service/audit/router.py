@@ -15,7 +15,7 @@ from user_service.users.schemas import PageQuery
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
 
-def get_database(request: Request) -> Database:
+async def get_database(request: Request) -> Database:
     database: Database = request.app.state.parts.database
     return database
 
