@@ -2,6 +2,7 @@
 
 GET /seen?key=K         how often each method was asked with ?key=K so far
 any /status/503?key=K   counts, reads the body, answers that status
+any /cut?key=K          counts, closes without an answer
 any /what               the request as it arrived: method, target, headers, size of the body
 GET /bytes/N            N bytes
 """
@@ -31,6 +32,9 @@ class Echo(BaseHTTPRequestHandler):
         SEEN[self.command, key] += 1
         if verb == "bytes":
             return self.pour(int(rest[0]))
+        if verb == "cut":
+            self.close_connection = True
+            return None
         if verb == "status":
             return self.say(int(rest[0]), {"status": int(rest[0])})
         return self.say(

@@ -16,32 +16,70 @@ pytestmark = [pytest.mark.breaks, pytest.mark.full]
 # A key signs once it has been published for two of the lifetimes that compose.yaml here sets.
 PUBLISHED_SECONDS = 31
 
+# The release after this one: the same code and one more migration. It runs beside the one that serves.
+NEXT_RELEASE = """
+import pathlib, shutil, sys, user_service
+package = pathlib.Path(user_service.__file__).parent
+shutil.copytree(package, "/tmp/next/user_service", dirs_exist_ok=True)
+versions = pathlib.Path("/tmp/next/user_service/migrations/versions")
+newest = max(file.stem for file in versions.glob("0*.py"))
+(versions / "9000_phone.py").write_text(sys.stdin.read().replace("NEWEST", newest))
+"""
+EXPANSION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, oldest_code = "9000_phone", "NEWEST", "NEWEST"
+branch_labels = depends_on = None
+
+
+def upgrade():
+    op.add_column("users", sa.Column("phone", sa.String(20)))
+    op.create_index("ix_users_phone", "users", ["phone"])
+
+
+def downgrade():
+    op.drop_index("ix_users_phone", "users")
+    op.drop_column("users", "phone")
+"""
+# What the next release's code does as soon as the column is there, again and again while the old code writes too.
+NEW_CODE = """
+for n in $(seq 20); do
+  mysql --user=users --password="$(cat /run/secrets/users_password)" users \\
+    --execute="UPDATE users SET phone = '+44 20 7946 $n' ORDER BY id DESC LIMIT 20; SELECT MAX(phone) FROM users" \\
+    2>&1 || exit 1
+done
+"""
+
 
 def test_nobody_notices_that_the_signing_key_changed(
-    parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture, rounds: int
+    parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture
 ) -> None:
-    readers = [people.signed_in() for _ in range(4)]  # with tokens of the key before, all the time
-    with steady("key rotation", Share(100, Read(readers))) as seen:
-        for _ in range(rounds):
+    readers = [people.signed_in() for _ in range(8)]  # with tokens of the key before, all the time
+    with steady("key rotation", Share(200, Read(readers))) as seen:
+        for _ in range(3):
             time.sleep(PUBLISHED_SECONDS)
             with seen.span("rotated"):
                 parts.execute("auth-service", "python", "-m", "auth_service", "keys", "rotate")
-        time.sleep(5)
+        time.sleep(3)
     promise("key rotation under load: failed", len(seen.failures()), at_most=0, unit="")
     promise("key rotation under load: requests", len(seen.select()), at_least=20_000, unit="")
 
 
-def test_a_migration_runs_under_load_beside_the_code_before_it(
+def test_a_migration_runs_under_load_with_old_and_new_code_together(
     parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
 ) -> None:
-    """The load uses nothing of the newest revision, as the code before it did not."""
+    """The code that serves knows nothing of the next release's column; the new code writes it; then it goes again."""
+    parts.execute("user-service", "python", "-c", NEXT_RELEASE, stdin=EXPANSION)
+    migrate = ("env", "PYTHONPATH=/tmp/next", "python", "-m", "user_service.migrations")
     with steady("migration") as seen:
         for _ in range(rounds):
-            for verb, revision in (("downgrade", "0001_people"), ("upgrade", "head")):
-                time.sleep(2)
-                with seen.span(verb):
-                    parts.execute(
-                        "user-service", "python", "-m", "user_service.migrations", verb, revision, seconds=90
-                    )
+            time.sleep(1)
+            with seen.span("expand"):
+                parts.execute("user-service", *migrate, "upgrade", seconds=90)
+            with seen.span("new code"):
+                parts.execute("mysql", "sh", "-c", NEW_CODE, seconds=60)
+            with seen.span("contract"):
+                parts.execute("user-service", *migrate, "downgrade", "-1", seconds=90)
         time.sleep(2)
     promise("migration under load: errors", len(seen.failures()), at_most=0, unit="")

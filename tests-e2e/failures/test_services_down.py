@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
-import httpx
 import pytest
 
-from gatehouse_e2e.api import Person
 from gatehouse_e2e.compose import Compose
+from gatehouse_e2e.load import Read, Share
 from gatehouse_e2e.people import People
 from gatehouse_e2e.plugin import PromiseFixture, SteadyFixture
 from gatehouse_e2e.steady import API, SIGNING_IN, suffer
@@ -16,72 +16,59 @@ from gatehouse_e2e.waiting import until
 
 pytestmark = pytest.mark.breaks
 
+KILLED_OR_PAUSED = pytest.mark.parametrize("how", ["killed", pytest.param("paused", marks=pytest.mark.full)])
 
-def test_nobody_with_a_token_notices_that_auth_service_died(
-    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
+
+@KILLED_OR_PAUSED
+def test_nobody_with_a_token_notices_that_auth_service_is_gone(
+    how: str, parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
 ) -> None:
-    with steady("auth-service killed") as seen:
+    told_within = {"killed": 1, "paused": 2.6}[how]
+    with steady(f"auth-service {how}") as seen:
         for _ in range(rounds):
-            fault = suffer(
-                seen, "killed", lambda: parts.kill("auth-service"), lambda: parts.start_again("auth-service")
-            )
-            said = [one for one in fault.failures(*SIGNING_IN, after=1) if one.status]
-            assert said
-            assert {one.status for one in said} <= {503}
-            assert all(one.retry_after for one in said)
-            promise("auth-service killed: API errors", len(fault.failures(*API)), at_most=0, unit="")
-            promise("auth-service killed: sign-in told so", fault.slowest(*SIGNING_IN), at_most=1)
-            promise("auth-service killed: back", fault.back_after(*SIGNING_IN, "auth:check"), at_most=5)
-
-
-@pytest.mark.full
-def test_nobody_with_a_token_notices_that_auth_service_froze(
-    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
-) -> None:
-    with steady("auth-service paused") as seen:
-        for _ in range(rounds):
-            fault = suffer(
-                seen,
-                "paused",
-                lambda: parts.pause("auth-service"),
-                lambda: parts.resume("auth-service"),
-                lasts=6,
-            )
-            said = {
-                one.status
-                for one in fault.failures("auth:sign-in", "auth:refresh", "auth:check")
-                if one.status
-            }
-            assert said <= {503, 504}
-            promise("auth-service paused: API errors", len(fault.failures(*API)), at_most=0, unit="")
-            promise("auth-service paused: sign-in told so", fault.slowest(*SIGNING_IN), at_most=2.6)
-            promise("auth-service paused: back", fault.back_after(*SIGNING_IN, "auth:check"), at_most=5)
+            fault = suffer(seen, how, *parts.fault(how, "auth-service"), lasts=5)
+            told = [one for one in fault.failures(*SIGNING_IN, "auth:check", after=1) if one.status]
+            assert told
+            assert {one.status for one in told} <= ({503} if how == "killed" else {503, 504})
+            assert all(one.retry_after for one in told if one.status == 503)
+            promise(f"auth-service {how}: API errors", len(fault.failures(*API)), at_most=0, unit="")
+            promise(f"auth-service {how}: sign-in told so", fault.slowest(*SIGNING_IN), at_most=told_within)
+            promise(f"auth-service {how}: back", fault.back_after(*SIGNING_IN, "auth:check"), at_most=5)
 
 
 def test_a_gateway_that_starts_before_auth_service_passes_nothing_unchecked(
-    parts: Compose, people: People, person: Person, promise: PromiseFixture, rounds: int
+    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
 ) -> None:
-    api = people.api(person)
+    with steady("gateway starts with auth-service down") as seen:
+        ready_at = 0.0
 
-    def ask() -> int:
-        try:
-            return api.http.get("/v1/users/me", headers=person.tokens.bearer).status_code
-        except httpx.TransportError:
-            return 0
+        def auth_service_is_ready() -> bool:
+            nonlocal ready_at
+            ready_at = seen.now()
+            return parts.ready("auth-service")
 
-    for _ in range(rounds):
-        parts.stop_part("gateway")
-        parts.kill("auth-service")
-        parts.start_again("gateway")
-        until(ask, 15, "the gateway answers", every=0.02)
-        asked = [ask() for _ in range(20)]
-        assert set(asked) == {503}
-        assert not parts.ready("gateway")
-        assert parts.running("gateway")
-        parts.start_again("auth-service")
-        parts.wait_ready("auth-service", 60)
-        back = until(lambda: ask() == 200, 15, "the API served", every=0.02)
-        promise("gateway starts with auth-service down: served after it is back", back, at_most=3)
+        for _ in range(rounds):
+            time.sleep(1)
+            with seen.span("neither"):
+                parts.kill("auth-service")
+                parts.kill("gateway")
+            with seen.span("gateway alone"):
+                parts.start_again("gateway")
+                alone = seen.now()
+                until(partial(seen.select, since=alone, where=lambda one: one.status > 0), 15, "answers")
+                time.sleep(2)
+                asked = seen.select("read", since=alone, where=lambda one: one.status > 0)
+                assert {one.status for one in asked} == {503}
+                assert not parts.ready("gateway")
+                assert parts.running("gateway")
+                parts.start_again("auth-service")
+                until(auth_service_is_ready, 30, "auth-service ready", every=0.02)
+            until(partial(seen.calm, 2.5), 30, "the API served")
+            promise(
+                "gateway starts with auth-service down: served after it is back",
+                seen.back_after(*API, since=ready_at),
+                at_most=3,
+            )
 
 
 def test_a_killed_gateway_is_back_at_once_with_keys_and_revocations(
@@ -89,86 +76,67 @@ def test_a_killed_gateway_is_back_at_once_with_keys_and_revocations(
 ) -> None:
     with steady("gateway killed") as seen:
         for _ in range(rounds):
-            fault = suffer(
-                seen, "killed", lambda: parts.kill("gateway"), lambda: parts.start_again("gateway"), lasts=1
-            )
+            fault = suffer(seen, "killed", *parts.fault("killed", "gateway"), lasts=1)
             promise("gateway killed: serving again", fault.back_after(*API), at_most=5)
 
 
-def test_a_dead_user_service_is_said_at_once_and_forgotten_at_once(
-    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int, full: bool
+@KILLED_OR_PAUSED
+def test_callers_of_a_user_service_that_is_gone_are_told_soon_and_then_at_once(
+    how: str, parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int, full: bool
 ) -> None:
-    with steady("user-service killed") as seen:
+    statuses, told_within = {"killed": ({502, 503}, 1), "paused": ({503, 504}, 5.2)}[how]
+    with steady(f"user-service {how}") as seen:
         for _ in range(rounds):
-            fault = suffer(
-                seen, "killed", lambda: parts.kill("user-service"), lambda: parts.start_again("user-service")
-            )
-            assert {one.status for one in fault.failures(*API) if one.status} <= {502, 503}
+            fault = suffer(seen, how, *parts.fault(how, "user-service"), lasts=8)
+            assert {one.status for one in fault.failures(*API) if one.status} <= statuses
+            refused = [one for one in fault.failures("read") if one.code == "upstream_down"]
+            assert len(refused) > 20, "the breaker opened"
+            promise(f"user-service {how}: told so", fault.slowest(*API), at_most=told_within)
             promise(
-                "user-service killed: token checks failed",
+                f"user-service {how}: token checks failed",
                 len(fault.failures("auth:check")),
                 at_most=0,
                 unit="",
             )
             if full:  # a machine shared with other work cannot tell milliseconds
-                promise("user-service killed: 503 while open", fault.slowest("read", after=2), at_most=0.05)
-            promise("user-service killed: back", fault.back_after(*API, *SIGNING_IN), at_most=5)
-
-
-@pytest.mark.full
-def test_a_frozen_user_service_holds_callers_for_the_first_byte_and_no_longer(
-    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
-) -> None:
-    with steady("user-service paused") as seen:
-        for _ in range(rounds):
-            fault = suffer(
-                seen,
-                "paused",
-                lambda: parts.pause("user-service"),
-                lambda: parts.resume("user-service"),
-                lasts=8,
-            )
-            assert {one.status for one in fault.failures(*API) if one.status} <= {503, 504}
-            promise("user-service paused: 504", fault.slowest(*API), at_most=5.2)
-            promise("user-service paused: 503 while open", fault.slowest("read", after=6), at_most=0.05)
-            promise(
-                "user-service paused: token checks failed",
-                len(fault.failures("auth:check")),
-                at_most=0,
-                unit="",
-            )
-            promise("user-service paused: back", fault.back_after(*API, *SIGNING_IN), at_most=5)
+                slowest = max(one.seconds for one in refused)
+                promise(f"user-service {how}: 503 while open", slowest, at_most=0.05)
+            promise(f"user-service {how}: back", fault.back_after(*API, *SIGNING_IN), at_most=5)
 
 
 @pytest.mark.full
 def test_a_gateway_that_reads_its_settings_again_refuses_nobody(
-    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
+    parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture, rounds: int
 ) -> None:
-    with steady("gateway told to start new workers (HUP)") as seen:
+    readers = [people.signed_in() for _ in range(8)]
+    with steady("gateway told to start new workers (HUP)", Share(80, Read(readers))) as seen:
         for _ in range(rounds):
-            fault = suffer(
-                seen, "HUP", lambda: parts.signal("gateway", "HUP"), lambda: None, lasts=8, settles=2
-            )
-            assert not fault.failures()
+            time.sleep(1)
+            with seen.span("HUP"):
+                parts.signal("gateway", "HUP")
+                time.sleep(12)  # new workers come, the old ones drain and end
     promise("gateway HUP: failed", len(seen.failures()), at_most=0, unit="")
 
 
 @pytest.mark.full
 def test_two_replicas_are_replaced_one_after_the_other_and_nobody_notices(
-    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
+    parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture, rounds: int
 ) -> None:
-    for part in ("auth-service", "user-service"):
+    both = ("auth-service", "user-service")
+    for part in both:
         parts.scale(part, 2)
     try:
         time.sleep(3)  # the gateway asks for names again
-        with steady("rolling restart of two replicas") as seen:
+        readers = [people.signed_in() for _ in range(8)]
+        with steady("rolling restart of two replicas", Share(80, Read(readers))) as seen:
             for _ in range(rounds):
-                for part in ("auth-service", "user-service"):
+                for part in both:
                     with seen.span(part):
                         longest = parts.replace_one_by_one(part)
                     promise("rolling restart: exit", longest, at_most=30)
             time.sleep(2)
         promise("rolling restart: failed", len(seen.failures()), at_most=0, unit="")
+        promise("rolling restart: requests", len(seen.select()), at_least=10_000, unit="")
     finally:
-        for part in ("auth-service", "user-service"):
+        for part in both:
             parts.scale(part, 1)

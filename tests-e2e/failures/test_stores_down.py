@@ -14,99 +14,75 @@ import pytest
 
 from gatehouse_e2e.api import Person, Refused
 from gatehouse_e2e.compose import Compose
+from gatehouse_e2e.history import Exchange
+from gatehouse_e2e.load import Read, ReadRefused, Share
 from gatehouse_e2e.people import People
-from gatehouse_e2e.plugin import PromiseFixture, SteadyFixture
-from gatehouse_e2e.steady import API, SIGNING_IN, suffer
+from gatehouse_e2e.plugin import LoadFixture, PromiseFixture, SteadyFixture
+from gatehouse_e2e.steady import API, SIGNING_IN, added, suffer
 from gatehouse_e2e.waiting import until
 
 pytestmark = pytest.mark.breaks
 
+KILLED_OR_PAUSED = pytest.mark.parametrize("how", ["killed", pytest.param("paused", marks=pytest.mark.full)])
 
+
+@KILLED_OR_PAUSED
 def test_without_mysql_everybody_is_told_soon_and_tokens_are_still_checked(
-    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
+    how: str, parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
 ) -> None:
-    def mend() -> None:
-        parts.start_again("mysql")
-        until(lambda: accepts_connections(parts), 60, "MySQL accepts connections", every=0.2)
-
-    with steady("MySQL killed") as seen:
-        for _ in range(rounds):
-            fault = suffer(seen, "killed", lambda: parts.kill("mysql"), mend)
-            assert {one.status for one in fault.failures(*API) if one.status} <= {503}
-            promise("MySQL killed: 503", fault.slowest(*API), at_most=3)
-            promise(
-                "MySQL killed: token checks failed", len(fault.failures("auth:check")), at_most=0, unit=""
-            )
-            promise("MySQL killed: back", fault.back_after(*API, *SIGNING_IN), at_most=5)
-
-
-@pytest.mark.full
-def test_a_frozen_mysql_is_said_before_callers_lose_patience(
-    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
-) -> None:
-    with steady("MySQL paused") as seen:
+    begin, mend = parts.fault(how, "mysql")
+    with steady(f"MySQL {how}") as seen:
         for _ in range(rounds):
             fault = suffer(
-                seen, "paused", lambda: parts.pause("mysql"), lambda: parts.resume("mysql"), lasts=6
+                seen, how, begin, partial(start_mysql, parts) if how == "killed" else mend, lasts=5
             )
             assert {one.status for one in fault.failures(*API) if one.status} <= {503}
-            promise("MySQL paused: 503", fault.slowest(*API), at_most=3)
+            promise(f"MySQL {how}: 503", fault.slowest(*API), at_most=3)
             promise(
-                "MySQL paused: token checks failed", len(fault.failures("auth:check")), at_most=0, unit=""
+                f"MySQL {how}: token checks failed", len(fault.failures("auth:check")), at_most=0, unit=""
             )
-            promise("MySQL paused: back", fault.back_after(*API, *SIGNING_IN), at_most=5)
+            promise(f"MySQL {how}: back", fault.back_after(*API, *SIGNING_IN), at_most=5)
 
 
 def test_a_registration_cut_off_by_mysqls_death_is_made_once_when_repeated(
-    parts: Compose, people: People, promise: PromiseFixture, full: bool
+    parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture, full: bool
 ) -> None:
     strangers = [people.stranger() for _ in range(1000 if full else 24)]
-    taken, over = itertools.count(), threading.Event()
+    kills = 6 if full else 1
+    made = itertools.count()
+    due = threading.Event()
 
     def register(person: Person) -> str:
-        body = {"email": person.email, "name": person.name, "password": person.password}
-        key = {"Idempotency-Key": f"e2e-{person.email}"}
-        patience = time.monotonic() + 120
-        while time.monotonic() < patience:
-            try:
-                answer = people.api(person).http.post("/v1/users", json=body, headers=key)
-            except httpx.TransportError:
-                continue
-            if answer.status_code == 201:
-                next(taken)
-                return str(answer.json()["id"])
-            if answer.status_code not in (409, 429, 502, 503, 504) or answer.json()["code"] == "email_taken":
-                raise Refused(answer)
-            time.sleep(0.3)
-        raise AssertionError(f"{person.email} is not registered after two minutes")
+        registered = registered_at_last(people, person)
+        if next(made) % (len(strangers) // (kills + 1)) == 1:
+            due.set()
+        return registered
 
-    def kill_now_and_then() -> None:
-        for _ in range(5 if full else 1):
-            time.sleep(1)
-            parts.kill("mysql")
-            parts.start_again("mysql")
-            until(lambda: accepts_connections(parts), 60, "MySQL accepts connections", every=0.2)
-        over.set()
-
-    killer = threading.Thread(target=kill_now_and_then)
-    killer.start()
-    with ThreadPoolExecutor(4) as pool:
-        ids = list(pool.map(register, strangers))
-    killer.join()
-    assert over.is_set()
-    again = [register(person) for person in strangers]
-    promise(
-        "MySQL killed at COMMIT: duplicates",
-        sum(a != b for a, b in zip(ids, again, strict=True)),
-        at_most=0,
-        unit="",
-    )
-    for person, made in zip(strangers[::8], ids[::8], strict=True):
-        tokens = people.api(person).sign_in(person.email, person.password)
-        assert people.api(person).me(tokens).json()["id"] == made
+    with steady("MySQL killed at COMMIT") as seen, ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(register, person) for person in strangers]
+        for _ in range(kills):
+            assert due.wait(120)
+            due.clear()
+            with seen.span("killed"):
+                parts.kill("mysql")
+                start_mysql(parts)
+        assert not all(one.done() for one in asked), "every kill met registrations under way"
+        ids = [one.result() for one in asked]
+        again = list(pool.map(partial(registered_at_last, people), strangers))
+        promise("MySQL killed at COMMIT: kills", kills, at_least=5 if full else 1, unit="")
+        promise("MySQL killed at COMMIT: registrations", len(set(ids)), at_least=len(strangers), unit="")
+        promise(
+            "MySQL killed at COMMIT: duplicates",
+            sum(a != b for a, b in zip(ids, again, strict=True)),
+            at_most=0,
+            unit="",
+        )
+        for person, made_as in zip(strangers[::8], ids[::8], strict=True):
+            tokens = people.api(person).sign_in(person.email, person.password)
+            assert people.api(person).me(tokens).json()["id"] == made_as
 
 
-@pytest.mark.parametrize("how", ["killed", pytest.param("paused", marks=pytest.mark.full)])
+@KILLED_OR_PAUSED
 def test_the_api_works_from_memory_without_redis(
     how: str,
     parts: Compose,
@@ -116,114 +92,186 @@ def test_the_api_works_from_memory_without_redis(
     rounds: int,
     full: bool,
 ) -> None:
-    begin, mend = {"killed": (parts.kill, parts.start_again), "paused": (parts.pause, parts.resume)}[how]
+    begin, mend = parts.fault(how, "redis")
+    suffered = []
     with steady(f"Redis {how}") as seen:
         for _ in range(rounds):
             leaver = people.signed_in()
-            fault = suffer(seen, how, partial(without_redis, begin, people, leaver), partial(mend, "redis"))
+            fault = suffer(seen, how, partial(without_redis, begin, people, leaver), mend, lasts=5)
             promise(f"Redis {how}: API errors", len(fault.failures(*API)), at_most=0, unit="")
-            if full:  # a machine shared with other work cannot tell milliseconds
-                promise(f"Redis {how}: added p99", fault.added(0.99, "read"), at_most=0.005)
             promise(f"Redis {how}: back", fault.back_after(*SIGNING_IN), at_most=5)
+            suffered.append(fault)
+    if full:  # a machine shared with other work cannot tell milliseconds
+        promise(f"Redis {how}: added p99", added(0.99, suffered, "read"), at_most=0.005)
 
 
 @pytest.mark.full
 def test_after_a_minute_without_redis_nobody_passes_unchecked(
-    parts: Compose, people: People, person: Person
+    parts: Compose, people: People, load: LoadFixture, promise: PromiseFixture
 ) -> None:
-    api = people.api(person)
-    parts.pause("redis")
-    try:
-        until(lambda: status(people, person) == 503, 75, "authenticated routes answer 503", every=0.5)
-        assert (
-            api.http.get("/v1/users/me", headers=person.tokens.bearer).json()["code"] == "revocations_stale"
-        )
-        assert api.http.get("/docs").status_code == 200
-    finally:
-        parts.resume("redis")
-    until(lambda: status(people, person) == 200, 10, "the API is back")
+    readers = [people.signed_in() for _ in range(4)]
+    with load(Share(20, Read(readers)), title="Redis paused for over a minute").running() as seen:
+        time.sleep(1)
+        with seen.span("paused"):
+            paused = seen.now()
+            parts.pause("redis")
+            until(partial(seen.failures, since=paused), 75, "authenticated routes answer 503", every=0.2)
+            time.sleep(3)
+            assert people.api(readers[0]).http.get("/docs").status_code == 200
+            parts.resume("redis")
+        resumed = seen.now()
+        until(partial(seen.calm, 2), 30, "the API is back")
+    refused = seen.failures(before=resumed)
+    assert {(one.status, one.code) for one in refused} == {(503, "revocations_stale")}
+    unchecked = seen.select(
+        since=refused[0].planned, before=resumed, where=lambda one: one.outcome == "served"
+    )
+    promise("Redis paused for over a minute: 503 from then on", refused[0].planned - paused, at_most=61.5)
+    promise("Redis paused for over a minute: passed unchecked", len(unchecked), at_most=0, unit="")
+    promise("Redis paused for over a minute: back", seen.back_after(since=resumed), at_most=5)
 
 
 @pytest.mark.full
 def test_limits_fall_back_to_each_gateways_own_while_their_redis_is_dead(
-    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int, full: bool
+    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
 ) -> None:
+    suffered = []
     with steady("limits' Redis killed") as seen:
         for _ in range(rounds):
-            fault = suffer(
-                seen, "killed", lambda: parts.kill("redis-limits"), lambda: parts.start_again("redis-limits")
-            )
+            fault = suffer(seen, "killed", *parts.fault("killed", "redis-limits"), lasts=5)
             promise("limits' Redis killed: API errors", len(fault.failures(*API)), at_most=0, unit="")
-            if full:  # a machine shared with other work cannot tell milliseconds
-                promise("limits' Redis killed: added p99", fault.added(0.99, "read"), at_most=0.005)
+            suffered.append(fault)
+    promise("limits' Redis killed: added p99", added(0.99, suffered, "read"), at_most=0.005)
 
 
 def test_an_empty_redis_is_a_new_epoch_whose_keys_no_old_token_has(
-    parts: Compose, people: People, promise: PromiseFixture, rounds: int
+    parts: Compose, people: People, load: LoadFixture, promise: PromiseFixture, rounds: int
 ) -> None:
-    for _ in range(rounds):
-        innocent, revoked = people.signed_in(), people.signed_in()
-        people.api(revoked).sign_out(revoked.tokens.refresh_token)
-        until(partial(is_refused, people, revoked), 2, "signed out")
-        parts.kill("redis")
-        parts.empty_volume("redis-data")
-        parts.start_again("redis")
-        until(lambda: parts.healthy("redis"), 30, "Redis is up")
-        passed = 0
-        began = time.monotonic()
-        while time.monotonic() - began < 5:
-            passed += status(people, revoked) == 200
-            if status(people, innocent) == 401:
-                break
-        promise("Redis empty: older tokens refused", time.monotonic() - began, at_most=2)
-        promise("Redis empty: revoked tokens accepted", passed, at_most=0, unit="")
-        until(partial(signs_in, people, innocent), 10, "people sign in again")
+    revoked = ReadRefused("session ended", [signed_out(people) for _ in range(2)])
+    for number in range(rounds):
+        innocent = [people.signed_in() for _ in range(2)]
+        older = ReadRefused("older token", innocent, may_succeed=None)
+        with load(
+            Share(20, older), Share(20, revoked), title=f"Redis comes back empty, {number + 1}"
+        ).running() as seen:
+            time.sleep(1)
+            with seen.span("killed and emptied"):
+                empty_redis(parts)
+            back = seen.now()
+            refused = partial(seen.select, "read (older token)", since=back, where=is_401)
+            until(refused, 20, "older tokens refused")
+            time.sleep(2)
+            until(partial(signs_in, people, innocent[0]), 20, "people sign in again")
+        passed = [one for one in seen.select("read (older token)", since=back) if one.status != 401]
+        promise(
+            "Redis empty after restart: older tokens refused",
+            max((one.planned - back for one in passed), default=0),
+            at_most=2,
+        )
+        promise(
+            "Redis empty after restart: revoked tokens accepted",
+            len(seen.select("read (session ended)", where=lambda one: one.outcome == "served")),
+            at_most=0,
+            unit="",
+        )
 
 
 def test_an_empty_redis_without_auth_service_lets_nobody_pass(
-    parts: Compose, people: People, person: Person, promise: PromiseFixture
+    parts: Compose, people: People, load: LoadFixture, promise: PromiseFixture
 ) -> None:
-    parts.kill("auth-service")
-    parts.kill("redis")
-    parts.empty_volume("redis-data")
-    parts.start_again("redis")
-    until(lambda: parts.healthy("redis"), 30, "Redis is up")
-    until(lambda: status(people, person) == 503, 5, "authenticated routes answer 503")
-    passed = sum(status(people, person) != 503 for _ in range(100))
-    promise("Redis empty while auth-service is down: passed unchecked", passed, at_most=0, unit="")
-    assert parts.ready("gateway")
-    parts.start_again("auth-service")
-    until(lambda: signs_in(people, person), 15, "people sign in again")
+    innocent = [people.signed_in() for _ in range(2)]
+    older = ReadRefused("older token", innocent, may_succeed=None)
+    with load(Share(40, older), title="Redis comes back empty without auth-service").running() as seen:
+        time.sleep(1)
+        with seen.span("auth-service killed, Redis emptied"):
+            parts.kill("auth-service")
+            empty_redis(parts)
+            until(partial(seen.select, where=lambda one: one.status == 503), 10, "routes answer 503")
+            emptied = seen.now()
+            time.sleep(3)
+            assert parts.ready("gateway")
+            ended = seen.now()
+            parts.start_again("auth-service")
+        until(partial(signs_in, people, innocent[0]), 20, "people sign in again")
+    passed = seen.select(since=emptied, before=ended, where=lambda one: one.status != 503)
+    promise("Redis empty while auth-service is down: passed unchecked", len(passed), at_most=0, unit="")
 
 
 def test_a_gateway_that_starts_without_redis_lets_nobody_pass(
-    parts: Compose, people: People, person: Person, promise: PromiseFixture
+    parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture
 ) -> None:
-    parts.stop_part("gateway")
+    with steady("gateway starts with Redis down") as seen:
+        time.sleep(1)
+        with seen.span("Redis down"):
+            parts.kill("redis")
+            parts.kill("gateway")
+            parts.start_again("gateway")
+            started = seen.now()
+            until(partial(seen.select, since=started, where=lambda one: one.status > 0), 15, "answers")
+            time.sleep(2)
+            assert people.api(people.stranger()).http.get("/docs").status_code == 200
+            assert not parts.ready("gateway")
+            ended = seen.now()
+            parts.start_again("redis")
+        until(partial(seen.calm, 2.5), 30, "the API is served", every=0.1)
+    passed = seen.select("read", since=started, before=ended, where=lambda one: one.status not in (0, 503))
+    promise("gateway starts with Redis down: passed unchecked", len(passed), at_most=0, unit="")
+    promise("gateway starts with Redis down: back", seen.back_after(*API, since=ended), at_most=5)
+
+
+def empty_redis(parts: Compose) -> None:
+    """As after the loss of its disk."""
     parts.kill("redis")
-    parts.start_again("gateway")
-    until(lambda: status(people, person), 15, "the gateway answers")
-    passed = sum(status(people, person) != 503 for _ in range(100))
-    promise("gateway starts with Redis down: passed unchecked", passed, at_most=0, unit="")
-    assert people.api(person).http.get("/docs").status_code == 200
-    assert not parts.ready("gateway")
+    parts.empty_volume("redis-data")
     parts.start_again("redis")
-    until(lambda: status(people, person) == 200, 15, "the API is served")
 
 
-def accepts_connections(parts: Compose) -> bool:
-    return "ready for connections" in parts.log("mysql", since=parts.started("mysql"))
+def is_401(one: Exchange) -> bool:
+    return one.status == 401
 
 
-def without_redis(begin: Callable[[str], None], people: People, person: Person) -> None:
+def signed_out(people: People) -> Person:
+    person = people.signed_in()
+    people.api(person).sign_out(person.tokens.refresh_token)
+    until(lambda: status(people, person) == 401, 5, "signed out")
+    return person
+
+
+def start_mysql(parts: Compose) -> None:
+    """Back is MySQL when it accepts connections: recovering from the crash is its own business."""
+    parts.start_again("mysql")
+    started = parts.started("mysql")
+    until(
+        lambda: "ready for connections" in parts.log("mysql", since=started),
+        60,
+        "MySQL accepts connections",
+        every=0.2,
+    )
+
+
+def registered_at_last(people: People, person: Person) -> str:
+    """The id: asked with one Idempotency-Key until there is an answer."""
+    body = {"email": person.email, "name": person.name, "password": person.password}
+    key = {"Idempotency-Key": f"e2e-{person.email}"}
+    patience = time.monotonic() + 120
+    while time.monotonic() < patience:
+        try:
+            answer = people.api(person).http.post("/v1/users", json=body, headers=key)
+        except httpx.TransportError:
+            continue
+        if answer.status_code == 201:
+            return str(answer.json()["id"])
+        if answer.status_code not in (409, 429, 502, 503, 504) or answer.json()["code"] == "email_taken":
+            raise Refused(answer)
+        time.sleep(0.3)
+    raise AssertionError(f"{person.email} is not registered after two minutes")
+
+
+def without_redis(begin: Callable[[], None], people: People, person: Person) -> None:
     """A sign-out that is not durable is not acknowledged."""
-    begin("redis")
+    begin()
     answer = people.api(person).http.post("/auth/revoke", data={"token": person.tokens.refresh_token})
     assert answer.status_code in (503, 504), answer.text
-
-
-def is_refused(people: People, person: Person) -> bool:
-    return status(people, person) == 401
 
 
 def status(people: People, person: Person) -> int:

@@ -20,6 +20,9 @@ from .waiting import until
 
 UP_SECONDS = 600
 PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
+METRICS = (
+    "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9000/metrics', timeout=5).read().decode())"
+)
 READY = "import urllib.request as u; u.urlopen('http://127.0.0.1:9000/readyz', timeout=2)"
 
 
@@ -63,8 +66,10 @@ class Compose(System):
 
     # The whole project
 
-    def up(self, say: Callable[[str], None], *options: str, overlays: Sequence[Path] = ()) -> None:
-        """Start and wait until healthy, telling now and then how far it is."""
+    def up(
+        self, say: Callable[[str], None], *options: str, overlays: Sequence[str] = (), **environment: str
+    ) -> None:
+        """Start, or change to what further files of this folder say; wait until healthy, telling how far it is."""
         done = threading.Event()
         began = time.monotonic()
 
@@ -76,7 +81,7 @@ class Compose(System):
         teller = threading.Thread(target=progress, daemon=True)
         teller.start()
         try:
-            self.compose("up", "--wait", *options, overlays=overlays, seconds=UP_SECONDS)
+            self.compose("up", "--wait", *options, overlays=overlays, seconds=UP_SECONDS, **environment)
         finally:
             done.set()
             teller.join()
@@ -85,10 +90,13 @@ class Compose(System):
     def stop(self) -> None:
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "3", seconds=120)
 
-    def compose(self, *arguments: str, overlays: Sequence[Path] = (), seconds: float = 120) -> str:
-        files = [part for file in (*self.files, *overlays) for part in ("-f", str(file))]
-        command = ["docker", "compose", "-p", self.project, *files, "--profile", "*", *arguments]
-        return run(command, cwd=self.checkout, environment=self.environment, seconds=seconds)
+    def compose(
+        self, *arguments: str, overlays: Sequence[str] = (), seconds: float = 120, **environment: str
+    ) -> str:
+        files = (*self.files, *(self.checkout / "tests-e2e" / overlay for overlay in overlays))
+        named = [part for file in files for part in ("-f", str(file))]
+        command = ["docker", "compose", "-p", self.project, *named, "--profile", "*", *arguments]
+        return run(command, cwd=self.checkout, environment=self.environment | environment, seconds=seconds)
 
     def states(self) -> dict[str, str]:
         """Part -> what docker says of it, e.g. `Up 3 seconds (healthy)`."""
@@ -182,6 +190,11 @@ class Compose(System):
         self._docker("unpause", part)
         self._repairs.pop(("pause", part), None)
 
+    def fault(self, how: str, part: str) -> tuple[Callable[[], None], Callable[[], None]]:
+        """How `killed` or `paused` begins and how it is mended, for `suffer`."""
+        begin, mend = {"killed": (self.kill, self.start_again), "paused": (self.pause, self.resume)}[how]
+        return partial(begin, part), partial(mend, part)
+
     def disconnect(self, part: str, network: str) -> None:
         """Take the part off one of the project's networks, named as in the compose file."""
         for container in self.containers(part):
@@ -207,6 +220,11 @@ class Compose(System):
 
     def running(self, part: str) -> bool:
         return all(self.inspect(container)["State"]["Running"] for container in self.containers(part))
+
+    def crashes(self, *parts: str) -> int:
+        """How many containers of these parts ended by themselves, restarted ones included."""
+        states = [self.inspect(container) for part in parts for container in self.containers(part)]
+        return sum(state["RestartCount"] + (not state["State"]["Running"]) for state in states)
 
     def started(self, part: str) -> str:
         """When the part's container last started, as docker writes it."""
@@ -243,31 +261,29 @@ class Compose(System):
         """Seconds until the part says it is ready."""
         return until(lambda: self.ready(part), within, f"{part} ready")
 
+    def metric(self, part: str, name: str, **labels: str) -> float:
+        """The sum over one of the part's metrics, of the series with these labels."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in self.execute(part, "python", "-c", METRICS).splitlines()
+            if line.startswith((f"{name} ", f"{name}{{")) and all(pair in line for pair in wanted)
+        )
+
     def make_admin(self, email: str) -> None:
         self.execute("user-service", "python", "-m", "user_service.cli", "admin", email, seconds=90)
 
     # Faults between parts
 
     @contextmanager
-    def overlaid(
-        self, overlay: str, say: Callable[[str], None] = print, **environment: str
-    ) -> Iterator[None]:
-        """The parts that one more compose file of this folder changes are started anew with it, and back after."""
-        before = dict(self.environment)
-        self.environment |= environment
-        self.up(say, overlays=[self.checkout / "tests-e2e" / overlay])
-        try:
-            yield
-        finally:
-            self.environment = before
-            self.up(say)
-
-    @contextmanager
     def wired(self, say: Callable[[str], None]) -> Iterator[ToxicControl]:
         """Every connection between two parts goes through the toxic proxy inside the block."""
         assert self.toxic_control is not None
-        with self.overlaid("compose.toxics.yaml", say):
+        self.up(say, overlays=["compose.toxics.yaml"])
+        try:
             yield self.toxic_control
+        finally:
+            self.up(say)
 
     def heal(self) -> None:
         """Undo whatever a test broke and did not mend."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,7 +19,7 @@ class Exchange:
     operation: str
     planned: float
     started: float
-    may_succeed: bool = True
+    may_succeed: bool | None = True  # None: whether or not, either is right just now
     first_byte: float | None = None
     ended: float = 0
     status: int = 0
@@ -66,14 +66,28 @@ class History:
     exchanges: list[Exchange] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+    _under_way: dict[int, float] = field(default_factory=dict)  # since when
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def now(self) -> float:
         return time.monotonic() - self.began
 
-    def add(self, exchange: Exchange) -> None:
+    def begin(self, exchange: Exchange) -> None:
         with self._lock:
+            self._under_way[id(exchange)] = exchange.started
+
+    def add(self, exchange: Exchange) -> None:
+        """It is over."""
+        with self._lock:
+            self._under_way.pop(id(exchange), None)
             self.exchanges.append(exchange)
+
+    def calm(self, seconds: float) -> bool:
+        """Whether nothing planned in the last `seconds` failed, and nothing sent before them is still waiting."""
+        since = self.now() - seconds
+        with self._lock:
+            longest = min(self._under_way.values(), default=since)
+        return longest >= since and not self.failures(since=since)
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
@@ -108,7 +122,7 @@ class History:
             *operations,
             since=since,
             before=before,
-            where=lambda one: one.may_succeed and one.outcome != "served",
+            where=lambda one: one.may_succeed is True and one.outcome != "served",
         )
 
     def back_after(self, *operations: str, since: float) -> float:
@@ -123,11 +137,13 @@ class History:
     def percentile(
         self, share: float, *operations: str, since: float = 0, before: float = float("inf")
     ) -> float:
-        """Seconds that `share` (0..1) of the exchanges took at most, counted from their planned time."""
-        taken = sorted(
-            one.ended - one.planned for one in self.select(*operations, since=since, before=before)
-        )
-        return taken[min(len(taken) - 1, int(share * len(taken)))] if taken else 0
+        return percentile(share, self.select(*operations, since=since, before=before))
+
+
+def percentile(share: float, exchanges: Sequence[Exchange]) -> float:
+    """Seconds that `share` (0..1) of the exchanges took at most, counted from their planned time."""
+    taken = sorted(one.ended - one.planned for one in exchanges)
+    return taken[min(len(taken) - 1, int(share * len(taken)))] if taken else 0
 
 
 def _problem(one: Exchange) -> bool:
@@ -136,7 +152,9 @@ def _problem(one: Exchange) -> bool:
 
 
 INVARIANTS: dict[str, Callable[[Exchange], bool]] = {
-    "no success for a bad or revoked token": lambda one: one.may_succeed or one.outcome != "served",
+    "no success for a bad or revoked token": lambda one: (
+        one.may_succeed is not False or one.outcome != "served"
+    ),
     "no body of another user": lambda one: not one.wrong,
     "a good token is never refused": lambda one: not one.may_succeed or one.status not in (401, 403),
     "no session ends by a fault": lambda one: not one.may_succeed or one.code != "invalid_grant",

@@ -39,7 +39,7 @@ class Sender:
         self._deadline = deadline
 
     async def send(
-        self, operation: str, request: Request, *, may_succeed: bool = True
+        self, operation: str, request: Request, *, may_succeed: bool | None = True
     ) -> tuple[Exchange, Answer | None]:
         began = self._history.began
         one = Exchange(operation, self._planned, time.monotonic() - began, may_succeed)
@@ -48,6 +48,7 @@ class Sender:
             request.method, request.path, self._connections.target.authority, request.headers, request.body
         )
         answer = None
+        self._history.begin(one)
         try:
             async with asyncio.timeout(self._deadline):
                 answer = await self._connections.exchange(request.method, data, timing)
@@ -151,16 +152,20 @@ class Check:
 
 
 class ReadRefused:
-    """The same with a token that must never be served: forged, or of an ended session."""
+    """The same with a token that must never be served: forged, or of an ended session.
 
-    def __init__(self, name: str, people: Sequence[Person]) -> None:
+    `may_succeed` may be None while either is right, as with a token that is about to end.
+    """
+
+    def __init__(self, name: str, people: Sequence[Person], may_succeed: bool | None = False) -> None:
         self._name = name
         self._crowd = Crowd(people)
+        self.may_succeed = may_succeed
 
     async def __call__(self, sender: Sender) -> None:
         person = self._crowd.next()
         request = Request("GET", "/v1/users/me", _bearer(person))
-        await sender.send(f"read ({self._name})", request, may_succeed=False)
+        await sender.send(f"read ({self._name})", request, may_succeed=self.may_succeed)
 
 
 class SignIn:
@@ -228,11 +233,14 @@ class Rename:
 
     async def _write(self, sender: Sender, person: Person, written: Written) -> None:
         name = f"Name {next(self._number)}"
+        uncertain = bool(written.tried)
         written.tried.append(name)
         headers = (*_bearer(person), JSON, ("If-Match", written.etag))
         written.etag = ""  # until an answer tells the next one
         request = Request("PATCH", "/v1/users/me", headers, json.dumps({"name": name}).encode())
-        _, answer = await sender.send("write", request)
+        one, answer = await sender.send("write", request)
+        if answer and answer.status == 412 and uncertain:
+            one.may_succeed = None  # an earlier write, whose answer never came, took place meanwhile
         if answer and answer.status == 200:
             written.acknowledged = name
             written.tried.clear()

@@ -263,7 +263,7 @@ def edges(system: System, pytestconfig: pytest.Config) -> Iterator[ToxicControl]
 @pytest.fixture
 def rounds(pytestconfig: pytest.Config) -> int:
     """How often a fault is repeated: its maximum counts."""
-    return 5 if pytestconfig.getoption("full") else 1
+    return 3 if pytestconfig.getoption("full") else 1
 
 
 @pytest.fixture
