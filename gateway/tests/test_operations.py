@@ -1,104 +1,17 @@
 """A real gunicorn under load: reloads, new routes, draining, and counts that add up across workers."""
 
 import asyncio
-import os
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
-import httpx
-
-from service_kit.testing import free_port
-
-ROUTE = '[[routes]]\nname = "{name}"\npath = "{path}"\nmethods = ["GET"]\naccess = "public"\n'
-DEADLINE = 90.0  # a bound for busy machines; every wait ends as soon as what it waits for is there
+from tests.process import DEADLINE, Gateway, echo, until
+from tests.process import serving as serving_from
 
 
-class Gateway:
-    """The master process, and how to talk to it."""
-
-    def __init__(self, folder: Path, upstream_port: int) -> None:
-        self.port, self.internal_port = free_port(), free_port()
-        self.routes = folder / "routes.d" / "echo" / "echo.toml"
-        self.log = folder / "log"
-        self.routes.parent.mkdir(parents=True)
-        self.write_routes("/a")
-        self.environment = os.environ | {
-            "ADDRESS_RATE": "0",  # all the load comes from one address
-            "PUBLIC_PORT": str(self.port),
-            "INTERNAL_PORT": str(self.internal_port),
-            "ROUTES_DIR": str(folder / "routes.d"),
-            "UPSTREAMS": f'{{"echo": "127.0.0.1:{upstream_port}"}}',
-            "PUBLIC_URL": "http://localhost:8080",
-            "JWKS_URL": "http://127.0.0.1:1/",
-            "REVOCATIONS_REDIS_URL": "redis://127.0.0.1:1/0",
-            "METRICS_DIR": str(folder / "metrics"),
-            "SECRETS_DIR": str(folder),
-            "DRAIN_SECONDS": "1",
-            "GRACEFUL_SECONDS": "10",
-            "ROUTES_WATCH_SECONDS": "0.1",
-        }
-        self.process: asyncio.subprocess.Process
-
-    def write_routes(self, *paths: str) -> None:
-        new = self.routes.with_suffix(".new")
-        new.write_text("\n".join(ROUTE.format(name=path.strip("/"), path=path) for path in paths))
-        new.replace(self.routes)
-
-    async def start(self) -> None:
-        command = (
-            sys.executable,
-            "-m",
-            "gunicorn",
-            "-c",
-            "python:gateway.gunicorn_conf",
-            "gateway.main:serve()",
-        )
-        with self.log.open("wb") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *command, env=self.environment, stdout=log, stderr=log
-            )
-
-    def workers(self) -> set[str]:
-        """The master's children."""
-        pid = self.process.pid
-        return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-
-    def logged(self, text: str) -> bool:
-        return text in self.log.read_text()
-
-    async def status(self, path: str) -> int:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            try:
-                return (await client.get(f"http://127.0.0.1:{self.port}{path}")).status_code
-            except httpx.TransportError:
-                return 0
-
-    async def internal(self, path: str) -> str:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            return (await client.get(f"http://127.0.0.1:{self.internal_port}{path}")).text
-
-    async def metric(self, name: str) -> float:
-        """The sum of a metric's samples."""
-        lines = (await self.internal("/metrics")).splitlines()
-        return sum(
-            float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))
-        )
-
-
-async def until(what: Callable[[], Awaitable[Any]] | Callable[[], Any]) -> None:
-    """Waits for a condition, not for a time."""
-    ends = time.monotonic() + DEADLINE
-    while True:
-        found = what()
-        if await found if asyncio.iscoroutine(found) else found:
-            return
-        assert time.monotonic() < ends, "it did not come"
-        await asyncio.sleep(0.05)
+def serving(folder: Path, **settings: str) -> AbstractAsyncContextManager[Gateway]:
+    return serving_from(folder, echo, **settings)
 
 
 class Load:
@@ -145,37 +58,6 @@ class Load:
         close = b"connection: close" in head.lower()
         self.asked_to_go += close
         return not close
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while await reader.readuntil(b"\r\n\r\n"):
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-    except (OSError, asyncio.IncompleteReadError):
-        pass
-    finally:
-        writer.close()
-
-
-@asynccontextmanager
-async def serving(folder: Path, **settings: str) -> AsyncIterator[Gateway]:
-    upstream = await asyncio.start_server(echo, "127.0.0.1", 0)
-    gateway = Gateway(folder, upstream.sockets[0].getsockname()[1])
-    gateway.environment |= settings
-    await gateway.start()
-    try:
-        await until(lambda: _answers(gateway))
-        yield gateway
-    finally:
-        if gateway.process.returncode is None:
-            gateway.process.send_signal(signal.SIGINT)
-            await gateway.process.wait()
-        upstream.close()
-
-
-async def _answers(gateway: Gateway) -> bool:
-    assert gateway.process.returncode is None, gateway.log.read_text()
-    return await gateway.status("/a") == 200
 
 
 async def test_a_hup_under_load_swaps_the_workers_and_fails_no_request(tmp_path: Path) -> None:

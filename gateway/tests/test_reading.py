@@ -71,6 +71,18 @@ async def test_no_transfer_coding_but_chunked_is_understood(house: House, coding
     assert house.upstream.got == []
 
 
+@pytest.mark.parametrize("first", [b"\r\n\r\n", b"\r\n"])
+async def test_empty_lines_before_a_request_are_counted_however_they_come(house: House, first: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(first)
+    await asyncio.sleep(0.05)  # so that it is a read of its own
+    writer.write(b"\r\n" + GET + b"Connection: close\r\n\r\n")
+    got = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert house.upstream.got == []
+
+
 @pytest.mark.parametrize("line", [b"A_B: c", b"Host: b", b"Content-Length: 1, 1"])
 async def test_a_refused_head_gets_no_body_either(house: House, line: bytes) -> None:
     answer = await house.send(b"HEAD /public/a HTTP/1.1\r\n" + HOST + line + b"\r\n\r\n")

@@ -51,9 +51,11 @@ class Reader:
 
     def _read_head(self, data: bytes) -> Head | None:
         end = data.find(b"\r\n\r\n")
-        if end == 0 or (data[:2] == b"\r\n" and end > 0):
-            data = data[2:]  # one empty line before a request is allowed (RFC 9112, 2.2)
-            end = data.find(b"\r\n\r\n")
+        if end == 0:
+            raise BadRequest("more than one empty line before the request")
+        if end > 0 and data[:2] == b"\r\n":
+            data = data[2:]  # one is allowed (RFC 9112, 2.2)
+            end -= 2
         if end < 0:
             _check_unfinished(data)
             self.buffer = data
