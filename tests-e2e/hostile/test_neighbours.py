@@ -44,6 +44,32 @@ def test_nothing_of_anothers_is_read_or_changed_at_any_operation(
     assert everything_of(people, person) == before
 
 
+@pytest.mark.parametrize(
+    "spelled", ["{0}", "urn:uuid:{0}", "{1}", "{2}"], ids=["plain", "urn", "no dashes", "capitals"]
+)
+def test_an_id_is_somebody_elses_however_it_is_spelled(people: People, person: Person, spelled: str) -> None:
+    neighbour = people.signed_in()
+    spelling = spelled.format(person.id, person.id.replace("-", ""), person.id.upper())
+    for method, path in (("GET", ""), ("PATCH", ""), ("GET", "/avatar")):
+        headers = {**neighbour.tokens.bearer, "If-Match": '"1"'}
+        answer = people.api(neighbour).http.request(
+            method, f"/v1/users/{spelling}{path}", headers=headers, json={} if method == "PATCH" else None
+        )
+        assert answer.status_code == 403, (method, path, answer.text)
+
+
+def test_nobody_lists_or_ends_anothers_sessions(people: People, person: Person) -> None:
+    neighbour = people.signed_in()
+    [session] = people.api(person).sessions(person.tokens)
+    http, bearer = people.api(neighbour).http, neighbour.tokens.bearer
+    for wanted in ({"user": [person.id]}, {"user": [neighbour.id, person.id]}):
+        for method in ("GET", "DELETE"):
+            answer = http.request(method, "/auth/sessions", params=wanted, headers=bearer)
+            assert answer.status_code == 403, (method, wanted, answer.text)
+    assert http.delete(f"/auth/sessions/{session['id']}", headers=bearer).status_code == 404
+    assert people.api(person).sessions(person.tokens) == [session]
+
+
 def test_every_other_verb_at_a_published_path_is_refused(
     document: dict[str, Any], people: People, person: Person
 ) -> None:

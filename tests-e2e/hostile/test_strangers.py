@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from gatehouse_e2e.api import Api, Person
 from gatehouse_e2e.compose import Compose
+from gatehouse_e2e.mails import Mails
 from gatehouse_e2e.people import People
 from gatehouse_e2e.systems import System
 from gatehouse_e2e.wire import BadAnswer, RawClient
@@ -139,3 +143,120 @@ def test_two_clients_behind_one_trusted_hop_have_a_limit_each(system: System, pe
             break
     assert limited
     assert people.api(second).sign_in(second.email, second.password).access_token
+
+
+def test_what_a_client_writes_before_the_trusted_hop_is_not_believed(system: System, people: People) -> None:
+    if not system.believes_addresses:
+        pytest.skip(f"{system.url} does not believe our addresses")
+    person = people.registered()
+    form = {"grant_type": "password", "username": person.email, "password": person.password}
+    network, _, _ = person.address.rpartition(".")
+    for said in (
+        f"203.0.113.9, {person.address}",
+        f"203.0.113.9,{person.address}",
+        f"nonsense, , {person.address}",
+    ):
+        headers = {"X-Forwarded-For": said} | dict.fromkeys(ADDRESS[1:], "203.0.113.9")
+        answer = people.api(person).http.post("/auth/token", data=form, headers=headers)
+        assert answer.status_code == 200, answer.text
+        bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        [current] = [
+            one
+            for one in people.api(person).http.get("/auth/sessions", headers=bearer).json()["items"]
+            if one["current"]
+        ]
+        assert current["address"] == f"{network}.0/24", said
+
+
+def test_registration_is_limited_by_address_and_by_nothing_that_a_client_says(
+    system: System, people: People
+) -> None:
+    """Twenty at once, then ten a minute."""
+    url = system.plain_url or system.url
+    hops = {} if system.plain_url else {"X-Forwarded-For": people.address()}
+    if not (system.plain_url or system.believes_addresses):
+        pytest.skip(f"{system.url} would limit everybody else at our address too")
+    statuses = []
+    for number in range(40):
+        lies = dict.fromkeys(ADDRESS[1:], f"203.0.113.{number}") | {"User-Agent": f"browser {number}"}
+        if system.plain_url:
+            lies["X-Forwarded-For"] = f"203.0.113.{number}"
+        # Refused by its schema: what is limited is asking, and no hash is computed for it.
+        answer = httpx.post(f"{url}/v1/users", json={"name": "Nobody"}, headers=lies | hops)
+        statuses.append(answer.status_code)
+        if answer.status_code == 429:
+            break
+    assert statuses[-1] == 429, statuses
+    assert int(answer.headers["retry-after"]) >= 1
+    assert set(statuses[:-1]) == {422}
+
+
+def test_a_mailed_link_leads_to_us_whatever_host_the_request_named(mails: Mails, people: People) -> None:
+    for lie in (
+        {"Host": "evil.example"},
+        {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"},
+        {
+            "Forwarded": "host=evil.example",
+            "X-Original-URL": "//evil.example/",
+            "Origin": "https://evil.example",
+        },
+    ):
+        somebody = people.registered()
+        asked = people.api(somebody).http.post(
+            "/v1/users/password-reset", json={"email": somebody.email}, headers=lie
+        )
+        assert asked.status_code == 202, lie
+        mail = mails.wait(somebody.email, "password")
+        assert mail.link.startswith(f"{people.url}/v1/users/links/"), mail.link
+        assert "evil.example" not in mail.text + mail.html
+
+
+def test_a_link_does_only_what_it_was_mailed_for(mails: Mails, people: People, person: Person) -> None:
+    http = people.api(person).http
+    assert http.post("/v1/users/password-reset", json={"email": person.email}).status_code == 202
+    token = mails.wait(person.email, "password").token
+    for kind in ("verify-address", "confirm-registration", "change-address", "undo-change"):
+        answer = http.post(f"/v1/users/links/{kind}", json={"token": token})
+        assert (answer.status_code, answer.json()["code"]) == (404, "link_unknown"), kind
+    body = {"token": token, "password": people.stranger().password}
+    assert http.post("/v1/users/links/reset-password", json=body).status_code == 204
+
+
+def test_a_page_of_another_origin_reads_nothing(people: People, person: Person) -> None:
+    """No route of ours names an origin: preflights are answered without a token, and permit nothing."""
+    http = people.api(person).http
+    for origin in ("https://evil.example", "null", f"{people.url}.evil.example"):
+        asked = {"Origin": origin, "Access-Control-Request-Method": "PATCH"}
+        for answer in (
+            http.options("/v1/users/me", headers=asked),
+            http.get("/v1/users/me", headers={**person.tokens.bearer, "Origin": origin}),
+            http.get("/v1/users/me", headers={"Origin": origin}),
+        ):
+            assert not [name for name in answer.headers if name.startswith("access-control-")], origin
+            assert answer.status_code in (200, 204, 401)
+
+
+def test_a_picture_that_is_a_bomb_or_a_page_is_refused_at_once(people: People, person: Person) -> None:
+    sizes = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    pixels = b"IDAT" + zlib.compress(bytes(1_000_000))
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+        for part in (sizes, pixels, b"IEND")
+    )
+    for picture, status in ((bomb, 422), (b"<html><script>alert(1)</script>", 415), (b"", 415)):
+        headers = {**person.tokens.bearer, "Content-Type": "image/png"}
+        answer = people.api(person).http.put("/v1/users/me/avatar", headers=headers, content=picture)
+        assert answer.status_code == status, answer.text
+        assert answer.elapsed.total_seconds() < 10
+    missing = people.api(person).http.get(f"/v1/users/{person.id}/avatar", headers=person.tokens.bearer)
+    assert missing.status_code == 404
+
+
+def test_nothing_but_the_front_door_has_a_port_outside(parts: Compose) -> None:
+    """The suite's own tools stand beside it; no service, store or metrics port is published."""
+    ours = {"gateway": ["8000/tcp"], "gateway-plain": ["8000/tcp"], "mail-catcher": ["8025/tcp"]}
+    for part in parts.states():
+        for container in parts.containers(part):
+            ports = parts.inspect(container)["NetworkSettings"]["Ports"] or {}
+            published = [port for port, places in ports.items() if places]
+            assert published in ([], ours.get(part, [])) or part == "toxics", (part, published)

@@ -9,6 +9,7 @@ import secrets
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -143,3 +144,60 @@ def test_a_used_refresh_token_replayed_late_ends_the_thief_and_the_owner_alike(
         with pytest.raises(Refused) as refusal:
             api.refresh(token)
         assert refusal.value.error == "invalid_grant"
+
+
+def test_a_forged_refresh_token_changes_nothing_whatever_it_is_sent_to(
+    people: People, person: Person
+) -> None:
+    """With the session's real id, the one part that a log or a list might show."""
+    token = person.tokens.refresh_token
+    sid, generation, attempt, mac = token.split(".")
+    forged = [
+        f"{sid}.{generation}.{attempt}.{encode(secrets.token_bytes(32))}",
+        f"{sid}.{int(generation) + 1}.{attempt}.{mac}",
+        f"{sid}.{generation}.{int(attempt) + 1}.{mac}",
+        f"{sid}.{generation}.{attempt}.",
+        f"{sid}.0{generation}.{attempt}.{mac}",
+        f"{token}=", f"{token}.{mac}", token.upper(), sid,
+    ]  # fmt: skip
+    thief = people.api(people.stranger())
+    for one in forged:
+        with pytest.raises(Refused) as refusal:
+            thief.refresh(one)
+        assert refusal.value.error == "invalid_grant", one
+        thief.sign_out(one)  # 200 whatever it was (RFC 7009), and nothing ends
+    api = people.api(person)
+    assert api.me(person.tokens).json()["id"] == person.id
+    assert api.me(api.refresh(token)).json()["id"] == person.id
+
+
+def test_no_other_door_gives_a_token(people: People, person: Person) -> None:
+    """What is no form, is said twice, or comes from a client that may not."""
+    http = people.api(person).http
+    sign_in = {"grant_type": "password", "username": person.email, "password": person.password}
+    renew = {"grant_type": "refresh_token", "refresh_token": person.tokens.refresh_token}
+    twice = [*sign_in.items(), ("username", people.registered().email)]
+    attempts = {
+        "JSON": http.post("/auth/token", json=sign_in),
+        "a multipart form": http.post(
+            "/auth/token", files={key: (None, value) for key, value in sign_in.items()}
+        ),
+        "the query": http.post("/auth/token", params=sign_in),
+        "a parameter twice": http.post(
+            "/auth/token",
+            content=urlencode(twice),
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        ),
+        "the first-party client's own": http.post("/auth/token", data={"grant_type": "client_credentials"}),
+        "a service, no secret": http.post(
+            "/auth/token", data={"grant_type": "client_credentials", "client_id": "user-service"}
+        ),
+        "another client's renewal": http.post("/auth/token", data=renew | {"client_id": "user-service"}),
+    }
+    for name, answer in attempts.items():
+        assert answer.status_code in (400, 401), (name, answer.text)
+        assert "access_token" not in answer.text, name
+        assert answer.headers["cache-control"] == "no-store", name
+    introspected = http.post("/auth/introspect", data={"token": person.tokens.access_token})
+    assert (introspected.status_code, introspected.json()["error"]) == (401, "invalid_client")
+    assert people.api(person).refresh(person.tokens.refresh_token).access_token

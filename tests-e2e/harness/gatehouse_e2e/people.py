@@ -18,7 +18,7 @@ class People:
     """Makes people on one system; two factories (parallel workers, two runs) never make the same one."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._run = secrets.token_hex(5)
         self._number = itertools.count()
         self._offset = secrets.randbelow(1 << 24)
@@ -55,7 +55,7 @@ class People:
     def api(self, person: Person) -> Api:
         """The person's own client."""
         if person.address not in self._apis:
-            self._apis[person.address] = Api(self._url, person.address)
+            self._apis[person.address] = Api(self.url, person.address)
         return self._apis[person.address]
 
     def close(self) -> None:
