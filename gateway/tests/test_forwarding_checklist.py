@@ -341,6 +341,8 @@ async def test_only_websocket_is_ever_upgraded_to(house: House) -> None:
         b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 999 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 \x0bOK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 103 \x7f\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     ],
 )

@@ -12,6 +12,7 @@ _DROPPED: Final = frozenset(
     b"strict-transport-security x-content-type-options".split()
 )
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _MEMO_LIMIT: Final = 4096
 _treatments: dict[bytes, bytes] = {}
 _statuses: dict[bytes, "Status"] = {}
@@ -88,6 +89,8 @@ def _read_status(line: bytes) -> Status:
         raise BadAnswer("the status line is not HTTP/1.1 or HTTP/1.0")
     if not 100 <= int(code) < 600:
         raise BadAnswer("the status is out of range")
+    if not _REASON.fullmatch(reason):
+        raise BadAnswer("the reason holds a control character")
     ours = b"HTTP/1.1 " + (reason if len(reason) > 3 else reason + b" ")
     status = Status(int(code), version == b"HTTP/1.1 ", ours)
     if len(_statuses) < _MEMO_LIMIT and len(line) <= 64:
