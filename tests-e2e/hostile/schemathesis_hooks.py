@@ -167,8 +167,11 @@ def before_call(context: Any, case: Case, kwargs: dict[str, Any]) -> None:
     case.headers["X-Forwarded-For"] = some_address()
     if case.method != "GET" and any(one.id == case.path_parameters.get("id") for one in CALLERS):
         case.path_parameters["id"] = CHANCE.choice(PEOPLE)  # who asks must not be disabled by what they ask
-    mode = case.meta.generation.mode if case.meta else None
-    if mode is None or not mode.is_positive or CHANCE.random() < 0.4:
+    meta = case.meta
+    # A sequence brings what it knows along, and would take another id for its own.
+    if meta is None or meta.phase.name.name == "STATEFUL" or not meta.generation.mode.is_positive:
+        return
+    if CHANCE.random() < 0.4:
         return
     caller = whose(case.headers.get("Authorization", ""))
     if caller is not None and case.method == case.operation.method.upper():
