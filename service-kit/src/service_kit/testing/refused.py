@@ -21,7 +21,7 @@ from service_kit.testing.issuer import TestIssuer, encode
 from service_kit.tokens import MAX_TOKEN
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of the curve P-256
-_HASHES = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
+_HASHES = {"HS256": "sha256", "HS512": "sha512"}
 _DEEP = 2_000
 
 
@@ -158,16 +158,14 @@ def _rsa(alg: str) -> Callable[[TestIssuer], str]:
     return make
 
 
-def _by_a_stranger(**header: Any) -> Callable[[TestIssuer], str]:
-    """Signed by the attacker's key, under the issuer's key id, with the attacker's key inside."""
+def _by_a_stranger(*, with_the_key: bool) -> Callable[[TestIssuer], str]:
+    """Signed by the attacker's key under the issuer's key id, perhaps with the attacker's key in the header."""
 
     def make(issuer: TestIssuer) -> str:
         stranger = TestIssuer(issuer.url)
-        key = stranger.key
-        stranger.sign_with(issuer.kid, key)
-        return stranger.token(
-            header={"jwk": public_jwk(issuer.kid, key.public_key())} if "jwk" in header else header
-        )
+        stranger.sign_with(issuer.kid, stranger.key)
+        jwk = public_jwk(issuer.kid, stranger.key.public_key()) if with_the_key else None
+        return stranger.token(header={"jwk": jwk})
 
     return make
 
@@ -249,8 +247,8 @@ def _headers() -> Iterator[Refused]:
         ),
         "token_type",
     )
-    yield Refused("a stranger's key as jwk", _by_a_stranger(jwk=True), "bad_signature")
-    yield Refused("a stranger's signature", _by_a_stranger(), "bad_signature")
+    yield Refused("a stranger's key as jwk", _by_a_stranger(with_the_key=True), "bad_signature")
+    yield Refused("a stranger's signature", _by_a_stranger(with_the_key=False), "bad_signature")
 
 
 def _spellings() -> Iterator[Refused]:
@@ -305,11 +303,9 @@ def _documents() -> Iterator[Refused]:
         "alg twice, once by an escape", _text(header=twice + rb',"\u0061lg":"ES256"}'), "token_malformed"
     )
     yield Refused("kid twice", _text(header=twice + b',"kid":"another"}'), "token_malformed")
-    for name, value in (("sub", '"root"'), ("exp", "9999999999"), ("aud", '"x"'), ("more", '{"a":1,"a":2}')):
-        if name == "more":
-            yield Refused("a claim with a member twice", _raw(name, value), "token_malformed")
-        else:
-            yield Refused(f"{name} twice", _twice(name, value), "token_malformed")
+    for name, value in (("sub", '"root"'), ("exp", "9999999999"), ("aud", '"x"')):
+        yield Refused(f"{name} twice", _twice(name, value), "token_malformed")
+    yield Refused("a claim with a member twice", _raw("more", '{"a":1,"a":2}'), "token_malformed")
     for what, text in (
         ("empty", b""),
         ("a list", b"[]"),
