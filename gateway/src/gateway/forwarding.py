@@ -34,7 +34,7 @@ def name(passage: Passage) -> None:
     bits = new_request_id()
     passage.request_id = (request_id_of(head) if b"x-request-id" in head.others else None) or bits
     trace = trace_of(head) if b"traceparent" in head.others else None
-    passage.trace = trace or b"00-%b-%b-00" % (bits, bits[16:])
+    passage.trace = trace or b"-".join((b"00", bits, bits[16:], b"00"))
 
 
 def prepare(passage: Passage, authority: bytes) -> bytes:
@@ -43,12 +43,14 @@ def prepare(passage: Passage, authority: bytes) -> bytes:
     target = head.target if passage.route.rewrite is None else passage.route.rewritten(head.target)
     if not head.crossing:
         head.crossing = _crossing(head)
-    return (
-        b"%b %b HTTP/1.1\r\nHost: %b%b%b\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n"
-        b"X-Forwarded-Host: %b\r\nX-Request-Id: %b\r\ntraceparent: %b\r\n\r\n"
-    ) % (
-        *(head.method, target, authority, head.crossing, _switching(passage) if passage.upgrading else b""),
-        *(passage.client, passage.scheme, head.host, passage.request_id, passage.trace),
+    return b"".join(
+        (
+            *(head.method, b" ", target, b" HTTP/1.1\r\nHost: ", authority, head.crossing),
+            _switching(passage) if passage.upgrading else b"",
+            *(b"\r\nX-Forwarded-For: ", passage.client, b"\r\nX-Forwarded-Proto: ", passage.scheme),
+            *(b"\r\nX-Forwarded-Host: ", head.host, b"\r\nX-Request-Id: ", passage.request_id),
+            *(b"\r\ntraceparent: ", passage.trace, b"\r\n\r\n"),
+        )
     )
 
 

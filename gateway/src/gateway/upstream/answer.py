@@ -13,9 +13,15 @@ _DROPPED: Final = frozenset(
 )
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+# Fields that a service mostly gives the same value, and that hold nobody's secret: their lines are remembered whole.
+_STEADY: Final = frozenset(
+    b"server date cache-control vary content-language content-encoding accept-ranges allow age content-security-policy "
+    b"cross-origin-opener-policy cross-origin-resource-policy permissions-policy referrer-policy x-frame-options".split()
+)
 _MEMO_LIMIT: Final = 4096
 _treatments: dict[bytes, bytes] = {}
 _statuses: dict[bytes, "Status"] = {}
+_steady: set[bytes] = set()  # lines that cross as they came
 
 
 class BadAnswer(Exception):
@@ -64,6 +70,9 @@ def read_answer(block: bytes) -> Answer:
     fields = answer.fields
     for index in range(1, len(lines)):
         line = lines[index]
+        if line in _steady:
+            fields.append(line)
+            continue
         name, colon, value = line.partition(b":")
         treatment = _treatments.get(name)
         if treatment is None:
@@ -72,6 +81,10 @@ def read_answer(block: bytes) -> Answer:
             raise BadAnswer("a header line has no colon")
         if treatment is PASS:
             fields.append(line)
+            if len(line) <= 128 and name.lower() in _STEADY:
+                if len(_steady) >= _MEMO_LIMIT:
+                    _steady.clear()  # Date has another value every second
+                _steady.add(line)
         elif treatment is not DROP:
             _interpret(answer, treatment, value.strip(b" \t"), line)
     if answer.chunked and (answer.length is not None or not answer.http11):
