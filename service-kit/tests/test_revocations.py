@@ -3,14 +3,17 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from service_kit.jwks import KeyCache
-from service_kit.revocations import Follower, Revocations, connect
+from service_kit.revocations import Follower, Revocation, Revocations, connect
 from service_kit.testing import RedisServer, TestIssuer
-from service_kit.tokens import CannotVerify, TokenRefused, Verifier
+from service_kit.tokens import Caller, CannotVerify, TokenRefused, Verifier
 
 EPOCH, STREAM = "auth:epoch", "auth:revocations"
 
@@ -101,3 +104,124 @@ async def test_a_silent_server_changes_nothing_at_first(system: System) -> None:
         assert system.verify(token) == "accepted"
     finally:
         system.server.resume()
+
+
+async def test_a_revoked_key_is_refused_and_so_is_what_it_signed_before(system: System) -> None:
+    token = system.issuer.token()
+    await system.until(token, "accepted")
+    until = str(int(time.time()) + 400)
+    await system.redis.xadd(STREAM, {"kind": "key", "kid": system.issuer.kid, "until": until})
+    await system.until(token, "key_revoked")  # the issuer still publishes it
+
+
+async def test_a_restored_older_copy_is_read_from_its_beginning_and_what_is_held_stays(
+    system: System,
+) -> None:
+    token, other = system.issuer.token(sid="s" * 22), system.issuer.token()
+    await system.until(token, "accepted")
+    until = str(int(time.time()) + 400)
+    await system.redis.xadd(STREAM, {"kind": "session", "sid": "s" * 22, "until": until})
+    await system.until(token, "session_revoked")
+    async with system.redis.pipeline() as together:
+        together.delete(STREAM)
+        together.xadd(STREAM, {"kind": "session", "sid": "t" * 22, "until": until}, id="1-1")
+        await together.execute()
+    await system.until(system.issuer.token(sid="t" * 22), "session_revoked")
+    await system.until(other, "accepted")
+    assert system.verify(token) == "session_revoked"
+
+
+async def test_what_was_trimmed_before_it_was_read_proves_nothing_missing(system: System) -> None:
+    token = system.issuer.token()
+    await system.until(token, "accepted")
+    async with system.redis.pipeline() as together:
+        for _ in range(3):
+            together.xadd(STREAM, {"kind": "start"})
+        together.xtrim(STREAM, maxlen=0, approximate=False)
+        await together.execute()
+    proven = time.time()
+    async with asyncio.timeout(5):
+        while system.revocations.staleness(proven) > 0:
+            await asyncio.sleep(0.01)
+    assert system.verify(token) == "accepted"
+
+
+MALFORMED: list[dict[str, str]] = [
+    {"kind": "session"},
+    {"kind": "session", "sid": "x", "until": "soon"},
+    {"kind": "subject", "sub": "ada", "until": "9999999999"},
+    {"kind": "unheard-of"},
+    {"other": "member"},
+]
+
+
+async def test_a_malformed_entry_is_passed_over_and_what_follows_it_is_not(system: System) -> None:
+    token = system.issuer.token(sid="s" * 22)
+    await system.until(token, "accepted")
+    for entry in MALFORMED:
+        await system.redis.xadd(STREAM, entry)  # type: ignore[arg-type] # a dict of text is what it takes
+    until = str(int(time.time()) + 400)
+    await system.redis.xadd(STREAM, {"kind": "session", "sid": "s" * 22, "until": until})
+    await system.until(token, "session_revoked")
+    assert len(system.revocations) == 1
+
+
+# What is held, without a stream
+
+
+def caller_of(issuer: TestIssuer, verifier: Verifier, **claims: Any) -> Caller:
+    return verifier.verify(issuer.token(**claims).encode(), time.time())
+
+
+async def test_proof_has_an_age_limit_and_a_clock_set_back_proves_nothing(
+    verifier: Verifier, issuer: TestIssuer
+) -> None:
+    caller, held = caller_of(issuer, verifier), Revocations(ceiling=60)
+    for now, code in (
+        (1000, "revocations_unproven"),
+        (1000 + 61, "revocations_stale"),
+        (1000 - 61, "revocations_stale"),
+    ):
+        with pytest.raises(CannotVerify, match=code):
+            held.check(caller, now)
+        held.prove(1000)
+    for now in (1000, 1060, 940):
+        held.check(caller, now)
+    held.unprove()
+    with pytest.raises(CannotVerify, match="revocations_unproven"):
+        held.check(caller, 1000)
+
+
+async def test_a_revocation_is_forgotten_when_it_can_matter_no_more_and_not_before() -> None:
+    held, told = Revocations(), []
+    held.on_change(lambda revocation: told.append(revocation.until))
+    for until in (100, 200, 150):  # said again, it holds until the latest
+        held.add(Revocation("session", "s", until))
+    held.add(Revocation("subject", "ada", 100, 7))
+    held.add(Revocation("subject", "ada", 100, 6))  # a lower version says nothing new
+    assert told == [100, 200, 100]
+    held.expire(99)
+    assert len(held) == 2
+    held.expire(100)
+    assert len(held) == 1
+    held.expire(200)
+    assert len(held) == 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.integers(0, 3)), max_size=20),
+    st.integers(0, 10),
+)
+def test_whatever_is_learnt_in_any_order_the_latest_end_and_the_highest_version_hold(
+    learnt: list[tuple[str, int, int]], now: int
+) -> None:
+    held = Revocations()
+    for subject, until, version in learnt:
+        held.add(Revocation("subject", subject, until, version))
+    held.expire(now)
+    living = {subject: max(until for each, until, _ in learnt if each == subject) for subject, _, _ in learnt}
+    assert len(held) == sum(until > now for until in living.values())
+    for subject, until in living.items():
+        if until > now:
+            highest = max(version for each, _, version in learnt if each == subject)
+            assert held._versions.get(subject, 0) == highest

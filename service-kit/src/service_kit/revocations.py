@@ -153,7 +153,7 @@ class Revocations:
             if value in held and held[value].until <= now:
                 del held[value]
                 if held is self._subjects:
-                    del self._versions[value]
+                    self._versions.pop(value, None)
 
 
 class EntryId(NamedTuple):
