@@ -1,9 +1,6 @@
 """The uvicorn HTTP protocol: one request after the other, each to where it belongs, with deadlines for all of it."""
 
 import asyncio
-import contextlib
-import socket
-import struct
 import time
 from typing import Any, Final, cast
 
@@ -14,6 +11,7 @@ from uvicorn.server import ServerState
 from gateway import answers, forwarding
 from gateway.callers import CannotTell
 from gateway.front import Front
+from gateway.line import NEVER, Line
 from gateway.passage import Passage
 from gateway.portal.asgi import Cycle
 from gateway.reading import Reader
@@ -26,16 +24,13 @@ from service_kit.health import draining
 from service_kit.jwks import FetchOutcome
 from service_kit.problems import Problem
 
-_NEVER: Final = float("inf")
-_LINGER_SECONDS: Final = 2.0
 _LAST_WORD_SECONDS: Final = 0.5
 # A client that closed its sending half may be gone, or may wait for its answer: an answer this soon still reaches it.
 _HALF_CLOSED_SECONDS: Final = 0.8
-_NO_LINGER: Final = struct.pack("ii", 1, 0)
 _HELD_FOR_SWITCH: Final = 16 * 1024
 
 
-class Edge(asyncio.Protocol):
+class Edge(Line):
     """One client connection."""
 
     def __init__(
@@ -45,27 +40,21 @@ class Edge(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        self._front: Front = app_state["front"]
+        super().__init__(self._front.clock)
         self._uvicorn = (config, server_state, app_state, _loop)
         self._connections: set[Any] = server_state.connections
-        self._front: Front = app_state["front"]
         self.own_fields = self._front.own_fields
         self._reader = Reader()
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._peer = b""
         self._head_began = False
         self._exchange: Exchange | None = None
         self._cycle: Cycle | None = None
         self._tunnel: Tunnel | None = None
         self._looking_for_key: asyncio.Task[None] | None = None
-        self._passage: Passage | None = None
-        self._held = False  # reading is paused
-        self._half_closed = False
-        self._closing = False  # the last answer was written: what still comes is discarded
         self._advancing = False
         self._watched = False  # carries a WebSocket or an event stream
-        self.full = False
         self._stopping = False
-        self.deadline = _NEVER
 
     # What the transport calls.
 
@@ -82,7 +71,7 @@ class Edge(asyncio.Protocol):
         self._peer = peer[0].encode() if peer else b"-"
         self._connections.add(self)
         front.edges.add(self)
-        self.deadline = front.clock.now + front.head_seconds
+        self.wait(front.head_seconds)
         if len(front.edges) > front.connections_max:
             self._refuse_unread(Overloaded(headers={"Retry-After": "1"}))
 
@@ -90,7 +79,7 @@ class Edge(asyncio.Protocol):
         self._connections.discard(self)
         self._front.edges.discard(self)
         self._closing = True
-        self.deadline = _NEVER
+        self.deadline = NEVER
         self._unwatch()
         if self._exchange is not None:
             exchange, self._exchange = self._exchange, None
@@ -158,7 +147,7 @@ class Edge(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.close(CLOSE_GOING_AWAY, "going_away")
         elif not self._busy:
-            self.deadline = self._front.clock.now + _LAST_WORD_SECONDS
+            self.wait(_LAST_WORD_SECONDS)
 
     @property
     def draining(self) -> bool:
@@ -187,7 +176,7 @@ class Edge(asyncio.Protocol):
             if head is None:
                 if not self._head_began:
                     self._head_began = True
-                    self.deadline = self._front.clock.now + self._front.head_seconds
+                    self.wait(self._front.head_seconds)
                 break
             self._head_began = False
             head.peer = self._peer
@@ -236,7 +225,7 @@ class Edge(asyncio.Protocol):
     def _exchange_with(self, passage: Passage, started: float) -> None:
         front = self._front
         exchange = self._exchange = Exchange(self, passage, front.upstream(passage.route.service), started)
-        self.deadline = front.clock.now + passage.route.first_byte_seconds
+        self.wait(passage.route.first_byte_seconds)
         if passage.head.has_body:
             self.hold()
             early, self._reader.buffer = self._reader.buffer, b""
@@ -253,7 +242,7 @@ class Edge(asyncio.Protocol):
             )
             return
         self.hold()
-        self.deadline = _NEVER
+        self.deadline = NEVER
         self._looking_for_key = asyncio.get_running_loop().create_task(self._find_key(head, passage, started))
 
     async def _find_key(self, head: Head, passage: Passage, started: float) -> None:
@@ -323,26 +312,14 @@ class Edge(asyncio.Protocol):
 
     def _after_answer(self, keep: bool) -> None:
         if not keep or self._closing:
+            self._reader.buffer = b""
             self._linger()
             return
-        self.deadline = self._front.clock.now + self._front.keepalive_seconds
+        self.wait(self._front.keepalive_seconds)
         if self._held:
             self.go_on()
         if self._reader.buffer or self._half_closed:
             self._advance()
-
-    def _linger(self) -> None:
-        """Closes our half and discards what still comes: closing at once could cost the client the answer."""
-        if self._closing:
-            return
-        self._closing = True
-        self._reader.buffer = b""
-        if self._half_closed or not self._transport.can_write_eof():
-            self._transport.close()
-            return
-        self.end()
-        self.go_on()
-        self.deadline = self._front.clock.now + _LINGER_SECONDS
 
     def _give_up(self, exchange: Exchange, problem: Problem) -> None:
         """The request went wrong half-way: the upstream is told, and the client if it can still be."""
@@ -357,36 +334,7 @@ class Edge(asyncio.Protocol):
             self._reader.spoil()
             self._answer_problem(exchange.passage, problem, exchange.started)
 
-    def _reset(self) -> None:
-        """Where the connection's end is the answer's end, only a reset tells that it broke off."""
-        with contextlib.suppress(OSError):
-            peer = self._transport.get_extra_info("socket")
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        self._abort()
-
-    def _abort(self) -> None:
-        self._closing = True
-        self._transport.abort()
-
     # What the exchange, the tunnel and the portal's cycle ask for.
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
-
-    def wait(self, seconds: float) -> None:
-        """Sets the time until which something has to come."""
-        self.deadline = self._front.clock.now + seconds
-
-    def hold(self) -> None:
-        """Reads no more from the client for now."""
-        if not self._held and not self._transport.is_closing():
-            self._held = True
-            self._transport.pause_reading()
-
-    def go_on(self) -> None:
-        if self._held and not self._transport.is_closing():
-            self._held = False
-            self._transport.resume_reading()
 
     def refuse(self, passage: Passage, problem: Problem) -> None:
         """The exchange ends without an answer from upstream."""
@@ -413,17 +361,11 @@ class Edge(asyncio.Protocol):
         )
         self._reset()
 
-    def end(self) -> None:
-        """Says that nothing more comes from us; a client that is gone need not hear it."""
-        if self._transport.can_write_eof():
-            with contextlib.suppress(OSError):
-                self._transport.write_eof()
-
     def tunnelled(self, tunnel: Tunnel) -> None:
         """The connection speaks WebSocket from here on."""
         self._exchange = None
         self._tunnel = tunnel
-        self.deadline = _NEVER
+        self.deadline = NEVER
         early, self._reader.buffer = self._reader.buffer, b""
         if early:
             tunnel.from_client(early)
@@ -455,7 +397,7 @@ class Edge(asyncio.Protocol):
 
     def expire(self) -> None:
         """The deadline has passed."""
-        self.deadline = _NEVER
+        self.deadline = NEVER
         if self._tunnel is not None:
             self._tunnel.close(CLOSE_GOING_AWAY, "")
         elif self._closing or self._half_closed:

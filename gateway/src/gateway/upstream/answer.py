@@ -81,10 +81,8 @@ def read_answer(block: bytes) -> Answer:
             raise BadAnswer("a header line has no colon")
         if treatment is PASS:
             fields.append(line)
-            if len(line) <= 128 and name.lower() in _STEADY:
-                if len(_steady) >= _MEMO_LIMIT:
-                    _steady.clear()  # Date has another value every second
-                _steady.add(line)
+            if name.lower() in _STEADY:
+                _remember(line)
         elif treatment is not DROP:
             _interpret(answer, treatment, value.strip(b" \t"), line)
     if answer.chunked and (answer.length is not None or not answer.http11):
@@ -92,6 +90,13 @@ def read_answer(block: bytes) -> Answer:
     if answer.connection is not None:
         _read_connection(answer, answer.connection)
     return answer
+
+
+def _remember(line: bytes) -> None:
+    if len(_steady) >= _MEMO_LIMIT:
+        _steady.clear()  # Date has another value every second
+    if len(line) <= 128:
+        _steady.add(line)
 
 
 def _read_status(line: bytes) -> Status:

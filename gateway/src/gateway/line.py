@@ -1,0 +1,73 @@
+"""A client's connection as bytes: written to, held back, and closed so that the client gets the last word or knows."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Final, cast
+
+from gateway.clock import Clock
+
+NEVER: Final = float("inf")
+_LINGER_SECONDS: Final = 2.0
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+
+
+class Line(asyncio.Protocol):
+    """What every client's connection can do, whatever is spoken on it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.full = False  # the client does not read what was written
+        self.deadline = NEVER  # by the clock; whoever keeps the time calls expire()
+        self._clock = clock
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._held = False  # reading is paused
+        self._half_closed = False  # the client closed its sending half
+        self._closing = False  # the last answer was written: what still comes is discarded
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def wait(self, seconds: float) -> None:
+        """Sets the time until which something has to come."""
+        self.deadline = self._clock.now + seconds
+
+    def hold(self) -> None:
+        """Reads no more from the client for now."""
+        if not self._held and not self._transport.is_closing():
+            self._held = True
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        if self._held and not self._transport.is_closing():
+            self._held = False
+            self._transport.resume_reading()
+
+    def end(self) -> None:
+        """Says that nothing more comes from us; a client that is gone need not hear it."""
+        if self._transport.can_write_eof():
+            with contextlib.suppress(OSError):
+                self._transport.write_eof()
+
+    def _linger(self) -> None:
+        """Closes our half and discards what still comes: closing at once could cost the client the answer."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._half_closed or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self.end()
+        self.go_on()
+        self.wait(_LINGER_SECONDS)
+
+    def _reset(self) -> None:
+        """Where the connection's end is the answer's end, only a reset tells that it broke off."""
+        with contextlib.suppress(OSError):
+            peer = self._transport.get_extra_info("socket")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._abort()
+
+    def _abort(self) -> None:
+        self._closing = True
+        self._transport.abort()
