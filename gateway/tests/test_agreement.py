@@ -347,7 +347,7 @@ def explore(
 MANY = pytest.param(10_000, marks=pytest.mark.endurance)
 
 
-@pytest.mark.parametrize("examples", [400, MANY])
+@pytest.mark.parametrize("examples", [300, MANY])
 def test_a_request_that_crosses_is_the_one_that_others_read(tmp_path: Path, examples: int) -> None:
     with stage(tmp_path, Recorder()) as here:
         tried, crossed = [], []
@@ -554,7 +554,7 @@ def assert_mark(got: tuple[bytes, bool]) -> None:
     assert mark.rest == b"", got
 
 
-@pytest.mark.parametrize("examples", [400, MANY])
+@pytest.mark.parametrize("examples", [300, MANY])
 def test_an_answer_that_ends_cleanly_is_the_one_that_was_given(tmp_path: Path, examples: int) -> None:
     with stage(tmp_path, Teller()) as here:
         tried, passed = [], []

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -16,7 +17,7 @@ from tests.conftest import House, running
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n"
-ADA = {"sub": "ada", "sid": "s" * 22, "cv": 1}
+ADA: dict[str, Any] = {"sub": "ada", "sid": "s" * 22, "cv": 1}
 
 
 class Streamed:
@@ -27,9 +28,10 @@ class Streamed:
         self.redis = redis
 
     async def revoke(self, **fields: str) -> None:
-        await self.redis.xadd(STREAM, {**fields, "until": str(int(time.time()) + 600)})
+        entry: dict[Any, Any] = {**fields, "until": str(int(time.time()) + 600)}  # as xadd is typed
+        await self.redis.xadd(STREAM, entry)
 
-    async def open(self, path: str, answer: bytes, **claims: object) -> asyncio.StreamReader:
+    async def open(self, path: str, answer: bytes, **claims: Any) -> asyncio.StreamReader:
         """A client's reading half, after the answer's head has come."""
         self.house.upstream.answer = answer
         reader, writer = await asyncio.open_connection("127.0.0.1", self.house.port)
@@ -55,7 +57,7 @@ async def _streamed(tmp_path: Path) -> AsyncIterator[Streamed]:
 
 
 @asynccontextmanager
-async def _following(folder: Path, server: RedisServer, **settings: float) -> AsyncIterator[Streamed]:
+async def _following(folder: Path, server: RedisServer, **settings: Any) -> AsyncIterator[Streamed]:
     redis = Redis.from_url(server.url, decode_responses=True)
     await redis.set(EPOCH, "a" * 32)
     await redis.xadd(STREAM, {"kind": "start"})
