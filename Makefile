@@ -65,7 +65,7 @@ contract: $(UV)  ## write every service's contract/openapi.json anew
 	@for room in $(or $(SERVICE),auth-service user-service gateway); do \
 	  package=$${room##*/}; (cd $$room && $(one) python -m $${package//-/_}.contract) || exit; done
 
-bench: $(UV)  ## measure against peers (SUITE=gateway, auth, users or async; FULL=1: users with a million)
+bench: $(UV)  ## measure against peers (SUITE=gateway, auth, users, async or changes; FULL=1: users with a million)
 	$(call need,SUITE,SUITE=gateway)
 	@cd $(or $(SERVICE),$(bench-$(SUITE)),gateway) && $(one) python -m benchmarks $(SUITE) $(if $(FULL),--full) $(ARGS)
 bench-auth := auth-service
@@ -155,6 +155,7 @@ clean:  ## delete VAR, the containers of PROJECT and their data, and every cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(CURDIR)/.tools/uv/bin/uv:
+	@python3 -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo 'Gatehouse needs Python 3.11 or newer as python3, with pip (on Debian: apt-get install python3-pip)' >&2; exit 1; }
 	@echo 'installing uv $(UV_VERSION) into .tools/'
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Gatehouse needs Python 3.11 or newer as python3' >&2; exit 1; }
 	@python3 -m pip install --quiet --disable-pip-version-check --target .tools/uv uv==$(UV_VERSION)
