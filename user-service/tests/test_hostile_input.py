@@ -85,7 +85,7 @@ async def test_no_answer_holds_a_hash(service: Service, parts: Parts) -> None:
     for client in (ada.client, service.admin()):
         for method, path, _ in operations():
             if method == "GET":
-                answer = await client.get(path.format(id=ada.id))
+                answer = await client.get(path.format(id=ada.id, kind="verify-address"))
                 assert "argon2" not in answer.text + str(answer.headers), path
                 assert password_hash.rpartition("$")[2] not in answer.text
     shown = (await ada.client.get("/v1/users/me")).json()
@@ -98,6 +98,25 @@ async def test_a_page_has_a_size_between_one_and_two_hundred(service: Service, l
     ada = await service.register()
     for path in ("/v1/users", f"/v1/users/{ada.id}/audit"):
         assert (await service.admin().get(path, params={"limit": limit})).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\u2028b", "\u202egnp.exe", "a\u2066b", "\ufeff", "\u200b\u200d", "\u0301", "  "]
+)
+async def test_a_name_is_one_piece_of_text_that_can_be_seen(service: Service, name: str) -> None:
+    """Nothing in it ends a line of a log or a mail, or turns what stands behind it about."""
+    body = {"email": "ada@example.com", "name": name, "password": PASSWORD}
+    refused = await service.anonymous.post("/v1/users", json=body)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "name")
+
+
+@pytest.mark.parametrize(
+    "name", ["Zoë", "山田 太郎", "محمد", "👩\u200d💻", "O’Neil-Smith", "नेहा", "<b>&amp;"]
+)
+async def test_people_have_the_names_they_have(service: Service, name: str) -> None:
+    body = {"email": "ada@example.com", "name": name, "password": PASSWORD}
+    registered = await service.anonymous.post("/v1/users", json=body)
+    assert (registered.status_code, registered.json()["name"]) == (201, name)
 
 
 @pytest.mark.parametrize("change", [{"roles": ["admin"]}, {"status": "active"}, {"email_verified": True}])

@@ -17,14 +17,21 @@ from pydantic import (
 from user_service.users.email import parse_email
 from user_service.users.models import Status, User
 
+# Whoever reads a list, a log or a mail must see a name as one piece of text, and nothing around it turned about.
+BREAKS_LINES = ("Cc", "Zl", "Zp")
+UNSEEN = ("Cf", "Zs", "Mn", "Me")
+TURNS_TEXT = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
 
 def _address(text: str) -> str:
     return parse_email(text).address
 
 
 def _visible(text: str) -> str:
-    if any(unicodedata.category(character) == "Cc" for character in text):
+    if any(unicodedata.category(character) in BREAKS_LINES or character in TURNS_TEXT for character in text):
         raise ValueError("control characters are not accepted")
+    if all(unicodedata.category(character) in UNSEEN for character in text):
+        raise ValueError("nothing of this can be seen")
     return text
 
 
