@@ -63,7 +63,7 @@ class Parts:
     tokens: Tokens
 
     async def close(self) -> None:
-        await self.users.close()
+        self.users.close()
         await self.events_redis.aclose()
         await self.limits.close()
         await self.store.close()

@@ -46,7 +46,7 @@ def connect(url: str, user: str, password: str | None, *, timeout: float, connec
         socket_timeout=timeout,
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
         max_connections=connections,
-        timeout=timeout,
+        timeout=timeout / 2,  # for a free one
     )
     pool.connection_class = type("Renewed", (_Renewed, pool.connection_class), {})
     return Redis.from_pool(pool)

@@ -1,0 +1,138 @@
+"""Asking user-service over raw HTTP/1.1: connections are kept, and no answer is ever taken for another's."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from auth_service.users.http import Client, NoAnswer
+
+PLAIN = b'HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{"a":1}'
+
+
+class Peer:
+    """A server that answers as it is told, and counts connections and requests."""
+
+    def __init__(self) -> None:
+        self.answer: bytes | Callable[[int], bytes] = PLAIN
+        self.close_after = False
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.port = 0
+        self.open: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open.add(writer)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                self.requests.append(head)
+                answer = self.answer if isinstance(self.answer, bytes) else self.answer(len(self.requests))
+                writer.write(answer)
+                await writer.drain()
+                if self.close_after:
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.open.discard(writer)
+            writer.close()
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    peer = Peer()
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+    peer.port = server.sockets[0].getsockname()[1]
+    yield peer
+    for writer in peer.open:
+        writer.close()
+    server.close()
+
+
+@pytest.fixture
+def client(peer: Peer) -> Iterator[Client]:
+    client = Client(f"http://127.0.0.1:{peer.port}", 1.0)
+    yield client
+    client.close()
+
+
+async def test_a_connection_is_used_again(peer: Peer, client: Client) -> None:
+    for _ in range(3):
+        assert (await client.ask("GET", "/", {"x-a": "b"})).json() == {"a": 1}
+    assert peer.connections == 1
+    assert b"host: 127.0.0.1" in peer.requests[0]
+    assert b"x-a: b" in peer.requests[0]
+
+
+async def test_a_kept_connection_that_was_closed_is_replaced_unseen(peer: Peer, client: Client) -> None:
+    peer.close_after = True
+    for _ in range(3):
+        assert (await client.ask("GET", "/", {})).json() == {"a": 1}
+    assert peer.connections == 3
+
+
+async def test_several_at_once_have_a_connection_each(peer: Peer, client: Client) -> None:
+    answers = await asyncio.gather(*(client.ask("GET", "/", {}) for _ in range(5)))
+    assert [answer.status for answer in answers] == [200] * 5
+    assert peer.connections == 5
+
+
+async def test_whoever_gives_up_takes_the_connection_along(peer: Peer, client: Client) -> None:
+    await client.ask("GET", "/", {})
+    peer.answer = b""  # none
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await client.ask("GET", "/first", {})
+    peer.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    assert (await client.ask("GET", "/second", {})).json() == {}
+    assert peer.connections == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n" + b'{"a"\r\n3\r\n:1}\r\n0\r\n\r\n',
+        b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + PLAIN,
+        PLAIN.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"),
+    ],
+    ids=["in chunks", "after an interim one", "the last on its connection"],
+)
+async def test_an_answer_is_read_however_it_is_framed(peer: Peer, client: Client, answer: bytes) -> None:
+    peer.answer = answer
+    for _ in range(2):
+        got = await client.ask("GET", "/", {})
+        assert (got.status, got.json()) == (200, {"a": 1})
+        assert "link" not in got.headers
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\ncontent-length: 8\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n" + b"x" * 2_000_000,
+    ],
+    ids=["no HTTP", "two lengths", "too large"],
+)
+async def test_what_cannot_be_read_is_no_answer(peer: Peer, client: Client, answer: bytes) -> None:
+    peer.answer = answer
+    with pytest.raises(NoAnswer):
+        await client.ask("GET", "/", {})
+    peer.answer = PLAIN
+    assert (await client.ask("GET", "/", {})).json() == {"a": 1}
+
+
+async def test_an_answer_cut_short_is_no_answer(peer: Peer, client: Client) -> None:
+    peer.answer, peer.close_after = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{", True
+    with pytest.raises(NoAnswer):
+        await client.ask("GET", "/", {})
+
+
+async def test_surplus_bytes_are_nobodys_answer(peer: Peer, client: Client) -> None:
+    peer.answer = lambda number: (
+        PLAIN + b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n" + b"false" if number == 1 else PLAIN
+    )
+    for _ in range(3):
+        assert (await client.ask("GET", "/", {})).json() == {"a": 1}
+    assert peer.connections == 2
