@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service_kit import background
 from service_kit.testing import RedisServer
 from user_service.events import repository
 from user_service.events.relay import Relay
@@ -28,11 +29,8 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
 @asynccontextmanager
 async def relaying(database_url: str, redis: Redis, count: int = 1) -> AsyncIterator[None]:
     relays = [Relay(make_url(database_url), Stream(redis)) for _ in range(count)]
-    tasks = [asyncio.create_task(relay.run()) for relay in relays]
-    yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async with background.running(*(relay.run for relay in relays)):
+        yield
 
 
 async def told(redis: Redis, count: int) -> list[dict[str, str]]:
