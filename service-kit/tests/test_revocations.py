@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from service_kit.identity import Identity
 from service_kit.jwks import KeyCache
 from service_kit.revocations import Follower, Revocation, Revocations, connect
+from service_kit.settings import VerifierSettings
 from service_kit.testing import RedisServer, TestIssuer
 from service_kit.tokens import Caller, CannotVerify, TokenRefused, Verifier
 
@@ -225,3 +227,28 @@ def test_whatever_is_learnt_in_any_order_the_latest_end_and_the_highest_version_
         if until > now:
             highest = max(version for each, _, version in learnt if each == subject)
             assert held._versions.get(subject, 0) == highest
+
+
+async def test_nobody_is_served_before_keys_and_revocations_are_there(
+    system: System, issuer: TestIssuer
+) -> None:
+    async def fetch_late() -> dict[str, Any]:
+        await asyncio.sleep(0.1)
+        return await issuer.fetch_keys()
+
+    settings = VerifierSettings(
+        public_url=issuer.url, jwks_url=issuer.url, revocations_redis_url=system.server.url
+    )
+    identity = Identity(settings, "orders", fetch_keys=fetch_late)
+    async with identity.running():
+        assert identity.ready() is None
+        assert identity.verifier.verify(issuer.token(sub="ada").encode(), time.time()).subject == "ada"
+
+
+async def test_a_service_starts_although_nobody_tells_it_of_revocations(issuer: TestIssuer) -> None:
+    settings = VerifierSettings(
+        public_url=issuer.url, jwks_url=issuer.url, revocations_redis_url="redis://127.0.0.1:1"
+    )
+    identity = Identity(settings, "orders", fetch_keys=issuer.fetch_keys)
+    async with asyncio.timeout(5), identity.running():
+        assert identity.ready() is not None

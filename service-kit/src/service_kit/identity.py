@@ -1,5 +1,6 @@
 """Everything that deciding who calls needs, as one part: keys, revocations, follower, two verifiers."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, time, timedelta
@@ -33,9 +34,17 @@ class Identity:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Follow keys and revocations while the block runs."""
+        """Follow keys and revocations while the block runs.
+
+        It begins once tokens can be verified: whoever connects to a new worker waits for that moment instead of being
+        told 503. But no service waits for another to start, so after a second it begins all the same.
+        """
         try:
             async with background.running(self.follower.run, self.keys.run):
+                for _ in range(100):
+                    if self.ready() is None:
+                        break
+                    await asyncio.sleep(0.01)
                 yield
         finally:
             await self._redis.aclose()
