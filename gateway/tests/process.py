@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ from benchmarks.processes import Memory
 
 from service_kit.testing import free_port
 
+BLOCK = bytes(256 * 1024)
 DEADLINE = 90.0  # a bound for busy machines; every wait ends as soon as what it waits for is there
 ROUTE = '[[routes]]\nname = "{name}"\npath = "{path}"\nmethods = ["GET"]\naccess = "public"\n'
 
@@ -39,7 +41,7 @@ class Gateway:
             "REVOCATIONS_REDIS_URL": "redis://127.0.0.1:1/0",
             "METRICS_DIR": str(folder / "metrics"),
             "SECRETS_DIR": str(folder),
-            "DRAIN_SECONDS": "1",
+            "DRAIN_SECONDS": "0.5",
             "GRACEFUL_SECONDS": "10",
             "ROUTES_WATCH_SECONDS": "0.1",
         }
@@ -158,3 +160,24 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         pass
     finally:
         writer.close()
+
+
+@asynccontextmanager
+async def connected(
+    port: int, receives: int = 0
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client; with `receives` one whose kernel takes so little that the gateway has to hold what comes."""
+    peer = socket.socket()
+    try:
+        peer.setblocking(False)
+        if receives:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+        await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", port))
+    except OSError:
+        peer.close()
+        raise
+    reader, writer = await asyncio.open_connection(sock=peer, limit=4096 if receives else len(BLOCK))
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()

@@ -19,12 +19,11 @@ from benchmarks.processes import Memory
 from gateway.config import Settings
 from service_kit.testing import TestIssuer
 from tests.conftest import running
-from tests.process import Gateway, serving, until
+from tests.process import BLOCK, Gateway, connected, serving, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MIB = 2**20
-BLOCK = bytes(256 * 1024)
 TABLE = """
 [[routes]]
 name = "echo.a"
@@ -91,23 +90,6 @@ async def _gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ga
     folder = tmp_path_factory.mktemp("gateway")
     async with serving(folder, upstream, TABLE, ACCESS_LOG_SHARE="0") as gateway:
         yield gateway
-
-
-@contextlib.asynccontextmanager
-async def connected(
-    port: int, receives: int = 0
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A client; with `receives` one whose kernel takes so little that the gateway has to hold what comes."""
-    peer = socket.socket()
-    peer.setblocking(False)
-    if receives:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
-    await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", port))
-    reader, writer = await asyncio.open_connection(sock=peer, limit=4096 if receives else len(BLOCK))
-    try:
-        yield reader, writer
-    finally:
-        writer.transport.abort()
 
 
 def request(target: str, *lines: str, method: str = "GET") -> bytes:

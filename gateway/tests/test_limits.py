@@ -4,14 +4,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from gateway.leases import SYNC_SECONDS, Leases, Nowhere
 from gateway.ledger import Ledger, connect
 from gateway.limits import FAILED_VERIFICATION, Addresses, AddressLimited
 from gateway.routes import Limit
 from service_kit.testing import RedisServer, redis_server
+from tests.process import ROUTE, connected, echo, serving, until
 
 
 @pytest.fixture(name="store")
@@ -133,3 +136,40 @@ def test_a_forged_token_costs_its_address_ten_requests() -> None:
     with pytest.raises(AddressLimited):
         addresses.admit(b"192.0.2.1", now)
     addresses.admit(b"192.0.2.2", now)
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(10, marks=pytest.mark.endurance)])
+async def test_two_workers_of_a_gateway_admit_together_what_a_route_allows(
+    tmp_path: Path, store: RedisServer, seconds: int
+) -> None:
+    table = ROUTE.format(name="a", path="/a") + ROUTE.format(name="b", path="/b")
+    table += "limit = { rate = 200, per_seconds = 10, burst = 20, by = 'address' }\n"
+    async with serving(tmp_path, echo, table, WORKERS="2", LIMITS_REDIS_URL=store.url) as gateway:
+        await until(lambda: len(gateway.workers()) == 2)
+        # Both have to have said that they live, else one of them takes the burst for its own.
+        redis = Redis.from_url(store.url)
+        await until(lambda: _counted(redis, 2))
+        await redis.aclose()
+        started = time.perf_counter()
+        admitted = sum(await asyncio.gather(*(_press(gateway.port, started + seconds) for _ in range(8))))
+        took = time.perf_counter() - started
+        refusals = await gateway.metric('gateway_refusals_total{code="rate_limited"')
+    assert admitted == pytest.approx(20 + 200 * took / 10, rel=0.1)
+    assert refusals > admitted
+
+
+async def _counted(redis: Redis, workers: int) -> bool:
+    return bool(await redis.zcard("gateway:workers") == workers)
+
+
+async def _press(port: int, until_then: float) -> int:
+    """How many of one client's requests were admitted; each comes on a connection of its own, to any worker."""
+    admitted = 0
+    while time.perf_counter() < until_then:
+        async with connected(port) as (reader, writer):
+            writer.write(b"GET /b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = await reader.read()
+        assert answer[9:12] in (b"200", b"429")
+        admitted += answer[9:12] == b"200"
+        await asyncio.sleep(0.04)
+    return admitted

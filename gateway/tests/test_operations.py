@@ -6,7 +6,9 @@ import time
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from tests.process import DEADLINE, Gateway, echo, until
+import pytest
+
+from tests.process import DEADLINE, Gateway, connected, echo, until
 from tests.process import serving as serving_from
 
 
@@ -22,6 +24,9 @@ class Load:
         self.served = 0
         self.asked_to_go = 0
         self.failed: list[str] = []
+        self.ends = (
+            False  # the listener will be closed: a connection that was never answered is as good as refused
+        )
         self._over = False
         self._tasks = [asyncio.create_task(self._client()) for _ in range(8)]
 
@@ -31,22 +36,15 @@ class Load:
 
     async def _client(self) -> None:
         while not self._over:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-            except OSError:
-                return  # nobody listens any more: the end of the load, not a request that failed
             answered = False
             try:
-                while not self._over and await self._ask(reader, writer):
-                    answered = True
-            except ConnectionResetError as error:
-                if not answered:
-                    return  # it waited in the listener's queue when that was closed: as good as refused
-                self.failed.append(repr(error))
+                async with connected(self._port) as (reader, writer):
+                    while not self._over and await self._ask(reader, writer):
+                        answered = True
             except (OSError, asyncio.IncompleteReadError) as error:
+                if self.ends and not answered and isinstance(error, ConnectionError):
+                    return
                 self.failed.append(repr(error))
-            finally:
-                writer.close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         writer.write(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -60,28 +58,33 @@ class Load:
         return not close
 
 
-async def test_a_hup_under_load_swaps_the_workers_and_fails_no_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("requests", [500, pytest.param(10_000, marks=pytest.mark.endurance)])
+async def test_a_hup_under_load_swaps_the_workers_and_fails_no_request(tmp_path: Path, requests: int) -> None:
     async with serving(tmp_path) as gateway:
-        old = gateway.workers()
         load = Load(gateway.port)
-        await until(lambda: load.served > 50)
-        gateway.process.send_signal(signal.SIGHUP)
-        await until(lambda: not old & gateway.workers())
-        served = load.served
-        await until(lambda: load.served > served + 50)
+        while load.served < requests:
+            old = gateway.workers()
+            await until(lambda at=load.served: load.served > at + 50)
+            gateway.process.send_signal(signal.SIGHUP)
+            await until(lambda old=old: not old & gateway.workers())
+            await until(lambda at=load.served: load.served > at + 50)
         await load.stop()
         assert load.failed == []
         assert load.asked_to_go
 
 
 async def test_a_stop_under_load_turns_not_ready_finishes_and_exits_in_time(tmp_path: Path) -> None:
-    async with serving(tmp_path) as gateway:
+    async with serving(tmp_path, DRAIN_SECONDS="1") as gateway:
         load = Load(gateway.port)
         await until(lambda: load.served > 50)
         began = time.monotonic()
+        load.ends = True
         gateway.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.4)
-        assert "draining" in await gateway.internal("/readyz")
+
+        async def is_draining() -> bool:
+            return "draining" in await gateway.internal("/readyz")
+
+        await until(is_draining)
         assert await gateway.process.wait() == 0
         assert time.monotonic() - began < 10
         await load.stop()
