@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def test_no_generated_request_finds_the_system_out(
 ) -> None:
     crew = [] if who == "nobody" else [people.registered() for _ in range(CREW)]
     if who == "an administrator":
-        crew = promoted(people, request.getfixturevalue("admin"), crew)
+        for one in crew:
+            people.promote(request.getfixturevalue("admin"), one)
     seen, _ = generated(system, people, crew, tmp_path, examples=30 if full else 4)
     for operation in operations(api_document(people)):
         statuses = seen[operation.method, operation.path]
@@ -59,7 +60,9 @@ def test_a_run_that_outlives_its_tokens_is_hardly_ever_refused_for_them(
     short_lived.make_admin(first.email)
     people.sign_in(first)
     assert first.tokens.expires_in == 30
-    crew = promoted(people, first, [people.registered() for _ in range(CREW)])
+    crew = [people.registered() for _ in range(CREW)]
+    for one in crew:
+        people.promote(first, one)
     _, with_a_good_token = generated(short_lived, people, crew, tmp_path, examples=100, seconds=300)
     for operation in operations(api_document(people)):
         statuses = with_a_good_token[operation.method, operation.path]
@@ -108,19 +111,6 @@ def short_lived(system: System) -> Iterator[System]:
             another.stop()
     else:
         pytest.skip(f"how long a token lives is a setting, and {system.url} is not ours")
-
-
-def promoted(people: People, admin: Person, crew: Iterable[Person]) -> list[Person]:
-    """Administrators all, by the first one's hand."""
-    api = people.api(admin)
-    for one in crew:
-        headers = admin.tokens.bearer
-        etag = api.http.get(f"/v1/users/{one.id}", headers=headers).headers["etag"]
-        roles = api.http.put(
-            f"/v1/users/{one.id}/roles", headers=headers | {"If-Match": etag}, json={"roles": ["admin"]}
-        )
-        assert roles.is_success, roles.text
-    return list(crew)
 
 
 def api_document(people: People) -> dict[str, Any]:

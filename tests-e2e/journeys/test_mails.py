@@ -65,3 +65,31 @@ def test_a_new_address_counts_once_confirmed(mails: Mails, people: People, perso
     assert confirmed.status_code == 204
     assert api.me(api.sign_in(new, person.password)).json()["email"] == new
     assert mails.wait(person.email).link
+
+
+def test_a_change_of_address_that_was_somebody_elses_doing_is_undone_from_the_old_one(
+    mails: Mails, people: People, person: Person
+) -> None:
+    """Whoever knew the password changed the address; its owner still reads the old one's mail."""
+    api = people.api(person)
+    new = people.stranger().email
+    body = {"email": new, "password": person.password}
+    assert api.http.post("/v1/users/me/email", headers=person.tokens.bearer, json=body).status_code == 202
+    token = mails.wait(new).token
+    assert api.http.post("/v1/users/links/change-address", json={"token": token}).status_code == 204
+    thief = api.sign_in(new, person.password)
+
+    undo = mails.wait(person.email, "was changed")
+    assert undo.link.partition("#")[0].endswith("/undo-change")
+    assert api.http.post("/v1/users/links/undo-change", json={"token": undo.token}).status_code == 204
+    until(
+        lambda: api.http.get("/v1/users/me", headers=thief.bearer).status_code == 401,
+        3,
+        "every session of before the undoing refused",
+    )
+    with pytest.raises(Refused):
+        api.sign_in(new, person.password)
+    chosen = people.stranger().password
+    reset = {"token": mails.wait(person.email, "new password").token, "password": chosen}
+    assert api.http.post("/v1/users/links/reset-password", json=reset).status_code == 204
+    assert api.me(api.sign_in(person.email, chosen)).json()["email"] == person.email

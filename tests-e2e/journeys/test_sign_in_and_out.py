@@ -106,5 +106,27 @@ def test_sessions_are_listed_and_ended(people: People, person: Person) -> None:
     assert [one["id"] for one in api.sessions(person.tokens)] == [current["id"]]
 
 
+def test_all_other_sessions_are_ended_and_the_one_that_asks_is_spared(people: People, person: Person) -> None:
+    api = people.api(person)
+    elsewhere = api.sign_in(person.email, person.password)
+    ended = api.http.delete("/auth/sessions", params={"keep": "current"}, headers=person.tokens.bearer)
+    assert ended.status_code == 204
+    until(lambda: is_refused(api, elsewhere.bearer), REVOKED_WITHIN, "the other session refused")
+    assert api.me(api.refresh(person.tokens.refresh_token)).json()["id"] == person.id
+
+
+def test_every_session_is_ended_at_once(people: People, person: Person) -> None:
+    api = people.api(person)
+    others = [api.sign_in(person.email, person.password) for _ in range(2)]
+    assert api.http.delete("/auth/sessions", headers=person.tokens.bearer).status_code == 204
+    for tokens in (person.tokens, *others):
+        until(lambda tokens=tokens: is_refused(api, tokens.bearer), REVOKED_WITHIN, "every session refused")  # type: ignore[misc]
+        with pytest.raises(Refused) as refusal:
+            api.refresh(tokens.refresh_token)
+        assert refusal.value.error == "invalid_grant"
+    people.sign_in(person)
+    assert len(api.sessions(person.tokens)) == 1
+
+
 def is_refused(api: Api, bearer: dict[str, str]) -> bool:
     return api.http.get("/v1/users/me", headers=bearer).status_code == 401

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from .api import Api, Person, Refused
+from .api import Api, Person, Refused, checked
 
 T = TypeVar("T")
 PASSWORD_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -51,6 +51,13 @@ class People:
     def sign_in(self, person: Person) -> None:
         api = self.api(person)
         person.tokens = self._patiently(lambda: api.sign_in(person.email, person.password))
+
+    def promote(self, admin: Person, person: Person) -> None:
+        """Give the role admin, by the hand of somebody who has it; the person's tokens of before end."""
+        http, path = self.api(admin).http, f"/v1/users/{person.id}"
+        etag = checked(http.get(path, headers=admin.tokens.bearer)).headers["etag"]
+        headers = {**admin.tokens.bearer, "If-Match": etag}
+        checked(http.put(f"{path}/roles", headers=headers, json={"roles": ["admin"]}))
 
     def api(self, person: Person) -> Api:
         """The person's own client."""
