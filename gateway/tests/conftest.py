@@ -139,15 +139,15 @@ async def running(
 
     keys = KeyCache(fetch)
     await keys.refresh()
-    settings = Settings(
-        routes_dir=folder,
-        upstreams={"echo": f"127.0.0.1:{behind.sockets[0].getsockname()[1]}"},
-        public_url="http://localhost:8080",
-        jwks_url="http://127.0.0.1:1/",
-        revocations_redis_url=revocations or "redis://127.0.0.1:1/0",
-        revocations_redis_user="default",
-        **settings_too,
-    )
+    usual: dict[str, Any] = {
+        "routes_dir": folder,
+        "upstreams": {"echo": f"127.0.0.1:{behind.sockets[0].getsockname()[1]}"},
+        "public_url": "http://localhost:8080",
+        "jwks_url": "http://127.0.0.1:1/",
+        "revocations_redis_url": revocations or "redis://127.0.0.1:1/0",
+        "revocations_redis_user": "default",
+    }
+    settings = Settings(**usual | settings_too)
     identity: Any = SimpleNamespace(
         verifier=Verifier(keys, NothingRevoked(), {settings.public_url: None}),
         keys=keys,

@@ -1,0 +1,177 @@
+"""A service that moves: its name is asked for again, and nothing reaches whoever has its old address now."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.upstream.names import AGAIN_SECONDS
+from tests.conftest import House, running, turns
+from tests.wire import get
+
+NAME = "service.test"
+
+
+class Town:
+    """Hosts at addresses of the loopback network, one port for all of them, and where the name leads at present."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.leads_to: list[str] = []
+        self._hosts: dict[str, Host] = {}
+
+    async def settle(self, address: str, says: bytes) -> "Host":
+        host = self._hosts[address] = Host(says)
+        await host.open(address, self.port)
+        return host
+
+    async def leave(self) -> None:
+        for host in self._hosts.values():
+            await host.close()
+
+    def resolve(self, host: str, port: Any, *_: Any, **__: Any) -> list[Any]:
+        """Stands in for the resolver of the system, which no test can make forget."""
+        addresses = self.leads_to if host == NAME else [host]
+        if not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+
+class Host:
+    """A server that answers with its word, and counts whom it served and who is connected."""
+
+    def __init__(self, says: bytes) -> None:
+        self._says = says
+        self.served = 0
+        self.connected = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def open(self, address: str, port: int) -> None:
+        self._server = await asyncio.start_server(self._serve, address, port)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        self.connected += 1
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                self.served += 1
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(self._says), self._says)
+                )
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.connected -= 1
+            writer.close()
+
+    async def close(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await turns()
+
+
+@pytest.fixture(name="town")
+async def _town(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        town = Town(probe.getsockname()[1])
+    monkeypatch.setattr(socket, "getaddrinfo", town.resolve)
+    yield town
+    await town.leave()
+
+
+@pytest.fixture(name="house")
+async def _house(tmp_path: Path, town: Town) -> AsyncIterator[House]:
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(running(tmp_path, upstreams={"echo": f"{NAME}:{town.port}"}))
+
+
+async def said(house: House) -> bytes:
+    answer = await house.send(get(b"/public/a", b"Connection: close"))
+    return answer.partition(b"\r\n\r\n")[2] if answer.startswith(b"HTTP/1.1 200 ") else answer[9:12]
+
+
+async def test_nothing_reaches_a_stranger_at_the_old_address_of_a_service_that_was_made_anew(
+    town: Town, house: House
+) -> None:
+    old = await town.settle("127.0.0.2", b"old")
+    town.leads_to = ["127.0.0.2"]
+    assert await said(house) == b"old"
+    await old.close()
+    stranger = await town.settle("127.0.0.2", b"stranger")
+    await town.settle("127.0.0.3", b"new")
+    town.leads_to = ["127.0.0.3"]
+    assert [await said(house) for _ in range(20)] == [b"new"] * 20
+    assert stranger.served == 0
+
+
+async def test_while_the_name_still_leads_nowhere_the_stranger_gets_nothing_either(
+    town: Town, house: House
+) -> None:
+    old = await town.settle("127.0.0.2", b"old")
+    town.leads_to = ["127.0.0.2"]
+    assert await said(house) == b"old"
+    await old.close()
+    stranger = await town.settle("127.0.0.2", b"stranger")
+    town.leads_to = []
+    assert {await said(house) for _ in range(3)} == {b"503"}
+    assert stranger.served == 0
+    await town.settle("127.0.0.3", b"new")
+    town.leads_to = ["127.0.0.3"]
+    assert await _soon(house) == b"new"
+    assert stranger.served == 0
+
+
+async def test_a_connection_to_an_address_that_is_no_longer_the_services_is_given_up_though_it_works(
+    town: Town, house: House
+) -> None:
+    old = await town.settle("127.0.0.2", b"old")
+    town.leads_to = ["127.0.0.2"]
+    assert await said(house) == b"old"
+    assert old.connected == 1
+    await town.settle("127.0.0.3", b"new")
+    town.leads_to = ["127.0.0.3"]
+    async with asyncio.timeout(5):  # the promise; the name is asked for every AGAIN_SECONDS
+        while old.connected:
+            await asyncio.sleep(0.05)
+    assert AGAIN_SECONDS <= 2.5
+    served = old.served
+    assert [await said(house) for _ in range(5)] == [b"new"] * 5
+    assert old.served == served
+
+
+async def test_a_new_replica_gets_its_share_without_a_failure(town: Town, house: House) -> None:
+    first = await town.settle("127.0.0.2", b"first")
+    town.leads_to = ["127.0.0.2"]
+    assert await said(house) == b"first"
+    second = await town.settle("127.0.0.3", b"second")
+    town.leads_to = ["127.0.0.2", "127.0.0.3"]
+    async with asyncio.timeout(5):
+        while not second.served:
+            answers = await asyncio.gather(*(said(house) for _ in range(4)))
+            assert {*answers} <= {b"first", b"second"}
+    assert first.served
+
+
+async def test_a_gateway_starts_before_its_service_and_finds_it_when_it_comes(
+    town: Town, house: House
+) -> None:
+    assert await said(house) == b"503"
+    await town.settle("127.0.0.2", b"here")
+    town.leads_to = ["127.0.0.2"]
+    assert await _soon(house) == b"here"
+
+
+async def _soon(house: House) -> bytes:
+    """The first answer that is no 503, which has to come within the promised five seconds."""
+    ends = time.monotonic() + 5
+    while (answer := await said(house)) == b"503":
+        assert time.monotonic() < ends
+        await asyncio.sleep(0.05)
+    return answer
