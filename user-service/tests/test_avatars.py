@@ -2,20 +2,24 @@
 
 import asyncio
 import io
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from conftest import Service
 from httpx import Response
 from PIL import Image
+from sqlalchemy.engine import make_url
+from system import begin_revocations, serving
 
-from service_kit.testing import TestIssuer
+from service_kit.testing import RedisServer, TestIssuer
 from user_service.avatars import service as avatar_service
 from user_service.config import Settings
 
 BOUNDARY = "a-boundary"
+MIB = 1024 * 1024
 
 
 def picture(colour: str = "red", size: tuple[int, int] = (300, 200)) -> bytes:
@@ -140,6 +144,41 @@ async def test_too_large_is_told_while_it_is_still_coming(service: Service, sett
     answer = await ada.client.put("/v1/users/me/avatar", content=in_form, headers=FORM)
     assert code(answer) == (413, "avatar_too_large")
     assert files(settings) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("empty_database", ["sqlite"], indirect=True)
+async def test_an_upload_is_never_whole_in_memory(
+    database_url: str, redis_server: RedisServer, tmp_path: Path, issuer: TestIssuer
+) -> None:
+    begin_revocations(redis_server.url)
+
+    async def body(mebibytes: int) -> AsyncIterator[bytes]:
+        for _ in range(mebibytes):
+            yield bytes(MIB)
+
+    async def in_form(mebibytes: int) -> AsyncIterator[bytes]:
+        yield form(b"", end=b"")
+        async for piece in body(mebibytes):
+            yield piece
+        yield b"\r\n--a-boundary--\r\n"
+
+    async with (
+        serving(
+            make_url(database_url), redis_server.url, tmp_path, issuer, AVATAR_MAX_BYTES=str(64 * MIB)
+        ) as running,
+        running.client_of(str(uuid4())) as client,
+    ):
+
+        async def put(content: AsyncIterator[bytes], headers: dict[str, str]) -> tuple[int, str]:
+            return code(await client.put("/v1/users/me/avatar", content=content, headers=headers))
+
+        for upload, headers in ((body, {"Content-Type": "image/png"}), (in_form, FORM)):
+            assert await put(upload(1), headers) == (415, "avatar_unsupported")
+            before = running.peak_memory()
+            assert await put(upload(64), headers) == (415, "avatar_unsupported")
+            assert await put(upload(80), headers) == (413, "avatar_too_large")
+            assert running.peak_memory() - before < 8 * MIB
 
 
 async def test_a_type_is_read_from_the_content_and_never_believed(service: Service) -> None:
