@@ -28,6 +28,7 @@ from service_kit.tracing import RequestContext
 settings = load(ServiceSettings)
 
 async def wait(seconds: float):
+    (settings.metrics_dir / f"waiting-{seconds:.0f}").touch()
     await asyncio.sleep(seconds)
     return "waited"
 
@@ -94,6 +95,12 @@ class Example:
                 pass
             time.sleep(0.05)
         raise AssertionError(self.log.read_text())
+
+    async def until_served(self, *seconds: int) -> None:
+        """Wait until requests of /wait that last so long are under way."""
+        async with asyncio.timeout(20):
+            while not all((self.metrics / f"waiting-{each}").exists() for each in seconds):
+                await asyncio.sleep(0.01)
 
     def hellos(self) -> float:
         """How many requests of /hello the service says that it had, all workers together."""
@@ -172,7 +179,7 @@ async def test_a_reload_fails_nobody_is_ready_throughout_and_forgets_no_count(ex
     async with httpx.AsyncClient(timeout=60) as client:
         hanging = asyncio.create_task(client.get(f"{example.public}/wait/1000"))
         under_way = asyncio.create_task(client.get(f"{example.public}/wait/1"))
-        await asyncio.sleep(0.2)  # both are being served
+        await example.until_served(1000, 1)
         example.process.send_signal(signal.SIGHUP)
         began = time.monotonic()
         async with asyncio.timeout(60):
@@ -198,7 +205,7 @@ async def test_a_stopped_service_finishes_answers_until_it_has_drained_and_asks_
     with started(tmp_path) as example:
         async with httpx.AsyncClient(timeout=30) as client, asyncio.timeout(40):
             under_way = asyncio.create_task(client.get(f"{example.public}/wait/1"))
-            await asyncio.sleep(0.2)  # it is being served
+            await example.until_served(1)
             example.process.send_signal(signal.SIGTERM)
             while (await client.get(f"{example.internal}/readyz")).status_code != 503:
                 await asyncio.sleep(0.02)
