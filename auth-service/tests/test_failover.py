@@ -164,7 +164,7 @@ async def until_refused(elsewhere: Any, token: str) -> None:
 
 @pytest.mark.parametrize("former", ["a replica", "a primary that nobody told"])
 async def test_a_failover_that_cuts_no_connection_is_over_in_seconds_and_loses_no_sign_out(
-    servers: Servers, name: Name, replicated: Settings, former: str
+    servers: Servers, name: Name, replicated: Settings, people: People, former: str
 ) -> None:
     async with started(replicated) as service, verifying(replicated, service) as elsewhere:
         before, after = await service.sign_in(), await service.sign_in()
@@ -181,6 +181,11 @@ async def test_a_failover_that_cuts_no_connection_is_over_in_seconds_and_loses_n
         later = await service.sign_in()
         await revoke_at(servers.replicas[0], service.session_of(later["access_token"]))
         await until_refused(elsewhere, later["access_token"])  # the follower has moved too
+        changed = await service.sign_in()
+        event: Any = people.change("ada@example.com")
+        async with Redis.from_url(servers.replicas[0].url) as promoted:
+            await promoted.xadd("users", event)
+        await until_refused(elsewhere, changed["access_token"])  # and who hears of people
         async with verifying(replicated, service) as newcomer:
             for grant in (before, after, later):
                 with pytest.raises(TokenRefused):

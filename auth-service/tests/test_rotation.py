@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,28 +66,28 @@ async def test_keys_rotate_under_load_and_nobody_notices(
     settings = make_settings(redis_url, people.url, tmp_path, **often)
     signed: list[str] = []
     failures: list[str] = []
-    asked = count()
+    asked = 0
     async with started(settings) as one, started(settings) as other, verifying(settings, other) as elsewhere:
 
         async def tried(token: str) -> None:
+            nonlocal asked
             for replica in (one, other):
                 async with replica.client(token) as client:
                     answer = await client.get("/auth/verify")
-                next(asked)
                 if answer.status_code != 204:
                     failures.append(f"{answer.status_code} {answer.text}")
-            next(asked)
+            asked += 3
             try:
                 await elsewhere.verifier.identify(token.encode())
             except (TokenRefused, CannotVerify) as refusal:
                 failures.append(f"elsewhere: {refusal.code}")
 
         async def person(at: Service, then_at: Service) -> None:
-            while len({kid_of(token) for token in signed}) < 3:
+            nonlocal asked
+            while asked < 2_000 or len({kid_of(token) for token in signed}) < 3:
                 grant = await at.sign_in()
                 renewed = (await then_at.refresh(grant["refresh_token"])).json()
-                next(asked)
-                next(asked)
+                asked += 2
                 signed.extend((grant["access_token"], renewed["access_token"]))
                 for token in (
                     grant["access_token"],
@@ -97,10 +97,9 @@ async def test_keys_rotate_under_load_and_nobody_notices(
                 ):
                     await tried(token)
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await asyncio.gather(person(one, other), person(other, one), person(one, one))
     assert failures == []
-    assert next(asked) > 300, "too little went on meanwhile"
 
 
 async def test_a_leaked_key_is_dropped_by_an_operators_command_at_every_verifier(

@@ -91,7 +91,7 @@ class Store:
         try:
             yield self._redis
         except (RedisError, OSError) as failure:
-            logger.warning("the session store failed: %s", type(failure).__name__)
+            logger.warning("Redis did not do what was asked: %s", type(failure).__name__)
             if _left_behind(failure):
                 await self.reconnect()
             raise StoreUnavailable from failure
