@@ -8,9 +8,9 @@ import pytest
 from gateway import foundation
 from gateway.cli import main
 from gateway.foundation import Unfit
+from gateway.head import Head
 from gateway.journal import Journal
 from gateway.passage import Passage
-from gateway.request import Head
 
 ROUTES = """
 [[routes]]

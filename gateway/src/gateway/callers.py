@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from gateway.request import Head
+from gateway.head import Head
 from service_kit.problems import Problem
 from service_kit.tokens import Caller, CannotVerify, KeyUnknown, TokenRefused, Verifier, digest_of
 

@@ -1,6 +1,6 @@
 """Cross-origin answers, which are the gateway's alone: an exact allow-list a route, decided before authentication."""
 
-from gateway.request import Head
+from gateway.head import Head
 from gateway.routes import Cors, Route
 
 

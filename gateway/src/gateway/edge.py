@@ -11,11 +11,11 @@ from uvicorn.server import ServerState
 from gateway import answers, forwarding
 from gateway.callers import CannotTell
 from gateway.front import Front
+from gateway.head import BodyTooLarge, Head
 from gateway.line import NEVER, Line
 from gateway.passage import Passage
 from gateway.portal.asgi import Cycle
 from gateway.reading import Reader
-from gateway.request import BodyTooLarge, Head
 from gateway.sockets import TOO_OLD
 from gateway.upstream.dispatch import Overloaded
 from gateway.upstream.streaming import Exchange, RequestTimeout

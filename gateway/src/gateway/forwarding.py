@@ -3,8 +3,8 @@
 import os
 from typing import Final
 
+from gateway.head import Head, LoopDetected, request_id_of, trace_of
 from gateway.passage import Passage
-from gateway.request import Head, LoopDetected, request_id_of, trace_of
 from service_kit.addresses import ClientAddress
 
 VIA: Final = b"1.1 gatehouse"

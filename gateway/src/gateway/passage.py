@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.request import Head
+from gateway.head import Head
 from gateway.routes import Route
 from service_kit.problems import Problem
 from service_kit.tokens import Caller

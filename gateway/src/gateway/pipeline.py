@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from gateway import cors, forwarding, upgrade
 from gateway.callers import Callers, InvalidToken, refusal_of
+from gateway.head import Head, check_length
 from gateway.limits import Limits
 from gateway.passage import Passage
-from gateway.request import Head, check_length
 from gateway.routes import Routes
 from service_kit.addresses import ClientAddress
 from service_kit.problems import Problem

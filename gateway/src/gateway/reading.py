@@ -9,7 +9,8 @@ from typing import Final
 import httptools
 
 from gateway import request
-from gateway.request import MAX_HEAD, MAX_TARGET, BadRequest, Head, HeadTooLarge, TargetTooLong
+from gateway.head import BadRequest, Head, HeadTooLarge, TargetTooLong
+from gateway.request import MAX_HEAD, MAX_TARGET
 
 _FRAMING_ONLY: Final = b"POST / HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n"
 # Clients repeat their fields with every request. So much of them is kept to compare with; more is read each time.

@@ -3,7 +3,7 @@
 import re
 from typing import Final, NamedTuple
 
-from gateway.request import DROP, PASS
+from gateway.fields import DROP, PASS
 
 _COLLECTED: Final = frozenset(b"content-length transfer-encoding connection upgrade content-type".split())
 # HSTS and nosniff belong to the gateway alone, and so does CORS (access-control-*, below).
