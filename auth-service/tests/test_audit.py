@@ -245,6 +245,19 @@ async def counted(service: Service, event: str, outcome: str, reason: str) -> fl
     return sum(float(line.removeprefix(sample)) for line in text.splitlines() if line.startswith(sample))
 
 
+@pytest.mark.parametrize(
+    ("address", "prefix"),
+    [
+        ("192.0.2.7", "192.0.2.0/24"),
+        ("::ffff:192.0.2.7", "192.0.2.0/24"),
+        ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ("no address", ""),
+    ],
+)
+def test_an_address_is_told_by_its_prefix_alone(address: str, prefix: str) -> None:
+    assert audit.Origin(address).prefix == prefix
+
+
 def test_the_canary_hears_each_kind_of_secret(canary: Canary) -> None:
     logger = logging.getLogger("auth_service.test")
     mac = "A" * 43

@@ -132,6 +132,15 @@ async def test_without_the_limits_store_a_stricter_limit_of_our_own_holds(
     assert other.status_code == 429
 
 
+async def test_without_the_limits_store_too_only_failures_count(
+    redis_url: str, people: People, tmp_path: Any
+) -> None:
+    nowhere = "redis://127.0.0.1:1/0"
+    async with started(make_settings(redis_url, people.url, tmp_path, limits_redis_url=nowhere)) as service:
+        codes = [(await attempt(service, People.PASSWORD)).status_code for _ in range(8)]
+    assert codes == [200] * 8
+
+
 def test_an_account_is_named_without_telling_its_address() -> None:
     devices = Devices(b"k" * 32)
     assert devices.account("Ada@Example.com") == devices.account("ada@example.com")

@@ -39,6 +39,7 @@ class Origin:
             parsed = ipaddress.ip_address(self.address)
         except ValueError:
             return ""
+        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
         return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
 
 

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -19,8 +19,6 @@ from auth_service.keys.service import KeyRing
 from auth_service.main import make_clients, make_keys, make_store
 from auth_service.store import Store
 from service_kit.settings import load
-
-Command = Callable[[argparse.Namespace, KeyRing, Clients], Awaitable[None]]
 
 
 def main() -> None:
