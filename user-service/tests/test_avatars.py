@@ -3,6 +3,7 @@
 import asyncio
 import io
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -204,6 +205,23 @@ async def test_an_upload_that_stands_still_ends_and_leaves_nothing(
 
     assert code(await ada.client.put("/v1/users/me/avatar", content=stalled())) == (408, "upload_stalled")
     assert files(settings) == []
+
+
+async def test_a_slow_upload_passes_as_long_as_it_goes_on(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = 2.0
+    monkeypatch.setattr(avatar_service, "IDLE_SECONDS", idle)
+    ada = await service.register()
+    whole, began = picture(), time.monotonic()
+
+    async def slow() -> AsyncIterator[bytes]:
+        for start in range(0, len(whole), -(-len(whole) // 10)):
+            await asyncio.sleep(idle / 8)
+            yield whole[start : start + -(-len(whole) // 10)]
+
+    assert (await ada.client.put("/v1/users/me/avatar", content=slow())).status_code == 204
+    assert time.monotonic() - began > idle
 
 
 async def test_uploads_at_once_leave_one_whole_picture(service: Service, settings: Settings) -> None:

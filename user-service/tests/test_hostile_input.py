@@ -62,6 +62,26 @@ async def test_a_body_that_is_refused_comes_back_in_no_answer_and_no_log(
     assert CANARY not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"password": CANARY},
+        {"email": CANARY},
+        {"email": 5, "password": CANARY},
+        {"email": CANARY, "password": {CANARY: 5}},
+        {"email": CANARY, "password": CANARY, CANARY: CANARY},
+        {"email": CANARY, "password": CANARY * 100},
+    ],
+)
+async def test_nor_does_a_password_that_is_to_be_checked(
+    service: Service, caplog: pytest.LogCaptureFixture, body: dict[str, Any]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    answer = await service.auth_service().post("/internal/v1/credentials/verify", json=body)
+    assert answer.status_code == 422
+    assert CANARY not in answer.text + str(answer.headers) + caplog.text
+
+
 @pytest.mark.parametrize(("method", "path"), ABOUT_SOMEBODY)
 async def test_what_is_somebody_elses_is_refused_and_untouched(
     service: Service, parts: Parts, method: str, path: str
