@@ -22,7 +22,7 @@ OURS = ("user-service", "auth-service", "gateway")
 # Every folder of the repository's root that gunicorn can serve; the gateway last, as it is ready when it can forward.
 YOURS = tuple(sorted({file.parents[2].name for file in ROOT.glob("*/src/*/gunicorn_conf.py")} - set(OURS)))
 SERVICES = (*OURS[:2], *YOURS, OURS[2])
-START_SECONDS = 60
+START_SECONDS = 180  # a busy machine takes its time; what cannot start says so at once, by ending
 NOT_RUNNING = 3
 USAGE = "usage: run.py [run | exec SERVICE -- COMMAND... | running | clean]     settings: PORT=8080 VAR=var"
 WELCOME = """
