@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .history import History, violations
-from .plots import timeline
+from .history import History, Latencies, violations
+from .plots import percentiles, timeline
 
 SHOWN_VIOLATIONS = 12
 
@@ -56,6 +56,7 @@ class Evidence:
 
     rows: dict[str, Row] = field(default_factory=dict)
     histories: list[tuple[str, History]] = field(default_factory=list)
+    measured: list[tuple[str, History]] = field(default_factory=list)  # loads whose latencies are the result
     complaints: list[str] = field(default_factory=list)
 
     def promise(
@@ -91,13 +92,23 @@ class Evidence:
         found = [("promise", json.dumps(row.as_result())) for row in self.rows.values()]
         for number, (title, history) in enumerate(self.histories):
             if plot := timeline(history, title):
-                folder.mkdir(parents=True, exist_ok=True)
-                file = folder / f"{file_name(node)}-{number}"
-                file.with_suffix(".svg").write_text(plot)
-                with file.with_suffix(".jsonl").open("w") as lines:
-                    lines.writelines(json.dumps(asdict(one)) + "\n" for one in history.select())
-                found.append(("plot", str(file.with_suffix(".svg"))))
+                found.append(("plot", _write(folder / f"{file_name(node)}-{number}.svg", plot)))
+                records = "".join(json.dumps(asdict(one)) + "\n" for one in history.select())
+                _write(folder / f"{file_name(node)}-{number}.jsonl", records)
+        for number, (title, history) in enumerate(self.measured):
+            found += [
+                ("latency", json.dumps({"load": title, **asdict(Latencies.of(history, operation))}))
+                for operation in history.operations()
+            ]
+            if plot := percentiles(history, title):
+                found.append(("plot", _write(folder / f"{file_name(node)}-percentiles-{number}.svg", plot)))
         return found
+
+
+def _write(file: Path, text: str) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return str(file)
 
 
 def file_name(node: str) -> str:

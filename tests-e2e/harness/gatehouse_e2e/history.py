@@ -116,6 +116,9 @@ class History:
         ]
         return sorted(chosen, key=lambda one: one.planned)
 
+    def operations(self) -> list[str]:
+        return sorted({one.operation for one in self.select()})
+
     def failures(self, *operations: str, since: float = 0, before: float = float("inf")) -> list[Exchange]:
         """Requests that ought to have been served and were not."""
         return self.select(
@@ -144,6 +147,23 @@ def percentile(share: float, exchanges: Sequence[Exchange]) -> float:
     """Seconds that `share` (0..1) of the exchanges took at most, counted from their planned time."""
     taken = sorted(one.ended - one.planned for one in exchanges)
     return taken[min(len(taken) - 1, int(share * len(taken)))] if taken else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """What one operation's callers waited, in milliseconds from the planned time: whoever comes late waits too."""
+
+    operation: str
+    requests: int
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, history: History, operation: str) -> Latencies:
+        waits = (history.percentile(share, operation) * 1000 for share in (0.5, 0.9, 0.99, 1))
+        return cls(operation, len(history.select(operation)), *waits)
 
 
 def _problem(one: Exchange) -> bool:

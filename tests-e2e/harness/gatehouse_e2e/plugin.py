@@ -321,16 +321,20 @@ def promise(evidence: Evidence, full: bool) -> PromiseFixture:
 
 
 class LoadFixture(Protocol):
-    def __call__(self, *shares: Share, title: str = "load", deadline: float = 10) -> Load: ...
+    def __call__(
+        self, *shares: Share, title: str = "load", deadline: float = 10, percentiles: bool = False
+    ) -> Load: ...
 
 
 @pytest.fixture
 def load(system: System, evidence: Evidence) -> LoadFixture:
-    """Open-loop load whose history is judged by the invariants and plotted in the report."""
+    """Open-loop load whose history is judged by the invariants and plotted; with `percentiles`, measured too."""
 
-    def make(*shares: Share, title: str = "load", deadline: float = 10) -> Load:
+    def make(*shares: Share, title: str = "load", deadline: float = 10, percentiles: bool = False) -> Load:
         load = Load(system.url, shares, deadline)
         evidence.histories.append((title, load.history))
+        if percentiles:
+            evidence.measured.append((title, load.history))
         return load
 
     return make
