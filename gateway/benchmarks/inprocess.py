@@ -37,8 +37,8 @@ from gateway.journal import Journal
 from gateway.leases import Leases, Nowhere
 from gateway.limits import Addresses, Limits
 from gateway.pipeline import Pipeline
-from gateway.routes import load
 from gateway.sockets import Sockets
+from gateway.tables import load
 from gateway.upstream.answer import read_answer
 from gateway.upstream.connections import Connection
 from service_kit.jwks import KeyCache

@@ -16,7 +16,8 @@ from gateway.front import own_fields
 from gateway.portal.merge import Part, merge, refusal
 from gateway.portal.pages import OWN_ROUTES, pages
 from gateway.portal.services import Documents, Health
-from gateway.routes import Route, Routes, load
+from gateway.routes import Route, Routes
+from gateway.tables import load
 from tests.conftest import House
 
 THING = {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}

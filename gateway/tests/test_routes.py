@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.routes import MethodNotAllowed, NoRoute, RoutesRefused, load
+from gateway.routes import MethodNotAllowed, NoRoute, RoutesRefused
+from gateway.tables import load
 
 
 def write(folder: Path, service: str, text: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 
-from gateway.routes import Defaults
+from gateway.tables import Defaults
 from gateway.upstream.names import Address, parse
 from service_kit.settings import Hosts, KitSettings, RedisUrl, ServiceSettings, VerifierSettings
 

@@ -22,8 +22,9 @@ from gateway.pipeline import Pipeline
 from gateway.portal.pages import OWN_ROUTES, pages
 from gateway.portal.services import Documents, Health
 from gateway.reload import Watch
-from gateway.routes import Routes, load
+from gateway.routes import Routes
 from gateway.sockets import Sockets
+from gateway.tables import load
 from service_kit import answers, background, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.identity import Identity
