@@ -29,6 +29,12 @@ def test_an_ipv4_peer_of_a_dual_stack_socket_is_the_same_party() -> None:
     assert ClientAddress(["127.0.0.1"]).trusts("::ffff:127.0.0.1")
 
 
+def test_the_name_of_an_interface_which_may_be_any_text_is_no_part_of_an_address() -> None:
+    rule = ClientAddress(["10.0.0.0/8", "fe80::/10"])
+    assert rule.of("10.0.0.1", [b"2001:db8::7%a\x1b[2J\nb"]) == "2001:db8::7"
+    assert rule.of("fe80::1%eth0", [b"198.51.100.9"]) == "198.51.100.9"
+
+
 def test_one_proto_from_a_trusted_peer_is_believed_and_two_are_not() -> None:
     rule = ClientAddress(["127.0.0.1"])
     assert rule.scheme("127.0.0.1", [b"https"], "http") == "https"

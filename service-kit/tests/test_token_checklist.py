@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI, Request
 from pydantic import ValidationError
 
 from service_kit import answers
+from service_kit.bearer import challenge
 from service_kit.dependencies import get_current_user, get_service_caller, require
 from service_kit.identity import Identity
 from service_kit.settings import VerifierSettings
@@ -349,6 +350,15 @@ async def test_a_missing_scope_is_named(service: Service, issuer: TestIssuer) ->
     challenge = answer.headers["www-authenticate"]
     assert challenge.startswith('Bearer error="insufficient_scope"')
     assert challenge.endswith('scope="orders:all orders:read"')
+
+
+def test_nothing_that_a_challenge_quotes_breaks_out_of_it() -> None:
+    said = challenge("insufficient_scope", "It's needed.", 'a", realm="x\\\r\nX-Other: \u20ac\x7f')
+    assert said.startswith(
+        'Bearer error="insufficient_scope", error_description="It\'s needed.", scope="a?, realm=?x'
+    )
+    assert said.count('"') == 6
+    assert re.fullmatch(r"[\x20-\x5b\x5d-\x7e]+", said)
 
 
 async def test_what_cannot_be_told_now_is_no_refusal(
