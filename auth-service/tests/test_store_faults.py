@@ -139,7 +139,8 @@ async def test_two_hundred_at_once_without_the_store_are_each_refused_in_time_an
         assert {answer.status_code for answer, _ in answers} == {503}
         assert {answer.json()["code"] for answer, _ in answers} == {"store_unavailable"}
         assert all(int(answer.headers["retry-after"]) >= 1 for answer, _ in answers)
-        assert max(seconds for _, seconds in answers) < 2.5 + calm
+        # Twice: a busy machine is not equally busy all the time.
+        assert max(seconds for _, seconds in answers) < 2.5 + 2 * calm
         server.start() if fault == "stop" else server.resume()
         await until_signed_in(service)
         assert (await service.refresh(grant["refresh_token"])).status_code == 200
@@ -234,7 +235,7 @@ async def test_a_process_too_busy_to_close_a_connection_in_time_goes_on(
         await client.ping()
         (connection,) = client.connection_pool._available_connections
     connection.socket_connect_timeout = 0
-    await store.reconnect()
+    await connection.disconnect()
     connection.socket_connect_timeout = 1
     async with store.answering() as client:
         assert await client.ping()

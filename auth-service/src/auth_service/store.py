@@ -55,15 +55,17 @@ def connect(url: str, user: str, password: str | None, *, timeout: float, connec
 class _Renewed:
     """A connection that is made anew now and then: a failover may move the name without cutting what is open."""
 
+    renewed_after = 0.0  # of its pool: whatever was connected before is left
     _made = 0.0
 
     async def connect(self) -> None:
-        """Called by the pool before each use."""
+        """Called by the pool before each use, so that nobody is talking over it."""
         this: Any = super()
-        if this.is_connected and time.monotonic() - self._made > RENEWED_EVERY:
-            await this.disconnect()
+        now = time.monotonic()
+        if this.is_connected and self._made < max(self.renewed_after, now - RENEWED_EVERY):
+            await this.disconnect(nowait=True)
         if not this.is_connected:
-            self._made = time.monotonic()
+            self._made = now
         await this.connect()
 
     async def disconnect(self, nowait: bool = False, **reasons: Any) -> None:
@@ -93,7 +95,7 @@ class Store:
         except (RedisError, OSError) as failure:
             logger.warning("Redis did not do what was asked: %s", type(failure).__name__)
             if _left_behind(failure):
-                await self.reconnect()
+                self.reconnect()
             raise StoreUnavailable from failure
 
     async def run(self, script: Script, *, durable: bool = False, **arguments: Any) -> Any:
@@ -126,15 +128,14 @@ class Store:
             answers: list[Any] = await pipe.execute()
         local, replicated = answers[-1]
         if local < 1 or replicated < 1:
-            await self.reconnect()  # this may be a primary that a failover has left behind
+            self.reconnect()  # this may be a primary that a failover has left behind
             raise StoreUnavailable
         return answers
 
-    async def reconnect(self) -> None:
-        """Use no connection again that is open now, so that the next one resolves the name anew."""
-        pool: Any = self._redis.connection_pool  # one of the two is not typed
-        await pool.update_active_connections_for_reconnect()
-        await pool.disconnect(inuse_connections=False)
+    def reconnect(self) -> None:
+        """Use no connection again that is open now: the next one resolves the name anew."""
+        connections: Any = self._redis.connection_pool.connection_class
+        connections.renewed_after = time.monotonic()
 
     async def close(self) -> None:
         await self._redis.aclose()
