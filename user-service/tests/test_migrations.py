@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from user_service.database import MYSQL, Digest, Id, Moment, Serial
+from user_service.columns import MYSQL, Digest, Id, Moment, Serial
 from user_service.migrations import LOCK_NAME, TABLES, LockTaken, alembic_config
 from user_service.migrations.__main__ import main, upgrade
 

@@ -1,4 +1,4 @@
-"""The engine, the one transaction per request, and column types that mean the same on MySQL and SQLite."""
+"""The engine, and the one transaction per request."""
 
 import asyncio
 import logging
@@ -7,22 +7,17 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, TypeVar
-from uuid import UUID
 
 import asyncmy
 from prometheus_client import Gauge
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, MetaData, TypeDecorator, event
-from sqlalchemy.dialects import mysql
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
-from sqlalchemy.types import TypeEngine
 
 from service_kit.problems import Problem
 
@@ -39,80 +34,6 @@ ATTEMPTS: Final = 4
 IN_USE = Gauge(
     "database_connections_in_use", "Connections that work is being done on", multiprocess_mode="livesum"
 )
-
-# A NO PAD binary collation: text is equal on MySQL exactly when it is equal on SQLite, byte for byte.
-MYSQL: Final[dict[str, Any]] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_0900_bin",
-}
-
-
-class Base(DeclarativeBase):
-    """Every table of the service."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-
-
-class Id(TypeDecorator[UUID]):
-    """A UUID as its 16 bytes: BINARY(16) on MySQL, BLOB on SQLite."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "mysql":
-            return dialect.type_descriptor(mysql.BINARY(16))
-        return dialect.type_descriptor(LargeBinary())
-
-    def process_bind_param(self, value: UUID | None, dialect: Dialect) -> bytes | None:
-        return None if value is None else value.bytes
-
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> UUID | None:
-        return None if value is None else UUID(bytes=bytes(value))
-
-
-class Digest(TypeDecorator[bytes]):
-    """A SHA-256: BINARY(32) on MySQL, BLOB on SQLite."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "mysql":
-            return dialect.type_descriptor(mysql.BINARY(32))
-        return dialect.type_descriptor(LargeBinary())
-
-
-class Moment(TypeDecorator[datetime]):
-    """A UTC time to the microsecond; stored without a zone, never read without one."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "mysql":
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(DateTime())
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-# SQLite counts by itself only in a column typed exactly INTEGER.
-Serial = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class DatabaseUnavailable(Problem):

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from user_service.database import MYSQL, Base, Id, Moment
+from user_service.columns import MYSQL, Base, Id, Moment
 
 
 class AvatarRow(Base):

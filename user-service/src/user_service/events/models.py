@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from user_service.database import MYSQL, Base, Id, Moment, Serial
+from user_service.columns import MYSQL, Base, Id, Moment, Serial
 
 
 class OutboxRow(Base):

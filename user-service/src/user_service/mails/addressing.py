@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.mails import repository
 from user_service.mails.composing import ACCOUNT_EXISTS
-from user_service.mails.models import LinkKind
-from user_service.mails.repository import WaitingMail
+from user_service.mails.models import LinkKind, WaitingMail
 from user_service.users import repository as users
 from user_service.users.models import Status, User
 

@@ -4,6 +4,7 @@ A mail waits as what to tell whom, never as text: its link is made when it is se
 token is stored. So no token is in this database, and no backup of it opens an account.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -12,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import JSON, ForeignKey, Index, Integer, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from user_service.database import MYSQL, Base, Digest, Id, Moment, Serial
+from user_service.columns import MYSQL, Base, Digest, Id, Moment, Serial
 
 
 class LinkKind(StrEnum):
@@ -85,3 +86,50 @@ class AddressChangeRow(Base):
     old_email_key: Mapped[str] = mapped_column(String(320))
     changed_at: Mapped[datetime] = mapped_column(Moment)
     undo_until: Mapped[datetime] = mapped_column(Moment)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingMail:
+    """What to tell whom. Without an address of its own it goes to the person's stored one."""
+
+    kind: str
+    user_id: UUID | None = None
+    email: str | None = None
+    email_key: str | None = None
+    sessions_cv: int | None = None
+    data: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedMail:
+    id: int
+    attempts: int
+    created_at: datetime
+    mail: WaitingMail
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What following a link does, to whom, and for which address.
+
+    `sessions_cv`: the link is dead once the person's sessions have ended since it was asked for; so a reset, a
+    changed password or an undone change drops what was pending, without looking for it.
+    """
+
+    kind: LinkKind
+    user_id: UUID | None
+    email: str
+    email_key: str
+    sessions_cv: int | None
+    data: dict[str, Any] | None
+    expires_at: datetime
+    used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddressChange:
+    id: int
+    user_id: UUID
+    old_email: str
+    old_email_key: str
+    undo_until: datetime

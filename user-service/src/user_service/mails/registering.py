@@ -3,8 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.mails import repository
-from user_service.mails.models import LinkKind
-from user_service.mails.repository import WaitingMail
+from user_service.mails.models import LinkKind, WaitingMail
 from user_service.users.exceptions import EmailTaken
 from user_service.users.models import User
 

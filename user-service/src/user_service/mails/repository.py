@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,55 +10,19 @@ from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
-from user_service.mails.models import LIFETIME, UNDO_FOR, AddressChangeRow, LinkKind, LinkRow, MailRow
+from user_service.mails.models import (
+    LIFETIME,
+    UNDO_FOR,
+    AddressChange,
+    AddressChangeRow,
+    ClaimedMail,
+    Link,
+    LinkKind,
+    LinkRow,
+    MailRow,
+    WaitingMail,
+)
 from user_service.users.models import User
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingMail:
-    """What to tell whom. Without an address of its own it goes to the person's stored one."""
-
-    kind: str
-    user_id: UUID | None = None
-    email: str | None = None
-    email_key: str | None = None
-    sessions_cv: int | None = None
-    data: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedMail:
-    id: int
-    attempts: int
-    created_at: datetime
-    mail: WaitingMail
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What following a link does, to whom, and for which address.
-
-    `sessions_cv`: the link is dead once the person's sessions have ended since it was asked for; so a reset, a
-    changed password or an undone change drops what was pending, without looking for it.
-    """
-
-    kind: LinkKind
-    user_id: UUID | None
-    email: str
-    email_key: str
-    sessions_cv: int | None
-    data: dict[str, Any] | None
-    expires_at: datetime
-    used_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class AddressChange:
-    id: int
-    user_id: UUID
-    old_email: str
-    old_email_key: str
-    undo_until: datetime
 
 
 async def add_mail(connection: AsyncConnection, mail: WaitingMail, at: datetime) -> None:

@@ -15,8 +15,7 @@ from user_service.database import Database
 from user_service.mails import repository
 from user_service.mails.addressing import addressed
 from user_service.mails.composing import WORDS, compose, recipient
-from user_service.mails.models import LinkKind
-from user_service.mails.repository import ClaimedMail
+from user_service.mails.models import ClaimedMail, LinkKind
 from user_service.mails.smtp import RefusedForGood, SmtpServer, reason
 from user_service.users.models import utc_now
 

@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL
 
 from user_service.audit import models as _audit
 from user_service.avatars import models as _avatars
-from user_service.database import Base
+from user_service.columns import Base
 from user_service.events import models as _events
 from user_service.mails import models as _mails
 from user_service.migrations import models as _migrations

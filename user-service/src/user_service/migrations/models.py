@@ -3,7 +3,7 @@
 from sqlalchemy import SmallInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from user_service.database import MYSQL, Base
+from user_service.columns import MYSQL, Base
 
 
 class SchemaFloorRow(Base):

@@ -7,7 +7,7 @@ Revises: ${down_revision}
 import sqlalchemy as sa
 from alembic import op
 
-from user_service.database import Digest, Id, Moment, Serial
+from user_service.columns import Digest, Id, Moment, Serial
 ${imports if imports else ""}
 
 revision = ${repr(up_revision)}

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from user_service.database import MYSQL, Base, Digest, Id, Moment
+from user_service.columns import MYSQL, Base, Digest, Id, Moment
 from user_service.users.email import Email
 
 # The role that may see and change anyone.

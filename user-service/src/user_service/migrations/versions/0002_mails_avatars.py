@@ -7,7 +7,7 @@ Revises: 0001_people
 import sqlalchemy as sa
 from alembic import op
 
-from user_service.database import MYSQL, Digest, Id, Moment, Serial
+from user_service.columns import MYSQL, Digest, Id, Moment, Serial
 
 revision = "0002_mails_avatars"
 down_revision = "0001_people"
