@@ -84,10 +84,10 @@ def test_a_killed_gateway_is_back_at_once_with_keys_and_revocations(
 def test_callers_of_a_user_service_that_is_gone_are_told_soon_and_then_at_once(
     how: str, parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int, full: bool
 ) -> None:
-    statuses, told_within = {"killed": ({502, 503}, 1), "paused": ({503, 504}, 5.2)}[how]
+    statuses, told_within, lasts = {"killed": ({502, 503}, 1, 5), "paused": ({503, 504}, 5.2, 8)}[how]
     with steady(f"user-service {how}") as seen:
         for _ in range(rounds):
-            fault = suffer(seen, how, *parts.fault(how, "user-service"), lasts=8)
+            fault = suffer(seen, how, *parts.fault(how, "user-service"), lasts=lasts)
             assert {one.status for one in fault.failures(*API) if one.status} <= statuses
             refused = [one for one in fault.failures("read") if one.code == "upstream_down"]
             assert len(refused) > 20, "the breaker opened"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -91,23 +92,32 @@ def test_an_attacker_who_guesses_locks_nobody_out_of_a_known_device(
 ) -> None:
     victim, stranger = people.registered(), people.stranger()
     form = {"grant_type": "password", "username": victim.email, "password": victim.password}
-    device = people.api(victim).http.post("/auth/token", data=form).headers["x-device-token"]
+    at_home, elsewhere = people.api(victim).http, people.api(stranger).http
+    device = decided(at_home, form).headers["x-device-token"]
     tries = 20 if full else 10
     with steady("an attacker guesses") as seen, seen.span("guesses"):
         guesses = []
         for _ in range(60):
-            guess = form | {"password": stranger.password}
-            headers = {"X-Forwarded-For": people.address()}
-            guesses.append(people.api(stranger).http.post("/auth/token", data=guess, headers=headers))
+            guess, address = form | {"password": stranger.password}, {"X-Forwarded-For": people.address()}
+            guesses.append(decided(elsewhere, guess, address))
         assert guesses[-1].status_code == 429
-        known = {"X-Device-Token": device}
-        answers = [
-            people.api(victim).http.post("/auth/token", data=form, headers=known) for _ in range(tries)
-        ]
+        answers = [decided(at_home, form, {"X-Device-Token": device}) for _ in range(tries)]
     served = sum(answer.status_code == 200 for answer in answers)
     promise(
         "attacker locks a victim out: the victim's sign-ins", 100 * served / tries, at_least=100, unit="%"
     )
+
+
+def decided(
+    http: httpx.Client, form: dict[str, str], headers: dict[str, str] | None = None
+) -> httpx.Response:
+    """The answer to a sign-in, which is asked again while the system is too busy for one."""
+    for _ in range(20):
+        answer = http.post("/auth/token", data=form, headers=headers)
+        if answer.status_code < 500:
+            break
+        time.sleep(1)
+    return answer
 
 
 def forged(token: str) -> list[str]:

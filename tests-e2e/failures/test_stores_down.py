@@ -189,7 +189,7 @@ def test_an_empty_redis_without_auth_service_lets_nobody_pass(
             until(partial(seen.select, where=lambda one: one.status == 503), 10, "routes answer 503")
             emptied = seen.now()
             time.sleep(3)
-            assert parts.ready("gateway")
+            parts.wait_ready("gateway", 20)
             ended = seen.now()
             parts.start_again("auth-service")
         until(partial(signs_in, people, innocent[0]), 20, "people sign in again")

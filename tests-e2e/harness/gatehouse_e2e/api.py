@@ -78,9 +78,11 @@ class Api:
     def close(self) -> None:
         self.http.close()
 
-    def register(self, email: str, name: str, password: str) -> dict[str, Any]:
+    def register(self, email: str, name: str, password: str, key: str = "") -> dict[str, Any]:
+        """With an Idempotency-Key an answer that was lost may be asked for again."""
         body = {"email": email, "name": name, "password": password}
-        return dict(checked(self.http.post("/v1/users", json=body)).json())
+        headers = {"Idempotency-Key": key} if key else {}
+        return dict(checked(self.http.post("/v1/users", json=body, headers=headers)).json())
 
     def sign_in(self, email: str, password: str) -> Tokens:
         return self._token(grant_type="password", username=email, password=password)

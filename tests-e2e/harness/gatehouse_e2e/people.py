@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import httpx
+
 from .api import Api, Person, Refused, checked
 
 T = TypeVar("T")
@@ -39,7 +41,8 @@ class People:
     def registered(self) -> Person:
         person = self.stranger()
         api = self.api(person)
-        made = self._patiently(lambda: api.register(person.email, person.name, person.password))
+        key = secrets.token_hex(16)
+        made = self._patiently(lambda: api.register(person.email, person.name, person.password, key))
         person.id = made["id"]
         return person
 
@@ -75,8 +78,13 @@ class People:
         while True:
             try:
                 return ask()
+            except httpx.TimeoutException:
+                if time.monotonic() > patience:
+                    raise
             except Refused as refused:
-                wait = float(refused.response.headers.get("retry-after", "1"))
-                if refused.status not in (429, 502, 503, 504) or time.monotonic() + wait > patience:
+                told = refused.response.headers.get("retry-after")
+                wait = float(told or 1)
+                busy = told or refused.status in (429, 502, 503, 504)
+                if not busy or time.monotonic() + wait > patience:
                     raise
                 time.sleep(wait)

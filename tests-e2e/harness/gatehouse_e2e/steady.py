@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+import httpx
+
 from .api import Person, Refused
 from .evidence import Evidence
 from .history import Exchange, History, percentile
@@ -144,6 +146,8 @@ class Steady:
             if refused.status in (502, 503, 504, 429):
                 return False
             raise
+        except httpx.TransportError:
+            return False
         return True
 
     def _is_out(self, person: Person) -> bool:
