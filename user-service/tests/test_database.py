@@ -1,9 +1,10 @@
 """Units of work: one transaction a request, run again as a whole, bounded in time; and what is asked in them."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from user_service.database import Database, DatabaseBusy, DatabaseUnavailable, create_engine
+from user_service.database import CONNECT_SECONDS, Database, DatabaseBusy, DatabaseUnavailable, create_engine
 from user_service.main import Parts
 
 on_mysql = pytest.mark.parametrize(
@@ -158,6 +159,36 @@ async def test_the_pool_never_grows_beyond_its_size(database_url: str) -> None:
     answers = await asyncio.gather(*both, return_exceptions=True)
     assert [type(answer) for answer in answers].count(DatabaseUnavailable) == 2
     await database.close()
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """The port of a server whose queue of connections is full, so that nothing answers another one."""
+    with socket.socket() as server, ExitStack() as waiting:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+async def test_while_the_server_is_silent_one_caller_a_second_finds_out_and_nobody_else_waits() -> None:
+    async def told_after() -> float:
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            await database.read(lambda connection: connection.execute(text("SELECT 1")))
+        return time.monotonic() - began
+
+    with silent_server() as port:
+        database = Database(create_engine(make_url(f"mysql+asyncmy://users:x@127.0.0.1:{port}/users")))
+        finds_out = await told_after()
+        assert finds_out > CONNECT_SECONDS / 2
+        assert await told_after() < finds_out / 2
+        await asyncio.sleep(1)
+        assert await told_after() > CONNECT_SECONDS / 2
+        await database.close()
 
 
 @on_mysql

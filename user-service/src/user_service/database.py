@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -30,6 +31,9 @@ DEADLOCK: Final = 1213
 LOCK_WAIT_TIMEOUT: Final = 1205
 DUPLICATE: Final = 1062
 ATTEMPTS: Final = 4
+
+# For the network alone; the server's own words are bounded by the time for reading.
+CONNECT_SECONDS: Final = 0.8
 
 IN_USE = Gauge(
     "database_connections_in_use", "Connections that work is being done on", multiprocess_mode="livesum"
@@ -194,8 +198,8 @@ def create_engine(
         pool_recycle=1800,
         hide_parameters=True,
         connect_args={
-            "async_creator_fn": _connect,
-            "connect_timeout": 2,
+            "async_creator_fn": Connecting(),
+            "connect_timeout": CONNECT_SECONDS,
             "read_timeout": deadline + 0.5,
             # MAX_EXECUTION_TIME covers SELECT only; writes are bounded by the lock wait and the deadline.
             "init_command": (
@@ -208,12 +212,32 @@ def create_engine(
     )
 
 
-async def _connect(*arguments: Any, **options: Any) -> Any:
-    try:
-        return await asyncmy.connect(*arguments, **options)
-    except RuntimeError as error:
-        # asyncmy's word, under uvloop, for a connection that the server closed while it was being made.
-        raise OperationalError("connect", None, error) from error
+class Connecting:
+    """Opens connections. While the server is silent one attempt a second finds out whether it still is.
+
+    The others fail at once: callers would wait in line for connections that take their time to fail.
+    """
+
+    def __init__(self) -> None:
+        self._next_try = 0.0  # not before then, if not 0: it is silent
+
+    async def __call__(self, *arguments: Any, **options: Any) -> Any:
+        began = time.monotonic()
+        if began < self._next_try:
+            raise OperationalError("connect", None, TimeoutError("the server was silent a moment ago"))
+        if self._next_try:
+            self._next_try = began + 1.0
+        try:
+            connection = await asyncmy.connect(*arguments, **options)
+        except asyncmy.errors.OperationalError:
+            if time.monotonic() - began > CONNECT_SECONDS / 2:  # no refusal: silence
+                self._next_try = time.monotonic() + 1.0
+            raise
+        except RuntimeError as error:
+            # asyncmy's word, under uvloop, for a connection that the server closed while it was being made.
+            raise OperationalError("connect", None, error) from error
+        self._next_try = 0.0
+        return connection
 
 
 def _sqlite_engine(url: URL) -> AsyncEngine:
