@@ -34,6 +34,10 @@ _GAUGES: Final = {
     "gateway_upstream_connections": ("Open connections to a service.", ("service", "state")),
     "gateway_upstream_outstanding": ("Requests that were given to a service and are not over.", ("service",)),
     "gateway_upstream_waiting": ("Requests that wait for a connection.", ("service",)),
+    "gateway_upstream_limit": (
+        "Requests that may wait for a service's answer at once; fewer while it is slower than usual.",
+        ("service",),
+    ),
     "gateway_upstream_ejected": ("Addresses of a service that are left alone for a while.", ("service",)),
     "gateway_breakers_open": ("Workers that stopped asking a service.", ("service",)),
     "gateway_revocations": ("Revocations held in memory.", ()),
@@ -116,6 +120,7 @@ class Metrics(Collector):
             gauges["gateway_upstream_connections"][*service, "busy"] = sum(pool.open for pool in pools) - idle
             gauges["gateway_upstream_outstanding"][service] = sum(pool.outstanding for pool in pools)
             gauges["gateway_upstream_waiting"][service] = sum(len(pool.waiting) for pool in pools)
+            gauges["gateway_upstream_limit"][service] = upstream.crowd.limit
             ejected = sum(pool.ejected_until > front.clock.now for pool in pools)
             gauges["gateway_upstream_ejected"][service] = ejected
             gauges["gateway_breakers_open"][service] = int(upstream.breaker.open)

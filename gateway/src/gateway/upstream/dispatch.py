@@ -9,6 +9,7 @@ from typing import Final
 from gateway.clock import Clock
 from gateway.upstream import balancing
 from gateway.upstream.breaker import Breaker
+from gateway.upstream.crowd import Crowd
 from gateway.upstream.names import AGAIN_SECONDS, Address, Names
 from gateway.upstream.pool import Bounds, Exchange, Pool
 from gateway.upstream.retries import RetryBudget
@@ -51,6 +52,7 @@ class Upstream:
         self.clock = clock
         self.breaker = Breaker()
         self.budget = RetryBudget()
+        self.crowd = Crowd(bounds.outstanding)
         host, port = hosts[0]
         self.authority = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
         self._names = Names(hosts)
@@ -63,6 +65,9 @@ class Upstream:
         now = self.clock.now
         if self.breaker.open and not self.breaker.admits(now):
             exchange.refuse(BreakerOpen(headers=_SOON))
+            return
+        if self.crowd.waiting >= self.crowd.limit:
+            exchange.refuse(Overloaded(headers=_SOON))
             return
         self.budget.requests += 1
         self._give(exchange, now)
@@ -143,6 +148,7 @@ class Upstream:
 
     def sweep(self, now: float) -> None:
         self.budget.sweep(now)
+        self.crowd.sweep(now)
         for pool in self.pools:
             pool.sweep(now)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from http import HTTPStatus
+from time import perf_counter
 from typing import Final, Protocol
 
 from gateway.forwarding import prepare
@@ -57,6 +58,7 @@ class Exchange:
 
     __slots__ = (
         "_answer_head",
+        "_asked",
         "_chunked_down",
         "_client",
         "_counted",
@@ -93,6 +95,7 @@ class Exchange:
         self._early_size = 0
         self._replay = head.method in IDEMPOTENT and not head.chunked
         self._answer_head = b""
+        self._asked = 0.0  # when the whole request had been sent; 0 again when it is answered
         self._chunked_down = False
         self._counted = False
         self._has_body = head.has_body
@@ -122,6 +125,7 @@ class Exchange:
             self._send_body(b"0\r\n\r\n")
         if self.connection is not None and not self.responded:
             self._client.wait(self.passage.route.first_byte_seconds)
+            self._ask()
 
     def _send_body(self, data: bytes) -> None:
         connection = self.connection
@@ -169,6 +173,7 @@ class Exchange:
 
     def timed_out(self) -> None:
         """The deadline passed, whichever it was."""
+        self._answered()
         waiting_for_client = not self.body_done and (self.connection is None or not self.connection.paused)
         if not waiting_for_client and not self._client.full and self.pool is not None:
             self.upstream.failed(self.pool)
@@ -205,7 +210,9 @@ class Exchange:
             connection.transport.write(self._request)
         route = self.passage.route
         self._client.wait(route.first_byte_seconds if self.body_done else route.idle_seconds)
-        if not self.body_done and not connection.paused:
+        if self.body_done:
+            self._ask()
+        elif not connection.paused:
             self._client.go_on()
 
     def refuse(self, problem: Problem) -> None:
@@ -236,6 +243,7 @@ class Exchange:
         """The final head is known; it is written with the first piece of the body."""
         passage = self.passage
         self.status = answer.status
+        self._answered()
         self.bodyless = passage.head.method == b"HEAD" or answer.status in (204, 304)
         self._answer_head = self._write_answer_head(answer)
         if answer.event_stream and not self.bodyless:
@@ -332,6 +340,21 @@ class Exchange:
         self._end()
         Tunnel(self._client, connection, self, answer).begin(after)
 
+    def _ask(self) -> None:
+        """From here on the service has all it needs to answer."""
+        if not self._asked:
+            self._asked = perf_counter()
+            self.upstream.crowd.waiting += 1
+
+    def _answered(self) -> None:
+        if self._asked:
+            route, waited = self.passage.route, perf_counter() - self._asked
+            self._asked = 0.0
+            self.upstream.crowd.answered(route.name, waited, route.first_byte_seconds)
+
     def _end(self) -> None:
+        if self._asked:
+            self._asked = 0.0
+            self.upstream.crowd.left()
         self.over = True
         self.leave()

@@ -1,0 +1,63 @@
+"""How many requests may wait for a service at once: as many as it answers about as fast as when it is calm.
+
+A service that gets more than it can do only lets everyone wait. So who comes to a crowd is refused at once, and those
+who are in it are served in a bounded time; without it they would wait longer and longer, until all of them time out.
+"""
+
+from typing import Final
+
+FEW: Final = (
+    64  # so many may wait whatever it takes them: any client that waits for its answers is one of few
+)
+_CALM: Final = 8  # with fewer than so many waiting, what a route takes is what it usually takes
+_LEARNS: Final = 0.05
+_SLOWER: Final = 3.0
+_SHARE: Final = 0.1  # of the time that the route gives the service for its first byte
+_PERIOD: Final = 0.1
+_ENOUGH: Final = 5  # answers to judge by
+
+
+class Crowd:
+    """Counts the requests that have been sent whole and wait for the first byte of their answer."""
+
+    __slots__ = ("_judged", "_most", "_peak", "_period_ends", "_slow", "_usual", "limit", "waiting")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.limit = most
+        self.waiting = 0
+        self._usual: dict[str, float] = {}  # what each route takes when the service is calm, in seconds
+        self._judged = 0
+        self._slow = 0
+        self._peak = 0
+        self._period_ends = 0.0
+
+    def answered(self, route: str, seconds: float, deadline: float) -> None:
+        """One that waited is answered, or has waited until its deadline."""
+        self.waiting -= 1
+        usual = self._usual.get(route)
+        if usual is None:
+            self._usual[route] = seconds  # who came first to a crowd found a calm service
+        elif self.waiting < _CALM:
+            self._usual[route] = usual + (seconds - usual) * _LEARNS
+        else:
+            self._judged += 1
+            if seconds > _SLOWER * usual + _SHARE * deadline:
+                self._slow += 1
+            if self.waiting > self._peak:
+                self._peak = self.waiting
+
+    def left(self) -> None:
+        """One that waited is gone, and nothing is known of how long it would have taken."""
+        self.waiting -= 1
+
+    def sweep(self, now: float) -> None:
+        """Fewer at once when most were slow, more when they were not."""
+        if now < self._period_ends:
+            return
+        self._period_ends = now + _PERIOD
+        if self._judged >= _ENOUGH and self._slow * 2 > self._judged:
+            self.limit = max(FEW, int(min(self.limit, self._peak) * 0.7))
+        elif self.limit < self._most:
+            self.limit = min(self._most, self.limit + max(1, self.limit // 10))
+        self._judged = self._slow = self._peak = 0

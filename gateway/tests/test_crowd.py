@@ -1,0 +1,152 @@
+"""A service that gets more than it can do: who is admitted waits for a bounded time, the others hear of it at once."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.upstream.crowd import FEW, Crowd
+from tests.process import ROUTE, Gateway, connected, serving
+
+
+def test_a_crowd_is_admitted_as_long_as_its_answers_take_what_they_usually_take() -> None:
+    crowd = Crowd(4096)
+    crowd.waiting = 2000
+    for tick in range(10):
+        for _ in range(200):
+            crowd.answered("report", 1.0, 5.0)
+        crowd.sweep(tick * 0.2)
+    assert crowd.limit == 4096
+
+
+def test_fewer_are_admitted_while_most_are_slow_and_all_again_afterwards() -> None:
+    crowd, now = Crowd(4096), 0.0
+    calm(crowd, 0.01)
+    for _ in range(30):
+        now += 0.2
+        crowd.waiting = 500
+        for _ in range(20):
+            crowd.answered("things", 1.0, 5.0)
+        crowd.sweep(now)
+    assert crowd.limit == FEW, "so many may wait whatever happens"
+    for _ in range(100):
+        now += 0.2
+        crowd.sweep(now)
+    assert crowd.limit == 4096
+
+
+def test_one_slow_route_does_not_shut_out_the_others() -> None:
+    crowd = Crowd(4096)
+    calm(crowd, 0.01)
+    crowd.waiting = 500
+    for tick in range(20):
+        for _ in range(20):
+            crowd.answered("report", 4.0, 5.0)  # as the first of them did: it is that kind of a route
+        for _ in range(20):
+            crowd.answered("things", 0.012, 5.0)
+        crowd.sweep(tick * 0.2)
+    assert crowd.limit == 4096
+
+
+def calm(crowd: Crowd, seconds: float) -> None:
+    for _ in range(100):
+        crowd.waiting += 1
+        crowd.answered("things", seconds, 5.0)
+
+
+DEADLINE = 2.5  # seconds that the route gives the service; without a limit nearly all would reach it
+
+
+class Busy:
+    """A service with five hands, which can do 100 requests a second: whatever comes waits for a free one."""
+
+    def __init__(self) -> None:
+        self._hands = asyncio.Semaphore(5)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                async with self._hands:
+                    await asyncio.sleep(0.05)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+async def offer(gateway: Gateway, per_second: float, seconds: float) -> list[tuple[float, float, bytes]]:
+    """Sends at a fixed rate, whatever comes back: when each was sent, how long it took, and its answer."""
+    results: list[tuple[float, float, bytes]] = []
+
+    async def one() -> None:
+        began = time.perf_counter()
+        async with connected(gateway.port) as (reader, writer):
+            writer.write(b"GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = await reader.read()
+        results.append((began - started, time.perf_counter() - began, answer))
+
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(int(per_second * seconds)):
+            await asyncio.sleep(max(0.0, started + number / per_second - time.perf_counter()))
+            tasks.create_task(one())
+    return results
+
+
+def p99(durations: list[float]) -> float:
+    return sorted(durations)[math.ceil(len(durations) * 0.99) - 1]
+
+
+@asynccontextmanager
+async def busy(folder: Path) -> AsyncIterator[Gateway]:
+    table = ROUTE.format(name="a", path="/a") + f"first_byte_seconds = {DEADLINE}\n"
+    async with serving(folder, Busy().serve, table, ACCESS_LOG_SHARE="0") as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(15, marks=pytest.mark.endurance)])
+async def test_at_three_times_what_a_service_can_do_the_admitted_are_served_in_bounded_time(
+    tmp_path: Path, seconds: int
+) -> None:
+    async with busy(tmp_path) as gateway:
+        capacity = await measure(gateway.upstream_port)
+        below = await offer(gateway, 0.7 * capacity, 3)
+        assert {answer[9:12] for _, _, answer in below} == {b"200"}
+        usual = p99([took for _, took, _ in below])
+        above = await offer(gateway, 3 * capacity, seconds)
+        served = [(sent, took) for sent, took, answer in above if answer[9:12] == b"200"]
+        onset = p99([took for _, took in served])  # what had been admitted before the crowd was noticed
+        after = p99([took for sent, took in served if sent > seconds / 2])
+        refused = [(took, answer) for _, took, answer in above if answer[9:12] != b"200"]
+        print(f"{capacity:.0f} a second; p99 {usual:.3f} s at 0.7x; at 3x {onset:.3f} s, then {after:.3f} s")
+        assert all(answer.startswith(b"HTTP/1.1 503 ") for _, answer in refused), "nobody times out"
+        assert all(
+            b'"code":"overloaded"' in answer and b"\r\nRetry-After: " in answer for _, answer in refused
+        )
+        assert p99([took for took, _ in refused]) < after / 2, "who is refused hears it at once"
+        assert after < 5 * usual + 2 * FEW / capacity, "as many as always may wait, one after the other"
+        assert len(served) > 0.5 * capacity * seconds, "nobody is refused while hands are free"
+        await asyncio.sleep(0.5)
+        again = await offer(gateway, 0.7 * capacity, 1)
+        assert {answer[9:12] for _, _, answer in again} == {b"200"}
+
+
+async def measure(port: int) -> float:
+    """How many requests a second the service can do on this machine now."""
+    ends = time.perf_counter() + 1.5
+
+    async def client() -> int:
+        done = 0
+        async with connected(port) as (reader, writer):
+            while time.perf_counter() < ends:
+                writer.write(b"GET /a HTTP/1.1\r\n\r\n")
+                await reader.readuntil(b"ok")
+                done += 1
+        return done
+
+    return sum(await asyncio.gather(*(client() for _ in range(10)))) / 1.5
