@@ -46,6 +46,7 @@ def use_debians_interpreter() -> None:
     command = [os.environ["UV"], "run", "--locked", "--python", str(debians), "python", "-m", "benchmarks"]
     os.chdir(Path(__file__).parents[1])
     environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": ".venv-bench"}
+    environment.pop("VIRTUAL_ENV", None)  # the other environment's: uv would warn
     os.execve(command[0], [*command, *sys.argv[1:]], environment)
 
 

@@ -43,15 +43,27 @@ def prepare(passage: Passage, authority: bytes) -> bytes:
     target = head.target if passage.route.rewrite is None else passage.route.rewritten(head.target)
     if not head.crossing:
         head.crossing = _crossing(head)
-    return b"".join(
-        (
-            *(head.method, b" ", target, b" HTTP/1.1\r\nHost: ", authority, head.crossing),
-            _switching(passage) if passage.upgrading else b"",
-            *(b"\r\nX-Forwarded-For: ", passage.client, b"\r\nX-Forwarded-Proto: ", passage.scheme),
-            *(b"\r\nX-Forwarded-Host: ", head.host, b"\r\nX-Request-Id: ", passage.request_id),
-            *(b"\r\ntraceparent: ", passage.trace, b"\r\n\r\n"),
-        )
+    parts = (
+        head.method,
+        b" ",
+        target,
+        b" HTTP/1.1\r\nHost: ",
+        authority,
+        head.crossing,
+        _switching(passage) if passage.upgrading else b"",
+        b"\r\nX-Forwarded-For: ",
+        passage.client,
+        b"\r\nX-Forwarded-Proto: ",
+        passage.scheme,
+        b"\r\nX-Forwarded-Host: ",
+        head.host,
+        b"\r\nX-Request-Id: ",
+        passage.request_id,
+        b"\r\ntraceparent: ",
+        passage.trace,
+        b"\r\n\r\n",
     )
+    return b"".join(parts)
 
 
 def _crossing(head: Head) -> bytes:

@@ -36,7 +36,7 @@ class Series:
 
 # A request whose line is not written yet: when it ended and how long it took (by perf_counter), its series, path, bytes
 # sent, client, caller, code, request id and trace. A plain tuple, as one is made for every request.
-Entry = tuple[float, float, Series, bytes, int, bytes, Caller | None, str, bytes, bytes]
+Entry = tuple[float, float, Series, bytes, int, bytes, Caller | None, str, tuple[bytes, bytes]]
 
 
 class Form(NamedTuple):
@@ -84,12 +84,8 @@ class Journal:
             if self._owed < 1.0:
                 return
             self._owed -= 1.0
-        self._add(
-            (
-                *(ended, seconds, series, head.path, sent, passage.client, passage.caller, code),
-                *(passage.request_id, passage.trace),
-            )
-        )
+        ids = passage.request_id, passage.trace
+        self._add((ended, seconds, series, head.path, sent, passage.client, passage.caller, code, ids))
 
     def refused(self, peer: bytes, request_id: bytes, problem: Problem) -> None:
         """Something came that could not be read as a request."""
@@ -111,7 +107,7 @@ class Journal:
             _log.handle(logging.LogRecord(_log.name, logging.INFO, __file__, _LINE, text, None, None))
 
     def _told(self, entry: Entry) -> str:
-        ended, seconds, series, path, sent, client, caller, code, request_id, trace = entry
+        ended, seconds, series, path, sent, client, caller, code, (request_id, trace) = entry
         subject = "-" if caller is None else self._subjects.get(caller.subject) or self._name(caller.subject)
         said = (
             f"{series.method} {nameless(path.decode())} {series.status} {sent} B {seconds:.6f} s "
