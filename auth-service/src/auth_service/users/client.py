@@ -83,7 +83,7 @@ class _Lane:
         except (NoAnswer, TimeoutError) as failure:
             if self._answered_at < began:
                 self._next_try = time.monotonic() + RETRY_SECONDS
-            logger.warning("user-service did not answer: %s", failure or type(failure).__name__)
+            logger.warning("user-service did not answer: %s", str(failure) or type(failure).__name__)
             raise UsersUnavailable from failure
         else:
             self._answered_at, self._next_try = time.monotonic(), 0.0
