@@ -40,11 +40,14 @@ class People:
 
     def registered(self) -> Person:
         person = self.stranger()
+        self.register(person)
+        return person
+
+    def register(self, person: Person) -> None:
         api = self.api(person)
         key = secrets.token_hex(16)
-        made = self._patiently(lambda: api.register(person.email, person.name, person.password, key))
+        made = self.patiently(lambda: api.register(person.email, person.name, person.password, key))
         person.id = made["id"]
-        return person
 
     def signed_in(self) -> Person:
         person = self.registered()
@@ -53,7 +56,7 @@ class People:
 
     def sign_in(self, person: Person) -> None:
         api = self.api(person)
-        person.tokens = self._patiently(lambda: api.sign_in(person.email, person.password))
+        person.tokens = self.patiently(lambda: api.sign_in(person.email, person.password))
 
     def promote(self, admin: Person, person: Person) -> None:
         """Give the role admin, by the hand of somebody who has it; the person's tokens of before end."""
@@ -72,7 +75,7 @@ class People:
         for api in self._apis.values():
             api.close()
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
+    def patiently(self, ask: Callable[[], T]) -> T:
         """A system may be busy, or limit us when it does not believe our addresses: its Retry-After is kept to."""
         patience = time.monotonic() + 90
         while True:
