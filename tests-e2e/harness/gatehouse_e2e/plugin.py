@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from .report import Report
 from .steady import Steady
 from .systems import Embedded, NotHere, System
 from .toxics import ToxicControl
+from .waiting import NeverHappened, until
 from .wire import RawClient
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -350,13 +351,19 @@ def regulars(system: System, people: People) -> Steady:
     return Steady(system.url, people)
 
 
+def _waiting() -> float:
+    """Programs that want to run, for each core, over the last minute."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
 @pytest.fixture
-def steady(regulars: Steady, evidence: Evidence) -> SteadyFixture:
+def steady(regulars: Steady, evidence: Evidence, full: bool) -> SteadyFixture:
     """The load that every fault happens under: `with steady("MySQL killed") as seen:`."""
-    waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
-    if waiting > BUSY:
+    with suppress(NeverHappened):
+        until(lambda: _waiting() <= BUSY, 120 if full else 0, "a quiet machine", every=1)
+    if _waiting() > BUSY:
         pytest.skip(
-            f"{waiting:.0f} programs wait for each core: what is seen would tell of this machine alone"
+            f"{_waiting():.0f} programs wait for each core: what is seen would tell of this machine alone"
         )
 
     def under(title: str, *more: Share, deadline: float = 10) -> AbstractContextManager[History]:
