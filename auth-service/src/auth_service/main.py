@@ -71,7 +71,13 @@ class Parts:
 
 def make_store(settings: Settings) -> Store:
     password = _text(settings.redis_password)
-    redis = connect(settings.redis_url, settings.redis_user, password, timeout=settings.redis_timeout_seconds)
+    redis = connect(
+        settings.redis_url,
+        settings.redis_user,
+        password,
+        timeout=settings.redis_timeout_seconds,
+        replicas=settings.redis_replicas,
+    )
     return Store(redis, settings.redis_replicas)
 
 
@@ -114,6 +120,7 @@ def make_parts(settings: Settings) -> Parts:
         _text(settings.redis_password),
         timeout=BLOCK_MS / 1000 + 1,
         connections=2,
+        replicas=settings.redis_replicas,
     )
     keys = make_keys(settings, store)
     revocations = Revocations(store, retention)

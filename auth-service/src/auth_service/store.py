@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,8 +31,10 @@ class StoreUnavailable(Unavailable):
     title = "The session store does not answer"
 
 
-def connect(url: str, user: str, password: str | None, *, timeout: float, connections: int = 32) -> Redis:
-    """A client that fails fast, from a bounded pool.
+def connect(
+    url: str, user: str, password: str | None, *, timeout: float, connections: int = 32, replicas: int = 0
+) -> Redis:
+    """A client that fails fast, from a bounded pool. With replicas its connections are renewed now and then.
 
     A connection found dead is replaced once: every script may run twice, since a rotation asked for again within the
     grace gets the same successor. A silent server is not asked a second time.
@@ -47,14 +50,17 @@ def connect(url: str, user: str, password: str | None, *, timeout: float, connec
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
         max_connections=connections,
         timeout=timeout / 2,  # for a free one
+        driver_info=None,  # saves two questions on every new connection
     )
-    pool.connection_class = type("Renewed", (_Renewed, pool.connection_class), {})
+    age = {"oldest": RENEWED_EVERY if replicas else math.inf}
+    pool.connection_class = type("Renewed", (_Renewed, pool.connection_class), age)
     return Redis.from_pool(pool)
 
 
 class _Renewed:
     """A connection that is made anew now and then: a failover may move the name without cutting what is open."""
 
+    oldest = math.inf
     renewed_after = 0.0  # of its pool: whatever was connected before is left
     _made = 0.0
 
@@ -62,7 +68,7 @@ class _Renewed:
         """Called by the pool before each use, so that nobody is talking over it."""
         this: Any = super()
         now = time.monotonic()
-        if this.is_connected and self._made < max(self.renewed_after, now - RENEWED_EVERY):
+        if this.is_connected and self._made < max(self.renewed_after, now - self.oldest):
             await this.disconnect(nowait=True)
         if not this.is_connected:
             self._made = now
