@@ -45,6 +45,7 @@ class Gateway:
             "GRACEFUL_SECONDS": "10",
             "ROUTES_WATCH_SECONDS": "0.1",
         }
+        self.answered = 0  # what status() got
         self.process: asyncio.subprocess.Process
 
     def write_routes(self, *paths: str) -> None:
@@ -92,9 +93,11 @@ class Gateway:
     async def status(self, path: str) -> int:
         async with httpx.AsyncClient(trust_env=False) as client:
             try:
-                return (await client.get(f"http://127.0.0.1:{self.port}{path}")).status_code
+                status = (await client.get(f"http://127.0.0.1:{self.port}{path}")).status_code
             except httpx.TransportError:
                 return 0
+        self.answered += 1
+        return status
 
     async def internal(self, path: str) -> str:
         async with httpx.AsyncClient(trust_env=False) as client:
