@@ -79,6 +79,14 @@ class _Renewed:
         this: Any = super()
         await this.disconnect(nowait=True, **reasons)
 
+    async def send_packed_command(self, *command: Any, **options: Any) -> None:
+        this: Any = super()
+        try:
+            await this.send_packed_command(*command, **options)
+        except RuntimeError as error:
+            # uvloop's word for a connection that was reset a moment ago: one to replace, as every lost one.
+            raise ConnectionLost("closed as it was written to") from error
+
 
 class Script:
     """A Lua script in files of this package, run by its digest."""
