@@ -3,8 +3,7 @@
 import pytest
 
 from tests.conftest import House
-
-HOST = b"Host: localhost\r\n"
+from tests.wire import HOST
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import House
+from tests.wire import HOST, get, post
 
-HOST = b"Host: localhost\r\n"
 STATUS_LINE = re.compile(rb"HTTP/1\.1 \d{3} ")
-
-
-def get(target: bytes, *lines: bytes) -> bytes:
-    return b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
-
-
-def post(*lines: bytes, body: bytes = b"") -> bytes:
-    return b"POST /public/a HTTP/1.1\r\n" + HOST + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
 
 
 class BreaksOff(list[bytes]):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from gateway import request
 from service_kit.problems import Problem
 from tests.conftest import House
+from tests.wire import HOST
 
-HOST = b"Host: localhost\r\n"
 GET = b"GET /public/a HTTP/1.1\r\n" + HOST
 POST = b"POST /public/a HTTP/1.1\r\n" + HOST
 
