@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+import uvloop
 from conftest import Service, make_settings, started
 from people import People
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as ConnectionLost
 from test_people_down import timed
 from test_rotation import UNLIMITED
 
@@ -243,3 +245,20 @@ async def test_a_process_too_busy_to_close_a_connection_in_time_goes_on(
     async with store.answering() as client:
         assert await client.ping()
     await store.close()
+
+
+def test_a_connection_that_was_reset_a_moment_ago_is_replaced(redis_url: str) -> None:
+    """uvloop's word for it is a RuntimeError."""
+
+    async def ask() -> None:
+        store = Store(connect(redis_url, "auth", None, timeout=1))
+        async with store.answering() as client:
+            connection = await client.connection_pool.get_connection()
+            connection._writer.transport.abort()
+            with pytest.raises(ConnectionLost):
+                await connection.send_command("PING")
+            await client.connection_pool.release(connection)
+            assert await client.ping()
+        await store.close()
+
+    uvloop.run(ask())
