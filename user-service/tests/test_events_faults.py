@@ -154,9 +154,10 @@ async def test_nothing_is_lost_and_nothing_out_of_order(
 ) -> None:
     await world.register()
     changing = [asyncio.create_task(world.change(person)) for person in world.done]
-    await asyncio.sleep(1)
+    await until(lambda: all(len(versions) > 1 for versions in world.done.values()), 60)
     await fault(world)
-    await asyncio.sleep(1)
+    before = {person: len(versions) for person, versions in world.done.items()}
+    await until(lambda: all(len(world.done[person]) > count + 1 for person, count in before.items()), 60)
     for task in changing:
         task.cancel()
     await asyncio.gather(*changing, return_exceptions=True)
