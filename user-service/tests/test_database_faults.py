@@ -28,9 +28,11 @@ REGISTRATIONS, KILLS = (1000, 5) if os.environ.get("FULL") else (60, 1)
 @pytest.fixture(scope="module")
 def mysql() -> Iterator[MySQLServer]:
     server = MySQLServer()
-    asyncio.run(server.ready())
-    yield server
-    server.remove()
+    try:
+        asyncio.run(server.ready())
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture(scope="module")

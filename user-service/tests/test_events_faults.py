@@ -26,9 +26,11 @@ PEOPLE = 5
 @pytest.fixture(scope="module")
 def mysql() -> Iterator[MySQLServer]:
     server = MySQLServer()
-    asyncio.run(server.ready())
-    yield server
-    server.remove()
+    try:
+        asyncio.run(server.ready())
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture
