@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import schemathesis
 
+from gatehouse_e2e.pictures import png
+
 URL = os.environ["E2E_URL"]
 PEOPLE: list[str] = json.loads(os.environ["E2E_PEOPLE"])
 SEEN = Path(os.environ["E2E_SEEN"])
@@ -61,7 +63,7 @@ class Caller:
         self._good_until = time.monotonic() + tokens["expires_in"] * RENEWED_AT
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        headers = {"X-Forwarded-For": some_address()}
+        headers = {"X-Forwarded-For": some_address()} | more.pop("headers", {})
         if path != "/auth/token":
             headers["Authorization"] = f"Bearer {self.current()}"
         answer = self._http.request(method, path, headers=headers, **more)
@@ -92,6 +94,11 @@ def a_person(case: Case, caller: Caller) -> None:
     case.path_parameters["id"] = CHANCE.choice([caller.id, *PEOPLE])
 
 
+def somebody_with_a_picture(case: Case, caller: Caller) -> None:
+    case.path_parameters["id"] = caller.id
+    caller.ask("PUT", "/v1/users/me/avatar", content=png(8), headers={"Content-Type": "image/png"})
+
+
 def somebody_else(case: Case, caller: Caller) -> None:
     case.path_parameters["id"] = CHANCE.choice(PEOPLE)
 
@@ -117,6 +124,14 @@ def an_address(case: Case, caller: Caller) -> None:
     case.body = body | {"email": f"{secrets.token_hex(8)}@people.example", "password": caller.password}
 
 
+def a_key(case: Case, caller: Caller) -> None:
+    case.headers["Idempotency-Key"] = secrets.token_hex(8)
+
+
+def the_first_page(case: Case, caller: Caller) -> None:
+    case.query = {}  # a cursor is of use only to whom it was given
+
+
 def a_sign_in(case: Case, caller: Caller) -> None:
     case.body = {"grant_type": "password", "username": caller.email, "password": caller.password}
 
@@ -134,13 +149,14 @@ ONLY_THEY_KNOW: dict[str, tuple[Callable[[Case, Caller], None], ...]] = {
     "POST /auth/token": (a_sign_in,),
     "POST /auth/revoke": (a_token,),
     "DELETE /auth/sessions/{session_id}": (a_session,),
-    "POST /v1/users": (an_address,),
+    "POST /v1/users": (an_address, a_key),
     "PATCH /v1/users/me": (a_version,),
     "POST /v1/users/me/password": (a_password,),
     "POST /v1/users/me/email": (an_address,),
     "GET /v1/users/{id}": (a_person,),
-    "GET /v1/users/{id}/avatar": (a_person,),
-    "GET /v1/users/{id}/audit": (a_person,),
+    "GET /v1/users/{id}/avatar": (somebody_with_a_picture,),
+    "GET /v1/users": (the_first_page,),
+    "GET /v1/users/{id}/audit": (a_person, the_first_page),
     "PATCH /v1/users/{id}": (a_person, a_version),
     "PUT /v1/users/{id}/roles": (somebody_else, a_version),
     "DELETE /v1/users/{id}": (somebody_else,),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable
 
 import httpx
@@ -13,6 +11,7 @@ from gatehouse_e2e.api import Api, Person
 from gatehouse_e2e.compose import Compose
 from gatehouse_e2e.mails import Mails
 from gatehouse_e2e.people import People
+from gatehouse_e2e.pictures import png
 from gatehouse_e2e.systems import System
 from gatehouse_e2e.wire import BadAnswer, RawClient
 
@@ -233,12 +232,7 @@ def test_a_page_of_another_origin_reads_nothing(people: People, person: Person) 
 
 
 def test_a_picture_that_is_a_bomb_or_a_page_is_refused_at_once(people: People, person: Person) -> None:
-    sizes = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
-    pixels = b"IDAT" + zlib.compress(bytes(1_000_000))
-    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
-        for part in (sizes, pixels, b"IEND")
-    )
+    bomb = png(30_000, rows=bytes(1_000_000))
     for picture, status in ((bomb, 422), (b"<html><script>alert(1)</script>", 415), (b"", 415)):
         headers = {**person.tokens.bearer, "Content-Type": "image/png"}
         answer = people.api(person).http.put("/v1/users/me/avatar", headers=headers, content=picture)

@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-
 from gatehouse_e2e.api import Person
 from gatehouse_e2e.people import People
-
-
-def png(side: int, colour: bytes = b"\x40\x80\xc0") -> bytes:
-    """A plain square, made by hand so that the suite needs no picture library."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = (b"\0" + colour * side) * side
-    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"tEXt", b"Comment\0canary-metadata")
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+from gatehouse_e2e.pictures import png
 
 
 def test_an_avatar_is_put_read_and_removed(people: People, person: Person) -> None:
