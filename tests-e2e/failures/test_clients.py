@@ -42,12 +42,12 @@ Open = Callable[[], RawClient]
 def test_thousands_of_clients_hang_up_and_no_place_stays_taken(
     parts: Compose, raw: Open, people: People, steady: SteadyFixture, promise: PromiseFixture, full: bool
 ) -> None:
-    person, leaver = people.signed_in(), people.signed_in()
+    person, leaver, newcomer = people.signed_in(), people.signed_in(), people.registered()
     with raw() as wire:
         authority = wire.target.authority
     requests = [
         request_bytes("GET", "/v1/users/me", authority, bearer(person)),
-        request_bytes("POST", "/auth/token", authority, form_headers(person), signing_in(person)),
+        request_bytes("POST", "/auth/token", authority, form_headers(newcomer), signing_in(newcomer)),
         request_bytes("POST", "/auth/token", authority, form_headers(leaver), refreshing(leaver)),
     ]
 

@@ -90,6 +90,8 @@ class Steady:
         self._people = people
         self._crowd = [people.signed_in() for _ in range(8)]
         self._gone = [people.registered() for _ in range(2)]
+        # A person keeps a bounded number of sessions: who signs in all the time would push out the one that reads.
+        self._arriving = [people.registered() for _ in range(4)]
 
     @contextmanager
     def running(
@@ -111,7 +113,7 @@ class Steady:
             Share(20, Read(crowd)),
             Share(5, Check(crowd)),
             Share(2, Refresh(crowd)),
-            Share(1, SignIn(crowd)),
+            Share(1, SignIn(self._arriving)),
             Share(2, renames),
             Share(2, ReadRefused("session ended", gone)),
             Share(2, ReadRefused("forged", forged)),
