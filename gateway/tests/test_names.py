@@ -92,17 +92,23 @@ async def _house(tmp_path: Path, town: Town) -> AsyncIterator[House]:
         yield await stack.enter_async_context(running(tmp_path, upstreams={"echo": f"{NAME}:{town.port}"}))
 
 
+@pytest.fixture(name="old")
+async def _old(town: Town, house: House) -> Host:
+    """The service where the name led first, and a connection to it that is kept."""
+    old = await town.settle("127.0.0.2", b"old")
+    town.leads_to = ["127.0.0.2"]
+    assert await said(house) == b"old"
+    return old
+
+
 async def said(house: House) -> bytes:
     answer = await house.send(get(b"/public/a", b"Connection: close"))
     return answer.partition(b"\r\n\r\n")[2] if answer.startswith(b"HTTP/1.1 200 ") else answer[9:12]
 
 
 async def test_nothing_reaches_a_stranger_at_the_old_address_of_a_service_that_was_made_anew(
-    town: Town, house: House
+    town: Town, house: House, old: Host
 ) -> None:
-    old = await town.settle("127.0.0.2", b"old")
-    town.leads_to = ["127.0.0.2"]
-    assert await said(house) == b"old"
     await old.close()
     stranger = await town.settle("127.0.0.2", b"stranger")
     await town.settle("127.0.0.3", b"new")
@@ -112,11 +118,8 @@ async def test_nothing_reaches_a_stranger_at_the_old_address_of_a_service_that_w
 
 
 async def test_while_the_name_still_leads_nowhere_the_stranger_gets_nothing_either(
-    town: Town, house: House
+    town: Town, house: House, old: Host
 ) -> None:
-    old = await town.settle("127.0.0.2", b"old")
-    town.leads_to = ["127.0.0.2"]
-    assert await said(house) == b"old"
     await old.close()
     stranger = await town.settle("127.0.0.2", b"stranger")
     town.leads_to = []
@@ -129,11 +132,8 @@ async def test_while_the_name_still_leads_nowhere_the_stranger_gets_nothing_eith
 
 
 async def test_a_connection_to_an_address_that_is_no_longer_the_services_is_given_up_though_it_works(
-    town: Town, house: House
+    town: Town, house: House, old: Host
 ) -> None:
-    old = await town.settle("127.0.0.2", b"old")
-    town.leads_to = ["127.0.0.2"]
-    assert await said(house) == b"old"
     assert old.connected == 1
     await town.settle("127.0.0.3", b"new")
     town.leads_to = ["127.0.0.3"]
