@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -50,6 +51,23 @@ def test_one_slow_route_does_not_shut_out_the_others() -> None:
             crowd.answered("things", 0.012, 5.0)
         crowd.sweep(tick * 0.2)
     assert crowd.limit == 4096
+
+
+def test_a_crowd_that_came_during_a_pause_is_served_and_nobody_else_refused() -> None:
+    """230 requests a second to a service that can do 500, which stops for 1.2 s and goes on."""
+    crowd, sent = Crowd(4096), deque[float]()
+    calm(crowd, 0.01)
+    for millisecond in range(6000):
+        now = millisecond / 1000
+        if millisecond % 100 < 23:
+            sent.append(now)
+            crowd.waiting += 1
+            assert crowd.waiting <= crowd.limit
+        if millisecond % 2 and not 1 <= now < 2.2 and sent:
+            crowd.answered("things", now - sent.popleft(), 5.0)
+        crowd.sweep(now)
+    assert crowd.limit == 4096
+    assert len(sent) < FEW
 
 
 def calm(crowd: Crowd, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 A service that gets more than it can do only lets everyone wait. So who comes to a crowd is refused at once, and those
 who are in it are served in a bounded time; without it they would wait longer and longer, until all of them time out.
+A crowd that came while the service paused for a moment, and that goes away again by itself, is none of that kind.
 """
 
 from typing import Final
@@ -13,14 +14,27 @@ _CALM: Final = 8  # with fewer than so many waiting, what a route takes is what 
 _LEARNS: Final = 0.05
 _SLOWER: Final = 3.0
 _SHARE: Final = 0.1  # of the time that the route gives the service for its first byte
-_PERIOD: Final = 0.1
+_PERIOD: Final = 0.08  # a little less than a tick, which may come early
 _ENOUGH: Final = 5  # answers to judge by
+_STAYS: Final = 2  # periods in a row of slow answers to a crowd that does not shrink
+_SHRINKS: Final = 0.95  # in a period, and so is gone within two seconds
 
 
 class Crowd:
     """Counts the requests that have been sent whole and wait for the first byte of their answer."""
 
-    __slots__ = ("_judged", "_most", "_peak", "_period_ends", "_slow", "_usual", "limit", "waiting")
+    __slots__ = (
+        "_before",
+        "_judged",
+        "_most",
+        "_peak",
+        "_period_ends",
+        "_slow",
+        "_stays",
+        "_usual",
+        "limit",
+        "waiting",
+    )
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -30,6 +44,8 @@ class Crowd:
         self._judged = 0
         self._slow = 0
         self._peak = 0
+        self._before = 0  # how many waited a period ago
+        self._stays = 0
         self._period_ends = 0.0
 
     def answered(self, route: str, seconds: float, deadline: float) -> None:
@@ -52,12 +68,15 @@ class Crowd:
         self.waiting -= 1
 
     def sweep(self, now: float) -> None:
-        """Fewer at once when most were slow, more when they were not."""
+        """Fewer at once when most are slow and the crowd stays, and until they are not; then more again."""
         if now < self._period_ends:
             return
         self._period_ends = now + _PERIOD
-        if self._judged >= _ENOUGH and self._slow * 2 > self._judged:
+        slow = self._judged >= _ENOUGH and self._slow * 2 > self._judged
+        self._stays = self._stays + 1 if slow and self.waiting > self._before * _SHRINKS else 0
+        if self._stays >= _STAYS or (slow and self.limit < self._most):
             self.limit = max(FEW, int(min(self.limit, self._peak) * 0.7))
-        elif self.limit < self._most:
+        elif not slow and self.limit < self._most:
             self.limit = min(self._most, self.limit + max(1, self.limit // 10))
+        self._before = self.waiting
         self._judged = self._slow = self._peak = 0
