@@ -56,6 +56,18 @@ async def test_the_memo_is_bounded_and_keeps_what_came_last(
     assert [verifier.remembered(token, now) for token in tokens] == [False, True, True]
 
 
+async def test_callers_share_what_their_tokens_say_alike(verifier: Verifier, issuer: TestIssuer) -> None:
+    def caller(**claims: Any) -> Caller:
+        return verifier.verify(issuer.token(**claims).encode(), time.time())
+
+    one, other = (caller(roles=["admin", "member"], scope="a b") for _ in range(2))
+    assert one.session_id != other.session_id
+    for name in ("issuer", "audience", "client_id", "scopes", "roles"):
+        assert getattr(one, name) is getattr(other, name), name
+    many = " ".join(map(str, range(500)))
+    assert caller(scope=many).scopes is not caller(scope=many).scopes, "it may be forged, and fill the memory"
+
+
 async def test_a_refused_token_is_never_remembered(verifier: Verifier, issuer: TestIssuer) -> None:
     token = issuer.token(aud="another").encode()
     for _ in range(2):

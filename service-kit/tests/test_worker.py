@@ -18,6 +18,7 @@ from service_kit.testing import free_port
 
 APP = """
 import asyncio
+import gc
 
 from fastapi import FastAPI
 from service_kit import answers, health, logs, metrics
@@ -39,6 +40,7 @@ def serve():
         answers.install(app)
     public.add_middleware(metrics.RequestMetrics)
     public.get("/hello")(lambda: "hello")
+    public.get("/passed-over")(gc.get_freeze_count)
     public.get("/wait/{seconds}")(wait)
     internal.include_router(health.router({}))
     internal.include_router(metrics.router())
@@ -151,6 +153,10 @@ def test_metrics_add_up_across_workers(example: Example) -> None:
     for _ in range(20):
         httpx.get(f"{example.public}/hello")  # a connection each, so that both workers get some
     assert example.hellos() - before == 20
+
+
+def test_what_a_worker_has_loaded_is_passed_over_by_the_collector(example: Example) -> None:
+    assert httpx.get(f"{example.public}/passed-over").json() > 10_000
 
 
 def test_metrics_of_an_earlier_run_are_forgotten_and_other_files_of_the_folder_are_not(

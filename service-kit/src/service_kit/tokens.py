@@ -1,19 +1,20 @@
 """Verifying access tokens (RFC 9068, ES256): strict reading, one signature check, a memo of what was verified."""
 
-import base64
 import json
 import math
 import re
 import time
+from binascii import a2b_base64, b2a_base64
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from service_kit.jwks import KEY_ID, FetchOutcome, KeyCache
@@ -25,8 +26,14 @@ _TYPES = ("at+jwt", "application/at+jwt")
 _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749, section 3.3
 _IDENTIFIER = re.compile(r"[\x20-\x7e]{1,255}")
 
-_es256 = ECDSA(SHA256())
+# Prehashed, as hashlib is quicker than a hash context made for one signature.
+_es256 = ECDSA(Prehashed(SHA256()))
 _HEADERS = 64  # one or two a key are in use
+# What many tokens say alike, a memo full of callers holds once. It is noted before the signature is checked: so only
+# so many texts, the scopes of so many characters, so many roles.
+_SHARED, _SHORT, _FEW = 128, 256, 8
+# From base64url to Base64, whose own characters are none of base64url's.
+_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/---")
 
 
 class TokenRefused(Exception):
@@ -173,7 +180,7 @@ class Verifier:
             self._memo.popitem(last=False)
 
     def _caller(self, claims: dict[str, Any], kid: str, now: float) -> Caller:
-        issuer = _text(claims, "iss")
+        issuer = _shared(_text(claims, "iss"))
         if now >= self._issuers.get(issuer, -math.inf):
             raise TokenRefused("wrong_issuer", "The token is from another issuer.")
         audience = issuer if self._audience is None else self._audience
@@ -183,7 +190,7 @@ class Verifier:
         self._check_times(issued_at, expires_at, _time(claims, "nbf") if "nbf" in claims else 0, now)
         return Caller(
             subject=_text(claims, "sub"),
-            client_id=_text(claims, "client_id"),
+            client_id=_shared(_text(claims, "client_id")),
             session_id=_text(claims, "sid"),
             scopes=_scopes(claims),
             roles=_roles(claims),
@@ -226,7 +233,7 @@ def _is_signed(signed: bytes, key: EllipticCurvePublicKey, signature: bytes) -> 
     """ES256 (RFC 7518, 3.4): the signature is R and S, one after the other."""
     r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
     try:
-        key.verify(encode_dss_signature(r, s), signed, _es256)
+        key.verify(encode_dss_signature(r, s), sha256(signed).digest(), _es256)
     except InvalidSignature:
         return False
     return True
@@ -235,11 +242,12 @@ def _is_signed(signed: bytes, key: EllipticCurvePublicKey, signature: bytes) -> 
 def _decode(part: bytes) -> bytes:
     # Python's decoders overlook padding, foreign characters and trailing bits; no two texts may mean one token,
     # so what was decoded must encode to the very same text.
+    text = part.translate(_TO_BASE64) + b"=" * (-len(part) % 4)
     try:
-        decoded = base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
+        decoded = a2b_base64(text)
     except ValueError:
         decoded = b""
-    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != part:
+    if b2a_base64(decoded, newline=False) != text:
         raise _malformed("A part is not base64url.")
     return decoded
 
@@ -300,6 +308,11 @@ def _text(claims: dict[str, Any], name: str) -> str:
     return value
 
 
+@lru_cache(_SHARED)
+def _shared(text: str) -> str:
+    return text
+
+
 def _time(claims: dict[str, Any], name: str) -> float:
     value = claims.get(name)
     # A bool is an int to Python, and 1e400 is infinite.
@@ -319,18 +332,34 @@ def _version(claims: dict[str, Any]) -> int | None:
 
 def _scopes(claims: dict[str, Any]) -> frozenset[str]:
     value = claims.get("scope", "")
-    if not isinstance(value, str) or (value and not _SCOPES.fullmatch(value)):
+    if not isinstance(value, str):
         raise _claim("scope")
-    return frozenset(value.split())
+    return _shared_scopes(value) if len(value) <= _SHORT else _read_scopes(value)
+
+
+def _read_scopes(text: str) -> frozenset[str]:
+    if text and not _SCOPES.fullmatch(text):
+        raise _claim("scope")
+    return frozenset(text.split())
+
+
+_shared_scopes = lru_cache(_SHARED)(_read_scopes)
 
 
 def _roles(claims: dict[str, Any]) -> frozenset[str]:
     value = claims.get("roles", [])
-    if not isinstance(value, list) or not all(
-        isinstance(role, str) and _IDENTIFIER.fullmatch(role) for role in value
-    ):
+    if not isinstance(value, list) or not all(isinstance(role, str) for role in value):
         raise _claim("roles")
-    return frozenset(value)
+    return _shared_roles(*value) if len(value) <= _FEW else _read_roles(*value)
+
+
+def _read_roles(*names: str) -> frozenset[str]:
+    if not all(map(_IDENTIFIER.fullmatch, names)):
+        raise _claim("roles")
+    return frozenset(names)
+
+
+_shared_roles = lru_cache(_SHARED)(_read_roles)
 
 
 def _claim(name: str) -> TokenRefused:
