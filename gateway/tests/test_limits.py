@@ -13,6 +13,7 @@ from gateway.leases import SYNC_SECONDS, Leases, Nowhere
 from gateway.ledger import Ledger, connect
 from gateway.limits import FAILED_VERIFICATION, Addresses, AddressLimited
 from gateway.routes import Limit
+from service_kit import background
 from service_kit.testing import RedisServer, redis_server
 from tests.process import ROUTE, connected, echo, serving, until
 
@@ -74,6 +75,18 @@ async def test_until_the_first_answer_a_worker_admits_its_share_of_the_burst() -
     leases, limit = Leases(Nowhere(), workers=4), Limit(rate=100, per_seconds=100, burst=40)
     now = time.time()
     assert sum(leases.of("k", limit).spend(now, leases.workers) for _ in range(100)) == 10
+
+
+async def test_a_worker_that_nobody_asks_stays_counted(pair: tuple[Leases, Leases]) -> None:
+    one, other = pair
+    async with background.running(one.run):
+        await asyncio.sleep(2 * SYNC_SECONDS)
+        counted = set()
+        for _ in range(10):
+            await asyncio.sleep(SYNC_SECONDS)
+            await other.settle()
+            counted.add(other.workers)
+    assert counted == {2}
 
 
 async def test_an_unused_lease_goes_back_to_the_other_workers(pair: tuple[Leases, Leases]) -> None:

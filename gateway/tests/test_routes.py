@@ -44,6 +44,17 @@ def test_literal_beats_parameter_beats_rest(tmp_path: Path) -> None:
         routes.match(b"POST", b"/a/me")
 
 
+def test_a_path_leads_where_it_led_however_many_were_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "one", route("one", "/a/{id}") + route("me", "/a/me") + route("rest", "/b/*", "POST"))
+    routes = load(tmp_path)
+    for _ in range(2):
+        assert {routes.match(b"GET", b"/a/%d" % number).name for number in range(5000)} == {"one"}
+        assert routes.match(b"GET", b"/a/me").name == "me"
+        assert routes.match(b"POST", b"/b/" + b"c" * 5000).name == "rest"
+        with pytest.raises(MethodNotAllowed):
+            routes.match(b"GET", b"/b/c")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [

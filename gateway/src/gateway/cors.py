@@ -1,12 +1,8 @@
 """Cross-origin answers, which are the gateway's alone: an exact allow-list a route, decided before authentication."""
 
 from gateway.head import Head
+from gateway.passage import Passage
 from gateway.routes import Cors, Route
-
-
-def method_meant(head: Head) -> bytes:
-    """The method whose route decides: for a preflight the one that is asked about."""
-    return head.others[b"access-control-request-method"][0] if is_preflight(head) else head.method
 
 
 def is_preflight(head: Head) -> bool:
@@ -18,11 +14,18 @@ def is_preflight(head: Head) -> bool:
     )
 
 
-def fields_for(route: Route, head: Head) -> bytes:
+def method_meant(passage: Passage) -> bytes:
+    """The method whose route decides: for a preflight the one that is asked about."""
+    head = passage.head
+    return head.others[b"access-control-request-method"][0] if passage.preflight else head.method
+
+
+def fields_for(passage: Passage) -> bytes:
     """The CORS fields of any answer of this route, errors included; of a preflight's, what the origin may send."""
-    if is_preflight(head):
-        return _preflight_fields(route, head)
-    return _fields(route.cors, head) if route.cors is not None else b""
+    if passage.preflight:
+        return _preflight_fields(passage.route, passage.head)
+    cors = passage.route.cors
+    return _fields(cors, passage.head) if cors is not None else b""
 
 
 def _fields(cors: Cors, head: Head) -> bytes:

@@ -1,6 +1,7 @@
 """What crosses to the services, and what is stripped or added on the way."""
 
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from gateway.head import Head, LoopDetected, request_id_of, trace_of
@@ -10,22 +11,15 @@ from service_kit.addresses import ClientAddress
 VIA: Final = b"1.1 gatehouse"
 
 
-class Ids:
+def _ids() -> Iterator[bytes]:
     """Request ids: 128 random bits in hexadecimal, cut from a block, as asking for each would cost ten times that."""
-
-    def __init__(self) -> None:
-        self._block = b""
-        self._at = 0
-
-    def new(self) -> bytes:
-        if self._at == len(self._block):
-            self._block = os.urandom(4096).hex().encode()
-            self._at = 0
-        self._at += 32
-        return self._block[self._at - 32 : self._at]
+    while True:
+        block = os.urandom(4096).hex().encode()
+        for at in range(0, len(block), 32):
+            yield block[at : at + 32]
 
 
-new_request_id: Final = Ids().new
+new_request_id: Final = _ids().__next__
 
 
 def name(passage: Passage) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from itertools import count
 from time import time
 from typing import Final, NamedTuple, Protocol
 
@@ -10,6 +11,8 @@ from gateway.routes import Limit
 
 _log = logging.getLogger("gateway.limits")
 SYNC_SECONDS: Final = 0.25
+# A worker without any lease says that it is there each so many turns: the store forgets it after two seconds.
+_CALM_TURNS: Final = 4
 _MOST: Final = 100_000
 _AT_ONCE: Final = 100  # what one pipeline settles: more would hold up the requests that come meanwhile
 
@@ -175,9 +178,10 @@ class Leases:
     async def run(self) -> None:
         """Settles with the other workers until cancelled."""
         try:
-            while True:
+            for turn in count():
                 await asyncio.sleep(SYNC_SECONDS)
-                await self.settle()
+                if self._leases or turn % _CALM_TURNS == 0:
+                    await self.settle()
         finally:
             await self.close()
 

@@ -32,8 +32,8 @@ class Pipeline:
                 self.limits.admit_address(passage.client, now)
             forwarding.refuse_loops(head)
             passage.preflight = cors.is_preflight(head)
-            route = passage.route = self.routes.match(cors.method_meant(head), head.path)
-            passage.answer_fields = cors.fields_for(route, head)
+            route = passage.route = self.routes.match(cors.method_meant(passage), head.path)
+            passage.answer_fields = cors.fields_for(passage)
             if passage.preflight:
                 return passage
             check_length(head, route.body_max_bytes)

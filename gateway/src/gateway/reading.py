@@ -20,7 +20,17 @@ _REPEATED_MAX: Final = 2048
 class Reader:
     """What came and is not read yet, and where in a message it is."""
 
-    __slots__ = ("_complete", "_fields", "_known", "_parser", "_parts", "body_left", "body_read", "buffer")
+    __slots__ = (
+        "_complete",
+        "_fields",
+        "_known",
+        "_line",
+        "_parser",
+        "_parts",
+        "body_left",
+        "body_read",
+        "buffer",
+    )
 
     def __init__(self) -> None:
         self.buffer = b""  # raw bytes that are not read yet
@@ -29,7 +39,9 @@ class Reader:
         self._parser = httptools.HttpRequestParser(self)
         self._parts: list[bytes] = []  # what llhttp made of the body, until it is handed on
         self._complete = False
-        self._fields = b""  # of the last repeatable head, with the line ends before and behind them
+        # The last head that may be repeated: its request line, its fields with the line ends before and behind them.
+        self._line = b""
+        self._fields = b""
         self._known: Head | None = None
 
     def next_head(self) -> Head | None:
@@ -37,11 +49,13 @@ class Reader:
         data = self.buffer
         known = self._known
         if known is not None:
-            # Read, and agreed on by llhttp, when it came the last time: only the request line is new.
+            # Read, and agreed on by llhttp, when it came the last time: only the request line can be new.
             at = data.find(b"\r\n")
             if at > 0 and data.startswith(self._fields, at):
-                head = request.read_again(data[:at], known)
+                line = data[:at]
+                head = known if line == self._line else request.read_again(line, known)
                 if head is not None:
+                    self._line, self._known = line, head
                     at += len(self._fields)
                     self.buffer = data[at:] if head.keep_alive else b""
                     return head
@@ -72,7 +86,7 @@ class Reader:
         self.buffer = data[end + 4 :] if head.keep_alive or self.body_left else b""
         line = data.find(b"\r\n")
         if head.repeatable and end - line <= _REPEATED_MAX:
-            self._fields, self._known = data[line : end + 4], head
+            self._line, self._fields, self._known = data[:line], data[line : end + 4], head
         return head
 
     def _agree(self, head: Head, block: bytes) -> None:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from service_kit.problems import Problem
 from service_kit.tokens import Caller
 
+_REMEMBERED: Final = 4096  # paths,
+_REMEMBERED_MAX: Final = 128  # of so many bytes at most
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(?::\d+)?|\*")
 
 
@@ -152,7 +154,7 @@ class Routes:
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         self._tree = _Node()
-        self._exact: dict[bytes, dict[bytes, Route]] = {}
+        self._found: dict[bytes, dict[bytes, Route]] = {}  # by path: what was looked for before
         self._all: list[Route] = []
         for route in routes:
             self._add(route)
@@ -181,8 +183,6 @@ class Routes:
                 node = node.parameter
             else:
                 node = node.literals.setdefault(segment, _Node())
-        if "{" not in pattern:
-            self._exact[pattern.encode()] = node.here
         return node.here
 
     def match(self, method: bytes, path: bytes) -> Route:
@@ -201,8 +201,14 @@ class Routes:
         return self._at(path).get(method)
 
     def _at(self, path: bytes) -> dict[bytes, Route]:
-        methods = self._exact.get(path)
-        return self._tree.find(path.split(b"/"), 1) if methods is None else methods
+        methods = self._found.get(path)
+        if methods is None:
+            methods = self._tree.find(path.split(b"/"), 1)
+            if methods and len(path) <= _REMEMBERED_MAX:
+                if len(self._found) >= _REMEMBERED:
+                    self._found.clear()
+                self._found[path] = methods
+        return methods
 
 
 def _allowed(methods: Iterable[bytes]) -> list[str]:

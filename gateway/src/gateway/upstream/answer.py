@@ -1,6 +1,7 @@
 """The head of an upstream's answer: read one way, or not passed on at all."""
 
 import re
+from itertools import islice
 from typing import Final, NamedTuple
 
 from gateway.fields import DROP, PASS
@@ -12,16 +13,18 @@ _DROPPED: Final = frozenset(
     b"strict-transport-security x-content-type-options".split()
 )
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 # Fields that a service mostly gives the same value, and that hold nobody's secret: their lines are remembered whole.
 _STEADY: Final = frozenset(
     b"server date cache-control vary content-language content-encoding accept-ranges allow age content-security-policy "
-    b"cross-origin-opener-policy cross-origin-resource-policy permissions-policy referrer-policy x-frame-options".split()
+    b"cross-origin-opener-policy cross-origin-resource-policy permissions-policy referrer-policy x-frame-options "
+    b"content-type content-length connection transfer-encoding".split()
 )
+# All that a line may be made of.
+_TEXT: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 _MEMO_LIMIT: Final = 4096
 _treatments: dict[bytes, bytes] = {}
 _statuses: dict[bytes, "Status"] = {}
-_steady: set[bytes] = set()  # lines that cross as they came
+_lines: dict[bytes, tuple[bytes, bytes]] = {}  # treatment and value
 
 
 class BadAnswer(Exception):
@@ -64,27 +67,16 @@ class Answer:
 
 
 def read_answer(block: bytes) -> Answer:
-    """Reads an answer's head, without its closing empty line; llhttp has to accept the same bytes."""
+    """Reads an answer's head, without its closing empty line."""
     lines = block.split(b"\r\n")
     answer = Answer(_statuses.get(lines[0]) or _read_status(lines[0]))
     fields = answer.fields
-    for index in range(1, len(lines)):
-        line = lines[index]
-        if line in _steady:
-            fields.append(line)
-            continue
-        name, colon, value = line.partition(b":")
-        treatment = _treatments.get(name)
-        if treatment is None:
-            treatment = _classify(name)
-        if not colon:
-            raise BadAnswer("a header line has no colon")
+    for line in islice(lines, 1, None):
+        treatment, value = _lines.get(line) or _read_line(line)
         if treatment is PASS:
             fields.append(line)
-            if name.lower() in _STEADY:
-                _remember(line)
         elif treatment is not DROP:
-            _interpret(answer, treatment, value.strip(b" \t"), line)
+            _interpret(answer, treatment, value, line)
     if answer.chunked and (answer.length is not None or not answer.http11):
         raise BadAnswer("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
     if answer.connection is not None:
@@ -92,11 +84,29 @@ def read_answer(block: bytes) -> Answer:
     return answer
 
 
-def _remember(line: bytes) -> None:
-    if len(_steady) >= _MEMO_LIMIT:
-        _steady.clear()  # Date has another value every second
-    if len(line) <= 128:
-        _steady.add(line)
+def _read_line(line: bytes) -> tuple[bytes, bytes]:
+    """What becomes of a field, and its value."""
+    name, colon, value = line.partition(b":")
+    treatment = _treatments.get(name)
+    if treatment is None:
+        treatment = _classify(name)
+    if not colon:
+        raise BadAnswer("a header line has no colon")
+    _check_text(line)
+    value = value.strip(b" \t")
+    if treatment == b"content-type" and value[:17].lower() != b"text/event-stream":
+        treatment = PASS
+    read = treatment, value
+    if name.lower() in _STEADY and len(line) <= 128:
+        if len(_lines) >= _MEMO_LIMIT:
+            _lines.clear()  # Date has another value every second
+        _lines[line] = read
+    return read
+
+
+def _check_text(line: bytes) -> None:
+    if line.translate(None, _TEXT):
+        raise BadAnswer("the head holds a control character")
 
 
 def _read_status(line: bytes) -> Status:
@@ -107,8 +117,7 @@ def _read_status(line: bytes) -> Status:
         raise BadAnswer("the status line is not HTTP/1.1 or HTTP/1.0")
     if not 100 <= int(code) < 600:
         raise BadAnswer("the status is out of range")
-    if not _REASON.fullmatch(reason):
-        raise BadAnswer("the reason holds a control character")
+    _check_text(line)
     ours = b"HTTP/1.1 " + (reason if len(reason) > 3 else reason + b" ")
     status = Status(int(code), version == b"HTTP/1.1 ", ours)
     if len(_statuses) < _MEMO_LIMIT and len(line) <= 64:
@@ -132,13 +141,13 @@ def _classify(name: bytes) -> bytes:
 
 
 def _interpret(answer: Answer, name: bytes, value: bytes, line: bytes) -> None:
-    if name == b"content-type":
-        answer.fields.append(line)
-        answer.event_stream = value[:17].lower() == b"text/event-stream"
-    elif name == b"content-length":
+    if name == b"content-length":
         if answer.length is not None or not value.isdigit() or len(value) > 18:
             raise BadAnswer("Content-Length is not one decimal number")
         answer.length = int(value)
+    elif name == b"content-type":  # of an event stream
+        answer.fields.append(line)
+        answer.event_stream = True
     elif name == b"transfer-encoding":
         if answer.chunked or value.lower() != b"chunked":
             raise BadAnswer("a transfer coding other than chunked")

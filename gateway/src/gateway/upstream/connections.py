@@ -1,7 +1,7 @@
 """One connection to an upstream: one exchange at a time, answers read strictly or not at all."""
 
 import asyncio
-import contextlib
+from math import inf
 from typing import Final, Protocol, cast
 
 import httptools
@@ -45,13 +45,15 @@ class Stream(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """Reads answers with llhttp, which has to agree with what read_answer says of the head."""
+    """Reads the heads with read_answer, a counted body by its count, and a chunked one with llhttp, which has to agree
+    with what was read of its head."""
 
     __slots__ = (
         "_answer",
         "_buffer",
         "_complete",
         "_home",
+        "_left",
         "_parser",
         "_parts",
         "exchange",
@@ -65,10 +67,11 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._parser = httptools.HttpResponseParser(self)
-        self._parts: list[bytes] = []
         self._buffer = b""
         self._answer: Answer | None = None
+        self._left = 0.0  # bytes of the body that are to come; infinite where its end is the connection's
+        self._parser: httptools.HttpResponseParser | None = None  # from the first chunked answer on
+        self._parts: list[bytes] = []  # what llhttp made of the body, until it is handed on
         self._complete = False
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.exchange: Asker | None = None
@@ -97,74 +100,72 @@ class Connection(asyncio.Protocol):
                 self.close()  # surplus, or an answer to nothing: what comes next could be taken for another's
             return
         self.heard = True
+        answer = self._answer
         try:
-            if self._answer is None:
-                data = self._read_heads(exchange, data)
-                if self.exchange is None or self._answer is None:
-                    return
-            if data:
-                self._feed(data)
+            if answer is None:
+                parts = self._read_heads(exchange, data)
+            else:
+                parts = self._read_chunked(data) if answer.chunked else self._read_counted(data)
         except (BadAnswer, httptools.HttpParserError) as error:
             self.close()
             exchange.failed(f"the answer cannot be read: {error}")
             return
-        parts, self._parts = self._parts, []  # given away: the exchange puts the head in front of them
-        exchange.deliver(parts, self._complete)
+        if self._answer is not None and self.exchange is not None:
+            exchange.deliver(parts, self._complete)
 
-    def _read_heads(self, exchange: Asker, data: bytes) -> bytes:
-        """Reads interim heads and the final one; returns what llhttp has still to be fed with."""
+    def _read_heads(self, exchange: Asker, data: bytes) -> list[bytes]:
+        """Reads interim heads and the final one; returns what has come of the body."""
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        while True:
+        while data:
             end = data.find(b"\r\n\r\n")
             if end < 0 or end > _MAX_ANSWER_HEAD:
                 if len(data) > _MAX_ANSWER_HEAD:
                     raise BadAnswer("the head is too large")
                 self._buffer = data
-                return b""
+                break
             answer = read_answer(data[:end])
             if answer.status >= 200:
                 return self._begin(exchange, answer, data, end + 4)
-            after = data[end + 4 :]
+            data = data[end + 4 :]
             if answer.status == 101:
-                self._switch(exchange, answer, data[: end + 4], after)
-                return b""
-            self._feed(data[: end + 4])
-            self._complete = False
+                self._switch(exchange, answer, data)
+                break
             exchange.interim(answer)
-            data = after
-            if not data:
-                return b""
+        return []
 
-    def _begin(self, exchange: Asker, answer: Answer, data: bytes, body_at: int) -> bytes:
+    def _begin(self, exchange: Asker, answer: Answer, data: bytes, body_at: int) -> list[bytes]:
         self._answer = answer
         exchange.begin_answer(answer)
+        if self.exchange is None:
+            return []  # an event stream whose session has ended
         if exchange.bodyless:
-            # llhttp does not know that this was HEAD and would wait for a body; only it and the head agree here.
-            self._feed(data[:body_at])
-            self._parser = httptools.HttpResponseParser(self)
-            self._complete = True
-            if len(data) > body_at:
-                raise BadAnswer("bytes after an answer that has no body")
-            return b""
-        if answer.length is not None and len(data) - body_at > answer.length:
+            self._left = 0
+        elif answer.chunked:
+            return self._read_chunked(data)
+        else:
+            self._left = inf if answer.length is None else answer.length
+        return self._read_counted(data[body_at:])
+
+    def _read_counted(self, data: bytes) -> list[bytes]:
+        self._left -= len(data)
+        if self._left < 0:
             raise BadAnswer("bytes after the answer")
-        return data
+        self._complete = self._left == 0
+        return [data] if data else []
 
-    def _feed(self, data: bytes) -> None:
+    def _read_chunked(self, data: bytes) -> list[bytes]:
+        """The answer from its status line on."""
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
         self._parser.feed_data(data)
-        if (
-            self._complete
-            and self._answer is not None
-            and self._answer.chunked
-            and data.endswith(b"\r\n\r\n\r\n")
-        ):
+        if self._complete and data.endswith(b"\r\n\r\n\r\n"):
             raise BadAnswer("an empty line after the answer")  # llhttp passes over it
+        parts, self._parts = self._parts, []  # given away: the exchange puts the head in front of them
+        return parts
 
-    def _switch(self, exchange: Asker, answer: Answer, block: bytes, after: bytes) -> None:
-        with contextlib.suppress(httptools.HttpParserUpgrade):
-            self._parser.feed_data(block)
+    def _switch(self, exchange: Asker, answer: Answer, after: bytes) -> None:
         if not exchange.may_switch(answer):
             raise BadAnswer("a switch of protocols that was not asked for")
         self.exchange = None
