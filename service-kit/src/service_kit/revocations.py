@@ -78,7 +78,8 @@ class Revocations:
 
     def check(self, caller: Caller, now: float) -> None:
         """Raise TokenRefused if revoked, CannotVerify if what is held is unproven or too old."""
-        if not self.fresh(now):
+        # Neither when the clock was set back: it would hide how old the proof is.
+        if not (self._proven and -self._ceiling <= now - self._proven_at <= self._ceiling):
             raise CannotVerify("revocations_stale" if self._proven else "revocations_unproven")
         if caller.session_id in self._sessions:
             raise TokenRefused("session_revoked", "The session has ended.")
@@ -89,11 +90,6 @@ class Revocations:
             raise TokenRefused(
                 "credentials_changed", "The credentials or roles have changed: refresh, or sign in."
             )
-
-    def fresh(self, now: float) -> bool:
-        """Whether what is held may be relied on."""
-        # Also not when the clock was set back: it would hide how old the proof is.
-        return self._proven and -self._ceiling <= now - self._proven_at <= self._ceiling
 
     def staleness(self, now: float) -> float:
         """Seconds since the last proof; infinite while unproven."""
