@@ -166,7 +166,7 @@ class Edge(Line):
             return
         self._advancing = True
         reader = self._reader
-        while reader.buffer and self._exchange is None and not (self._busy or self._closing or self.full):
+        while reader.buffer and not (self._busy or self._closing or self.full):
             started = time.perf_counter()
             try:
                 head = reader.next_head()
@@ -226,7 +226,7 @@ class Edge(Line):
         front = self._front
         exchange = self._exchange = Exchange(self, passage, front.upstream(passage.route.service), started)
         self.wait(passage.route.first_byte_seconds)
-        if passage.head.has_body:
+        if not exchange.body_done:
             self.hold()
             early, self._reader.buffer = self._reader.buffer, b""
             if early:

@@ -85,18 +85,17 @@ class Journal:
                 return
             self._owed -= 1.0
         ids = passage.request_id, passage.trace
-        self._add((ended, seconds, series, head.path, sent, passage.client, passage.caller, code, ids))
+        self._entries.append(
+            (ended, seconds, series, head.path, sent, passage.client, passage.caller, code, ids)
+        )
+        if len(self._entries) >= _FLUSH_AT:
+            self.flush()
 
     def refused(self, peer: bytes, request_id: bytes, problem: Problem) -> None:
         """Something came that could not be read as a request."""
         self.refusals[problem.code] = self.refusals.get(problem.code, 0) + 1
         said = f"unread {int(problem.status)} client={peer.decode()} code={problem.code}"
-        self._add(self._line(time.perf_counter(), said, request_id.decode(), request_id.decode()))
-
-    def _add(self, entry: Entry | str) -> None:
-        self._entries.append(entry)
-        if len(self._entries) >= _FLUSH_AT:
-            self.flush()
+        self._entries.append(self._line(time.perf_counter(), said, request_id.decode(), request_id.decode()))
 
     def flush(self) -> None:
         """Writes what has come together: one record, one write."""
