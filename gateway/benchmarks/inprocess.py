@@ -1,14 +1,13 @@
 """The proxied path in one process and without sockets: what a request costs the gateway's own code, and its parts.
 
-User time of this process alone, so that a busy machine hardly matters; what the kernel and the event loop take comes
-on top, and only the side-by-side run tells it.
+Processor time of this process alone, so that a busy machine hardly matters; what the kernel and the event loop take
+comes on top, and only the side-by-side run tells it.
 """
 
 import asyncio
 import json
 import logging
 import os
-import resource
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -77,7 +76,7 @@ class Wire:
 
 
 def measure(requests: int) -> None:
-    """Prints microseconds of user time a request, the least of some rounds, as others on the machine only add."""
+    """Prints microseconds of processor time a request, the least of some rounds, as others on the machine only add."""
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
         asyncio.run(_measure(Path(folder), requests))
 
@@ -118,7 +117,7 @@ async def _measure(folder: Path, requests: int) -> None:
         rows["a token never seen"] = _time(lambda: exchange(made.pop, fresh), fresh)
         for name, part in _parts(front, seen).items():
             rows[f"  {name}"] = _time(partial(_repeat, part, fresh), fresh)
-    print(f"{'user CPU of the proxied path, without sockets':60}{'us/request':>12}")
+    print(f"{'CPU of the proxied path, without sockets':60}{'us/request':>12}")
     for name, spent in rows.items():
         print(f"  {name:58}{spent:12.1f}")
 
@@ -150,9 +149,9 @@ def _repeat(part: Callable[[], object], times: int) -> None:
 def _time(run: Callable[[], object], requests: int) -> float:
     readings = []
     for _ in range(ROUNDS):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+        before = time.process_time()
         run()
-        readings.append(resource.getrusage(resource.RUSAGE_SELF).ru_utime - before)
+        readings.append(time.process_time() - before)
     return min(readings) / requests * 1e6
 
 

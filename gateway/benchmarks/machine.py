@@ -38,15 +38,18 @@ def use_debians_interpreter() -> None:
     """Starts the suite anew under Debian's Python where this is another: everything compared is as Debian builds it.
 
     Debian compiles it with profile-guided optimisation, as the images' interpreter is. One that pyenv compiled is
-    not, and takes half as long again for every request.
+    not, and takes half as long again for every request. Also as in the images, libraries are compiled, and none is there
+    for development alone: either would be started, and held, by what is measured.
     """
     debians = Path("/usr/bin/python3")
     if sys.base_prefix == "/usr" or "UV" not in os.environ or not debians.exists():
         return
-    command = [os.environ["UV"], "run", "--locked", "--python", str(debians), "python", "-m", "benchmarks"]
+    command = [os.environ["UV"], "run", "--locked", "--no-dev", "--python", str(debians)]
+    command += ["python", "-m", "benchmarks"]
     os.chdir(Path(__file__).parents[1])
-    environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": ".venv-bench"}
+    environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": ".venv-bench", "UV_COMPILE_BYTECODE": "1"}
     environment.pop("VIRTUAL_ENV", None)  # the other environment's: uv would warn
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     os.execve(command[0], [*command, *sys.argv[1:]], environment)
 
 
