@@ -100,7 +100,7 @@ class Front:
         if upstream is None:
             upstream = Upstream(service, self._settings.upstream_of(service), self._bounds, self.clock)
             self._upstreams[service] = upstream
-            task = asyncio.get_running_loop().create_task(upstream.run())
+            task = asyncio.get_running_loop().create_task(background.always(upstream.run))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return upstream

@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def running(*works: Work) -> AsyncIterator[None]:
-    """Run them while the block runs; one that fails is logged and starts again, one that returns has nothing to do."""
-    tasks = [asyncio.create_task(_always(work)) for work in works]
+    """Run each `always` while the block runs."""
+    tasks = [asyncio.create_task(always(work)) for work in works]
     try:
         yield
     finally:
@@ -35,7 +35,8 @@ async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
-async def _always(work: Work) -> None:
+async def always(work: Work) -> None:
+    """Await it; if it fails, log that and start again, if it returns, it has nothing more to do."""
     while True:
         try:
             return await work()
