@@ -60,7 +60,7 @@ class Callers:
 
 def bearer_of(head: Head) -> bytes:
     """The one bearer token (RFC 6750); raises a Problem when there is none, or more than one."""
-    if b"?" in head.target and _has_token(head.target[len(head.path) + 1 :]):
+    if len(head.path) < len(head.target) and _has_token(head.target[len(head.path) + 1 :]):
         raise InvalidRequest(
             "a token in the query is not accepted",
             headers={"WWW-Authenticate": 'Bearer error="invalid_request"'},

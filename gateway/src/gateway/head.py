@@ -100,7 +100,7 @@ class Head:
     def __init__(self, method: bytes, target: bytes, http11: bool, host: bytes = b"") -> None:
         self.method = method
         self.target = target  # origin-form, as it will be forwarded
-        self.path = target.partition(b"?")[0] if b"?" in target else target
+        self.path = target.partition(b"?")[0]
         self.peer = b""
         self.http11 = http11
         self.host = host  # the target's own, else the field's
@@ -124,7 +124,7 @@ class Head:
         head = Head.__new__(Head)
         head.method = self.method
         head.target = target
-        head.path = target.partition(b"?")[0] if b"?" in target else target
+        head.path = target.partition(b"?")[0]
         head.peer = self.peer
         head.http11 = True
         head.host = self.host

@@ -12,6 +12,7 @@ from service_kit.problems import Problem
 
 FAILED_VERIFICATION: Final = 10.0  # what a forged token costs its address, in requests
 _MOST_ADDRESSES: Final = 200_000
+_COLON: Final = ord(":")  # only IPv6 has it
 
 
 class AddressLimited(Problem):
@@ -37,7 +38,7 @@ class Addresses:
     def admit(self, address: bytes, now: float) -> None:
         if not self._interval:
             return
-        if b":" in address:
+        if _COLON in address:
             address = _prefix(address)
         arrival = self._arrivals.get(address, 0.0)
         if arrival < now:
@@ -50,7 +51,7 @@ class Addresses:
     def punish(self, address: bytes, now: float) -> None:
         """Charges a failed verification, beyond the request itself."""
         if self._interval:
-            key = _prefix(address) if b":" in address else address
+            key = _prefix(address) if _COLON in address else address
             arrival = max(self._arrivals.get(key, 0.0), now)
             self._arrivals[key] = arrival + (FAILED_VERIFICATION - 1) * self._interval
 
@@ -95,7 +96,7 @@ def _holder(passage: Passage, limit: Limit) -> str:
     """Whose allowance a limit counts: the address's, or the subject's with this client."""
     caller = passage.caller
     if limit.by == "address" or caller is None:
-        return "a:" + (_prefix(passage.client) if b":" in passage.client else passage.client).decode(
+        return "a:" + (_prefix(passage.client) if _COLON in passage.client else passage.client).decode(
             "latin-1"
         )
     return f"c:{caller.subject}:{caller.client_id}"

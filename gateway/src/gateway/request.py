@@ -65,7 +65,7 @@ def _read_request_line(line: bytes) -> tuple[bytes, bytes, bool, bytes]:
         host = b""
     else:
         target, host = _read_absolute_form(target)
-    _check_path(target.partition(b"?")[0] if b"?" in target else target)
+    _check_path(target.partition(b"?")[0])
     return method, target, http11, host
 
 
@@ -90,7 +90,8 @@ def _check_path(path: bytes) -> None:
             raise AmbiguousPath(
                 "the path escapes a character that must be written plainly, or that separates"
             )
-    if b"//" in path:
+    # Not `in`, which of bytes first makes an error and forgets it.
+    if path.find(b"//") >= 0:
         raise AmbiguousPath("the path holds an empty segment")
-    if b"/." in path and any(segment in (b".", b"..") for segment in path.split(b"/")):
+    if path.find(b"/.") >= 0 and any(segment in (b".", b"..") for segment in path.split(b"/")):
         raise AmbiguousPath("the path holds a dot segment")
