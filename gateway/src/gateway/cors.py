@@ -5,19 +5,15 @@ from gateway.passage import Passage
 from gateway.routes import Cors, Route
 
 
-def is_preflight(head: Head) -> bool:
-    """Whether the gateway answers by itself; a preflight never needs a token."""
-    return (
-        head.method == b"OPTIONS"
-        and b"origin" in head.others
-        and b"access-control-request-method" in head.others
-    )
+def preflight_for(head: Head) -> bytes | None:
+    """The method that a preflight asks about, whose route decides; None for any other request.
 
-
-def method_meant(passage: Passage) -> bytes:
-    """The method whose route decides: for a preflight the one that is asked about."""
-    head = passage.head
-    return head.others[b"access-control-request-method"][0] if passage.preflight else head.method
+    The gateway answers it by itself, and it never needs a token.
+    """
+    if head.method != b"OPTIONS" or b"origin" not in head.others:
+        return None
+    asked = head.others.get(b"access-control-request-method")
+    return asked[0] if asked else None
 
 
 def fields_for(passage: Passage) -> bytes:

@@ -148,11 +148,12 @@ def _read_framing(head: Head) -> None:
             raise LengthUnclear("Transfer-Encoding in HTTP/1.0")
         if [coding.lower() for coding in codings] != [b"chunked"]:
             raise CodingUnknown
-        head.chunked = True
+        head.chunked = head.has_body = True
     elif lengths is not None:
         if len(lengths) != 1 or not lengths[0].isdigit() or len(lengths[0]) > 15:
             raise LengthUnclear("Content-Length is not one decimal number")
         head.length = int(lengths[0])
+        head.has_body = head.length > 0
 
 
 def _read_connection(head: Head) -> None:

@@ -92,10 +92,8 @@ def _switching(passage: Passage) -> bytes:
     return lines + b"\r\nSec-WebSocket-Protocol: " + passage.subprotocols if passage.subprotocols else lines
 
 
-def locate(passage: Passage, proxies: ClientAddress | None) -> None:
+def locate(passage: Passage, proxies: ClientAddress) -> None:
     """Where the request comes from: the connection's peer, or what a trusted proxy says."""
-    if proxies is None:
-        return
     head = passage.head
     peer = head.peer.decode()
     passage.client = proxies.of(peer, head.others.get(b"x-forwarded-for", ())).encode()
@@ -104,8 +102,6 @@ def locate(passage: Passage, proxies: ClientAddress | None) -> None:
 
 def refuse_loops(head: Head) -> None:
     """A request that already names us in Via came from ourselves."""
-    if b"via" not in head.others:
-        return
     for value in head.others[b"via"]:
         if any(hop.strip().lower() == VIA for hop in value.split(b",")):
             raise LoopDetected

@@ -83,6 +83,7 @@ class Head:
         "digest",
         "expects_continue",
         "fields",
+        "has_body",
         "host",
         "http11",
         "keep_alive",
@@ -110,6 +111,7 @@ class Head:
         self.authorization: list[bytes] = []
         self.length: int | None = None
         self.chunked = False
+        self.has_body = False
         self.keep_alive = http11
         self.expects_continue = False
         self.upgrade = b""
@@ -134,6 +136,7 @@ class Head:
         head.authorization = self.authorization
         head.length = self.length
         head.chunked = False
+        head.has_body = False
         head.keep_alive = self.keep_alive
         head.expects_continue = False
         head.upgrade = b""
@@ -142,10 +145,6 @@ class Head:
         head.digest = self.digest
         head.crossing = self.crossing
         return head
-
-    @property
-    def has_body(self) -> bool:
-        return self.chunked or bool(self.length)
 
     def value(self, name: bytes) -> bytes | None:
         """The one value of a collected field; None when absent or given more than once."""

@@ -72,11 +72,9 @@ class Limits:
         self.admit_address = addresses.admit
         self.punish_address = addresses.punish
 
-    def spend(self, passage: Passage, now: float) -> bytes:
+    def spend(self, passage: Passage, limit: Limit, now: float) -> bytes:
         """Spends one request of the caller's allowance at this route; returns the answer's fields, now with RateLimit."""
-        route, limit = passage.route, passage.route.limit
-        if limit is None:
-            return passage.answer_fields
+        route = passage.route
         lease = self.leases.of(f"{route.service}:{route.name}:{_holder(passage, limit)}", limit)
         admitted = lease.spend(now, self.leases.workers)
         name = route.name.encode()

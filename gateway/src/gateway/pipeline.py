@@ -27,19 +27,23 @@ class Pipeline:
         passage = Passage(head)
         try:
             forwarding.name(passage)
-            forwarding.locate(passage, self.proxies)
+            if self.proxies is not None:
+                forwarding.locate(passage, self.proxies)
             if not again:
                 self.limits.admit_address(passage.client, now)
-            forwarding.refuse_loops(head)
-            passage.preflight = cors.is_preflight(head)
-            route = passage.route = self.routes.match(cors.method_meant(passage), head.path)
+            if b"via" in head.others:
+                forwarding.refuse_loops(head)
+            meant = cors.preflight_for(head)
+            passage.preflight = meant is not None
+            route = passage.route = self.routes.match(head.method if meant is None else meant, head.path)
             passage.answer_fields = cors.fields_for(passage)
             if passage.preflight:
                 return passage
             check_length(head, route.body_max_bytes)
             caller = passage.caller = None if route.public else self.callers.identify(head, now)
             route.admit(caller)
-            passage.answer_fields = self.limits.spend(passage, now)
+            if route.limit is not None:
+                passage.answer_fields = self.limits.spend(passage, route.limit, now)
             upgrade.consider(passage)
         except KeyUnknown as unknown:
             if again:

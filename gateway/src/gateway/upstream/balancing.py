@@ -21,8 +21,6 @@ AnAddress = TypeVar("AnAddress", bound=Address)
 
 def choose(addresses: Sequence[AnAddress], now: float, tried: AnAddress | None) -> AnAddress | None:
     """The address with the fewest requests outstanding; one tried before or ejected only if there is no other."""
-    if len(addresses) == 1:
-        return addresses[0]
     best: AnAddress | None = None
     best_rank = (True, True, 0)
     for address in addresses:

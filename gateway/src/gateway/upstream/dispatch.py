@@ -73,7 +73,8 @@ class Upstream:
         self._give(exchange, now)
 
     def _give(self, exchange: Exchange, now: float) -> None:
-        pool = balancing.choose(self.pools, now, exchange.pool)
+        pools = self.pools
+        pool = pools[0] if len(pools) == 1 else balancing.choose(pools, now, exchange.pool)
         if pool is None:
             # Before the first resolution, or while the name leads nowhere: ask, then decide.
             exchange.resolving = asyncio.get_running_loop().create_task(self._resolve_and_give(exchange))

@@ -64,7 +64,6 @@ class Exchange:
         "_counted",
         "_early",
         "_early_size",
-        "_has_body",
         "_replay",
         "_request",
         "attempts",
@@ -98,8 +97,7 @@ class Exchange:
         self._asked = 0.0  # when the whole request had been sent; 0 again when it is answered
         self._chunked_down = False
         self._counted = False
-        self._has_body = head.has_body
-        self.body_done = not self._has_body
+        self.body_done = not head.has_body
         self.bodyless = False
         self.connection: Connection | None = None
         self.pool: Pool | None = None
@@ -300,7 +298,8 @@ class Exchange:
         if pool is not None:
             self.upstream.succeeded(pool)
         if connection is not None:
-            connection.release(self.body_done and not (self._has_body and self._unsent(connection)))
+            unsent = self.passage.head.has_body and self._unsent(connection)
+            connection.release(self.body_done and not unsent)
         self._client.finished(self, self.keep and self.body_done)
 
     def _unsent(self, connection: Connection) -> bool:
