@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_kit import tracing
@@ -22,8 +23,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(UnhandledErrors)
     _describe(app)
+
+
+class Incomplete(Problem):
+    """Whoever asks went away before the request was there: nobody reads this, but logs and metrics tell of it."""
+
+    status, code, title = HTTPStatus.BAD_REQUEST, "incomplete_request", "The request broke off"
 
 
 class Stopping(Problem):
@@ -60,11 +68,36 @@ class UnhandledErrors:
                 raise
             logger.warning("the worker ends before %s %s", scope["method"], nameless(scope["path"]))
             await _render(Stopping())(scope, receive, send)
+        except ClientDisconnect:
+            if started:
+                raise
+            await _render(Incomplete())(scope, receive, send)
         except Exception:
             if started:
                 raise  # the server logs it and cuts the connection: half an answer must not look whole
             logger.exception("unhandled error in %s %s", scope["method"], nameless(scope["path"]))
             await _render(Problem("The error has been logged under this request id."))(scope, receive, send)
+
+
+class HeadAsGet:
+    """Pure ASGI: HEAD is answered as GET, without the content (RFC 9110, section 9.3.2); FastAPI's routes know it not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_content(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        asked = {**scope, "method": "GET"}
+        try:
+            await self._app(asked, receive, without_content)
+        finally:
+            scope["route"] = asked.get("route")  # for the metrics, which are further out
 
 
 def _render(problem: Problem) -> Response:

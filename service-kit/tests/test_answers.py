@@ -1,0 +1,100 @@
+"""What every application answers by itself, asked over a real connection."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from prometheus_client import REGISTRY
+
+from service_kit import answers, logs, metrics
+
+
+def example() -> FastAPI:
+    app = FastAPI()
+    answers.install(app)
+    app.add_middleware(metrics.RequestMetrics)
+
+    @app.get("/things/{name}")
+    async def thing(name: str) -> Response:
+        return Response(f"a thing named {name}", headers={"etag": '"1"'})
+
+    @app.post("/things")
+    async def add(request: Request) -> Response:
+        return Response(await request.body())
+
+    return app
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    async with served() as port:
+        yield port
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(logs.AccessLog(example()), lifespan="off", log_config=None)
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await task
+
+
+async def ask(port: int, head: str) -> tuple[str, dict[str, str], bytes]:
+    """Status line, fields and everything that followed them."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{head}\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
+    status, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    body = await reader.read()
+    writer.close()
+    return status, dict(field.split(": ", 1) for field in fields if field), body
+
+
+async def test_head_is_answered_as_get_without_the_content(port: int) -> None:
+    head, get = [await ask(port, f"{method} /things/one HTTP/1.1") for method in ("HEAD", "GET")]
+    assert get[2] == b"a thing named one"
+    assert head[2] == b""
+    for answer in (head, get):
+        answer[1].pop("date")
+    assert head[:2] == get[:2]
+    assert head[1]["content-length"] == "17"
+
+
+async def test_head_is_counted_as_head_under_the_template_of_its_route(port: int) -> None:
+    def counted() -> float:
+        labels = {"route": "/things/{name}", "method": "HEAD", "status": "200"}
+        return REGISTRY.get_sample_value("http_request_duration_seconds_count", labels) or 0
+
+    before = counted()
+    await ask(port, "HEAD /things/one HTTP/1.1")
+    assert counted() == before + 1
+
+
+async def test_head_where_nothing_can_be_got_is_refused_as_get_is(port: int) -> None:
+    status, fields, body = await ask(port, "HEAD /things HTTP/1.1")
+    assert status == "HTTP/1.1 405 Method Not Allowed"
+    assert fields["allow"] == "POST"
+    assert fields["content-type"] == "application/problem+json"
+    assert body == b""
+
+
+async def test_a_request_that_breaks_off_is_no_error_of_ours(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /things HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\nhalf")
+    await writer.drain()
+    writer.close()
+    async with asyncio.timeout(5):
+        while not (told := [line for line in caplog.messages if "POST '/things'" in line]):
+            await asyncio.sleep(0.01)
+    assert " 400 " in told[0]
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
