@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import tempfile
+from contextlib import suppress
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from types import FrameType
@@ -79,11 +80,19 @@ class DrainingServer(Server):
         self._drain_seconds = drain_seconds
         self._born = born
         self._draining = False
+        self._told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """uvicorn's looks ten times a second whether it has to stop; this one is told, and wakes up once."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._told.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM drains once; any other signal, or a second one, stops now."""
         if sig != signal.SIGTERM or self._draining:
-            super().handle_exit(sig, frame)
+            self._stop(sig, frame)
             return
         self._draining = True
         # After a HUP the successors serve at the same port: the service as a whole stays ready.
@@ -93,7 +102,11 @@ class DrainingServer(Server):
         health.draining.leaving = True
         for fields in (self.config.encoded_headers, self.server_state.default_headers):
             fields.append((b"connection", b"close"))
-        asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)
+        asyncio.get_running_loop().call_later(self._drain_seconds, self._stop, sig, frame)
+
+    def _stop(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._told.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nobody new, and let whoever has just connected say what they want: uvicorn would cut them off."""
