@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -53,11 +54,14 @@ class Compose(System):
                 "E2E_PLAIN_PORT": str(plain),
                 "E2E_MAIL_PORT": str(mail),
                 "E2E_TOXICS_PORT": str(toxics),
+                "E2E_IMAGES": images_of(checkout),
             },
             toxic_control=ToxicControl("127.0.0.1", toxics),
         )
+        before = images(images_of(checkout))
         try:
             system.up(say, "--build")
+            remove_nameless(before - images(images_of(checkout)))
         except BaseException:
             system.keep_evidence(checkout / "tests-e2e" / "report" / "containers" / "start")
             system.stop()
@@ -306,6 +310,25 @@ def engine_missing() -> str:
     except (OSError, CommandFailed, subprocess.TimeoutExpired) as error:
         return f"no container engine here ({str(error).splitlines()[0]})"
     return ""
+
+
+def images_of(checkout: Path) -> str:
+    """What the names of a checkout's images begin with: the same for each run of it, another for another checkout."""
+    return f"gatehouse-e2e-{hashlib.sha256(bytes(checkout.resolve())).hexdigest()[:8]}"
+
+
+def images(named: str) -> set[str]:
+    """The ids of the images whose names begin so."""
+    listed = run(["docker", "images", "--no-trunc", "--format", "{{.Repository}} {{.ID}}"]).splitlines()
+    return {line.split()[1] for line in listed if line.startswith(f"{named}-")}
+
+
+def remove_nameless(replaced: set[str]) -> None:
+    """What a build replaced; the layers that the next build can start from belong to the new image too, and stay."""
+    nameless = run(["docker", "images", "--no-trunc", "--quiet", "--filter", "dangling=true"]).split()
+    for image in replaced.intersection(nameless):
+        with suppress(CommandFailed):  # another run of this checkout has containers of it
+            run(["docker", "image", "rm", image])
 
 
 def remove_leftovers() -> None:
