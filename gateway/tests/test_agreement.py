@@ -13,11 +13,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httptools
 import pytest
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.upstream.answer import BadAnswer
+from gateway.upstream.answer import read_answer as answer_head
 from tests.conftest import House, Upstream, running
 from tests.wire import (
     Answer,
@@ -576,3 +579,44 @@ def test_an_answer_that_ends_cleanly_is_the_one_that_was_given(tmp_path: Path, e
 
         check()
         assert len(passed) > 0.3 * len(tried), "too few are accepted: the others prove little"
+
+
+class Parsed:
+    """What llhttp makes of an answer."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.body = b""
+        self.complete = False
+        self.parser = httptools.HttpResponseParser(self)
+        self.parser.feed_data(raw)
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+@pytest.mark.parametrize("examples", [300, MANY])
+def test_an_answer_that_is_read_by_its_length_is_the_same_to_llhttp(examples: int) -> None:
+    """It is asked about chunked answers alone."""
+    spoiled = []
+
+    @explore(examples, told=told())
+    def check(told: Told) -> None:
+        head, end, body = told.raw.partition(b"\r\n\r\n")
+        try:
+            answer = answer_head(head)
+        except BadAnswer:
+            return
+        if not end or answer.length is None or answer.status < 200 or answer.status in (204, 304):
+            return
+        parsed = Parsed(head + end + body[: answer.length])
+        assert parsed.parser.get_status_code() == answer.status
+        assert parsed.body == body[: answer.length]
+        assert parsed.complete == (len(body) >= answer.length)
+        if not told.proper:
+            spoiled.append(told)
+
+    check()
+    assert len(spoiled) > 0.01 * examples, "too few of the spoilt ones are read: this proves little"
