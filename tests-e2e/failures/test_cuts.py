@@ -7,9 +7,12 @@ from functools import partial
 
 import pytest
 
+from gatehouse_e2e.api import Person, Refused
+from gatehouse_e2e.people import People
 from gatehouse_e2e.plugin import PromiseFixture, SteadyFixture
 from gatehouse_e2e.steady import API, SIGNING_IN, suffer
 from gatehouse_e2e.toxics import Toxic, ToxicControl
+from gatehouse_e2e.waiting import until
 
 pytestmark = [pytest.mark.breaks, pytest.mark.full]
 
@@ -71,3 +74,25 @@ def test_a_cut_is_told_in_time_to_those_it_concerns_and_to_nobody_else(
                     promise(f"{name}: told", fault.slowest(*concerned), at_most=bound)
     finally:
         edges.clear(edge)
+
+
+def test_somebody_disabled_gets_no_token_even_while_the_news_cannot_leave(
+    edges: ToxicControl, people: People, admin: Person
+) -> None:
+    person = people.signed_in()
+    api = people.api(person)
+    cut = "user-service-to-redis"
+    edges.set(cut, Toxic("drop"))
+    try:
+        disabled = people.api(admin).http.post(f"/v1/users/{person.id}/disable", headers=admin.tokens.bearer)
+        assert disabled.is_success, disabled.text
+        with pytest.raises(Refused) as refusal:
+            api.refresh(person.tokens.refresh_token)
+        assert refusal.value.error == "invalid_grant"
+    finally:
+        edges.clear(cut)
+    until(
+        lambda: api.http.get("/v1/users/me", headers=person.tokens.bearer).status_code == 401,
+        5,
+        "the news has arrived",
+    )

@@ -38,7 +38,8 @@ def test_fifty_refreshes_at_once_with_one_token_have_one_successor(
             again = partial(refresh, people, person, person.tokens.refresh_token)
             with seen.span("50 at once"):
                 answers = list(pool.map(lambda _, again=again: again(), range(50)))
-            assert {answer.status_code for answer in answers if answer.status_code < 500} <= {200, 400, 429}
+            lost = [answer.json()["error"] for answer in answers if 400 <= answer.status_code < 500]
+            assert set(lost) <= {"invalid_grant"}
             successors = {answer.json()["refresh_token"] for answer in answers if answer.status_code == 200}
             failed = sum(answer.status_code >= 500 for answer in answers)
             promise("50 refreshes at once: live tokens", len(successors), at_most=1, unit="")

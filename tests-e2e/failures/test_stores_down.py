@@ -23,6 +23,16 @@ from gatehouse_e2e.waiting import until
 
 pytestmark = pytest.mark.breaks
 
+# Every connection of user-service's but the one that does it; says how many there were.
+KILL_CONNECTIONS = """
+mysql() {
+  command mysql --protocol=tcp --host=127.0.0.1 --user=users --password="$(cat /run/secrets/users_password)" \\
+    --batch --skip-column-names "$@" 2>/dev/null
+}
+ids=$(mysql --execute="SELECT ID FROM performance_schema.processlist WHERE USER = 'users' AND ID <> CONNECTION_ID()")
+for id in $ids; do mysql --execute="KILL $id"; done
+echo $ids | wc -w
+"""
 KILLED_OR_PAUSED = pytest.mark.parametrize("how", ["killed", pytest.param("paused", marks=pytest.mark.full)])
 
 
@@ -80,6 +90,19 @@ def test_a_registration_cut_off_by_mysqls_death_is_made_once_when_repeated(
         for person, made_as in zip(strangers[::8], ids[::8], strict=True):
             tokens = people.api(person).sign_in(person.email, person.password)
             assert people.api(person).me(tokens).json()["id"] == made_as
+
+
+def test_connections_that_died_in_the_pool_are_noticed_before_anybody_is_given_one(
+    parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture, rounds: int
+) -> None:
+    person = people.signed_in()
+    with steady("MySQL's connections killed") as seen, ThreadPoolExecutor(20) as pool:
+        for _ in range(rounds):
+            time.sleep(1)
+            with seen.span("killed"):
+                assert int(parts.execute("mysql", "sh", "-c", KILL_CONNECTIONS)) > 0
+            asked = list(pool.map(lambda _: status(people, person), range(20)))
+            promise("MySQL's connections killed: served of 20", asked.count(200), at_least=20, unit="")
 
 
 @KILLED_OR_PAUSED

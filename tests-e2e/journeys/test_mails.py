@@ -47,10 +47,15 @@ def test_an_address_is_verified_by_posting_not_by_looking(
     api = people.api(person)
     assert api.http.post("/v1/users/verification", json={"email": person.email}).status_code == 202
     mail = mails.wait(person.email)
-    for _ in range(2):  # a scanner follows the link: nothing is used up
-        assert api.http.get("/v1/users/links/verify-address").status_code == 200
-    done = api.http.post("/v1/users/links/verify-address", json={"token": mail.token})
+    page = mail.link.partition("#")[0]
+    for method in ("HEAD", "GET", "GET"):  # a scanner follows the link: nothing is used up
+        assert api.http.request(method, page).status_code == 200
+    assert api.me(person.tokens).json()["email_verified"] is False
+    done, again = (
+        api.http.post("/v1/users/links/verify-address", json={"token": mail.token}) for _ in range(2)
+    )
     assert done.status_code == 204
+    assert (again.status_code, again.json()["code"]) == (409, "link_used")
     assert api.me(person.tokens).json()["email_verified"] is True
 
 

@@ -262,6 +262,13 @@ def parts(system: System) -> Iterator[Compose]:
     system.heal()
 
 
+@pytest.fixture
+def echo(system: System) -> None:
+    """For tests that ask the tests' own service, which stands behind no other gateway than ours."""
+    if not isinstance(system, Compose):
+        pytest.skip(f"asks the tests' own service, and none stands behind {system.url}: --system compose")
+
+
 @pytest.fixture(scope="module")
 def edges(system: System, pytestconfig: pytest.Config) -> Iterator[ToxicControl]:
     """Toxics between the parts: the module's tests run with every connection through the toxic proxy."""

@@ -230,6 +230,17 @@ class RawClient:
         self.send(data)
         return self.answer(method)
 
+    def read(self, size: int, within: float = 5) -> bytes:
+        """Exactly so many bytes after the answer; EOFError when they end before."""
+        self._socket.settimeout(within)
+        while len(self._held) < size:
+            data = self._socket.recv(65_536)
+            if not data:
+                raise EOFError
+            self._held += data
+        taken, self._held = self._held[:size], self._held[size:]
+        return taken
+
     def end_of_stream(self, within: float = 5) -> bool:
         """True when the other side closed (or reset) with nothing further to say."""
         self._socket.settimeout(within)
