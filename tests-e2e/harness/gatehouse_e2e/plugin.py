@@ -72,10 +72,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     system = _start(config, kind)
     config.stash[SYSTEM] = system
-    results = config.rootpath / "results" / "latest.json" if config.getoption("full") else None
+    whole = config.getoption("full") and not any(".py" in asked for asked in config.args)
+    results = config.rootpath / "results" / "latest.json" if whole else None
     about = {
         "system": kind if kind in ("compose", "embedded") else system.url,
-        "full": str(bool(results)).lower(),
+        "full": str(bool(config.getoption("full"))).lower(),
     }
     config.pluginmanager.register(Report(_report_folder(config), results, about), "gatehouse-report")
 

@@ -73,6 +73,10 @@ class Report:
     latencies: list[dict[str, Any]] = field(default_factory=list)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    def pytest_deselected(self) -> None:
+        """A part of a suite is no full run: what the last one found stays."""
+        self.results = None
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
             outcome = "error" if report.when != "call" and report.failed else report.outcome

@@ -58,6 +58,19 @@ def test_a_missed_promise_fails_the_test_and_is_reported(pytester: pytest.Pytest
     assert "src=" not in page
 
 
+@pytest.mark.parametrize("part", [["-k", "one"], ["test_rows.py"], ["test_rows.py::test_one"]])
+def test_a_part_of_a_suite_leaves_the_last_full_runs_results_alone(
+    part: list[str], pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        test_rows="def test_one(promise): promise('back', 1, at_most=1)\ndef test_two(system): ..."
+    )
+    with http_server(lambda *_: answer(200, {})) as url:
+        assert pytester.runpytest_inprocess("--system", url, "--full", *part).ret == 0
+    assert (pytester.path / "report/results.json").exists()
+    assert not (pytester.path / "results").exists()
+
+
 def test_a_broken_invariant_fails_the_test_and_its_plot_is_in_the_page(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
