@@ -3,6 +3,7 @@
 import ipaddress
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,58 @@ def test_the_rightmost_untrusted_entry_is_the_client() -> None:
 def test_what_stands_left_of_a_malformed_entry_is_not_believed() -> None:
     rule = ClientAddress(["10.0.0.0/8"])
     assert rule.of("10.0.0.1", [b"198.51.100.9, nonsense, 10.0.0.2"]) == "10.0.0.2"
+
+
+@pytest.mark.parametrize(
+    ("entry", "client"),
+    [
+        (b"203.0.113.7:1234", "203.0.113.7"),
+        (b"[2001:db8::1]:443", "2001:db8::1"),
+        (b"[2001:db8::1]", "2001:db8::1"),
+        (b"[::ffff:203.0.113.7]:65535", "203.0.113.7"),
+        (b"198.51.100.9, 10.0.0.2:80", "198.51.100.9"),
+        (b"2001:db8::1:443", "2001:db8::1:443"),
+    ],
+)
+def test_an_entry_may_tell_the_port_too(entry: bytes, client: str) -> None:
+    assert ClientAddress(["10.0.0.0/8"]).of("10.0.0.1", [entry]) == client
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"203.0.113.7:",
+        b"203.0.113.7:65536",
+        b"203.0.113.7:-1",
+        b"203.0.113.7:+1",
+        b"203.0.113.7:1:2",
+        b"203.0.113.7: 80",
+        b"203.0.113.7:\xb2",
+        b"[203.0.113.7]:80",
+        b"[203.0.113.7]",
+        b"203.0.113:80",
+        b"[2001:db8::1",
+        b"2001:db8::1]:80",
+        b"[2001:db8::1]80",
+        b"[2001:db8::1]:",
+        b"[[2001:db8::1]]:80",
+        b"[]:80",
+        b":80",
+        b"1:2:3:4:5:6:7:8:443",
+    ],
+)
+def test_what_only_looks_like_an_address_with_a_port_is_nobody(entry: bytes) -> None:
+    assert ClientAddress(["10.0.0.0/8"]).of("10.0.0.1", [b"198.51.100.9, " + entry]) == "10.0.0.1"
+
+
+@given(st.ip_addresses(), st.integers(0, 99999))
+def test_an_address_means_the_same_with_and_without_a_port(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
+) -> None:
+    entry = f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+    alone = ClientAddress(["10.0.0.1"]).of("10.0.0.1", [str(address).encode()])
+    told = ClientAddress(["10.0.0.1"]).of("10.0.0.1", [entry.encode()])
+    assert told == (alone if port <= 65535 else "10.0.0.1")
 
 
 def test_an_ipv4_peer_of_a_dual_stack_socket_is_the_same_party() -> None:
@@ -64,6 +117,7 @@ ENTRIES = (
     ADDRESSES
     | ADDRESSES.map(lambda address: f"  {address}\t")
     | ADDRESSES.map(lambda address: f"{address}:443")
+    | ADDRESSES.map(lambda address: f"[{address}]:443")
     | st.sampled_from(
         ["10.0.0.2", "10.9.9.9", "::ffff:10.0.0.3", "::ffff:203.0.113.7", "fe80::1%25eth0", "fe80::1%x\x1b"]
     )
@@ -74,8 +128,14 @@ ENTRIES = (
 
 
 def understood(entry: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The rule in other words: an address, without what a link-local one says of its interface."""
+    """The rule in other words: an address, without its port and what a link-local one says of its interface."""
     text = entry.strip(" \t")
+    if text.startswith("["):
+        text, _, after = text[1:].partition("]")
+        if ":" not in text or after not in ("", ":443"):
+            return None
+    elif text.count(":") == 1:
+        text = text.removesuffix(":443")
     try:
         address = ipaddress.ip_address(text.partition("%")[0] if ":" in text else text)
     except ValueError:

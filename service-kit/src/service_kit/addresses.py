@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import re
 import socket
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -10,6 +11,9 @@ from typing import Final
 from fastapi import Request
 
 RESOLVE_SECONDS: Final = 5.0
+# What some proxies write: 192.0.2.1:80, [2001:db8::1]:80, [2001:db8::1]. Without brackets the last colon could be either.
+_WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]*:[^\[\]]*)\]|([0-9.]+)(?=:))(?::([0-9]{1,5}))?")
+_MOST_PORT: Final = 65535
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +46,7 @@ class ClientAddress:
             return peer
         entries = b",".join(forwarded_for).split(b",") if forwarded_for else []
         for entry in reversed(entries):
-            named = _parsed(entry.strip(b" \t").decode("latin-1"))
+            named = _named(entry.strip(b" \t").decode("latin-1"))
             if named is None:
                 break  # whoever wrote this entry was not understood, so nothing left of it is believed
             address = named
@@ -88,6 +92,15 @@ def client_address(request: Request) -> str:
     peer = request.client.host if request.client else ""
     values = [value for name, value in request.scope["headers"] if name == b"x-forwarded-for"]
     return rule.of(peer, values)
+
+
+def _named(entry: str) -> Address | None:
+    """The address that an entry of X-Forwarded-For names, with or without the port it came from."""
+    found = _WITH_PORT.fullmatch(entry)
+    if found is None:
+        return _parsed(entry)
+    inside, plain, port = found.groups()
+    return None if port and int(port) > _MOST_PORT else _parsed(inside or plain)
 
 
 def _parsed(text: str) -> Address | None:
