@@ -80,16 +80,18 @@ DEADLINE = 2.5  # seconds that the route gives the service; without a limit near
 
 
 class Busy:
-    """A service with five hands, which can do 100 requests a second: whatever comes waits for a free one."""
+    """A service with five hands, which can do 100 requests a second: whatever comes waits for a free one and is done,
+    whether anybody still wants it or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.05) -> None:
         self._hands = asyncio.Semaphore(5)
+        self._seconds = seconds
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 async with self._hands:
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(self._seconds)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -97,7 +99,7 @@ class Busy:
             writer.close()
 
 
-async def offer(gateway: Gateway, per_second: float, seconds: float) -> list[tuple[float, float, bytes]]:
+async def offer(gateway: Gateway, per_second: float, requests: int) -> list[tuple[float, float, bytes]]:
     """Sends at a fixed rate, whatever comes back: when each was sent, how long it took, and its answer."""
     results: list[tuple[float, float, bytes]] = []
 
@@ -110,7 +112,7 @@ async def offer(gateway: Gateway, per_second: float, seconds: float) -> list[tup
 
     started = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
-        for number in range(int(per_second * seconds)):
+        for number in range(requests):
             await asyncio.sleep(max(0.0, started + number / per_second - time.perf_counter()))
             tasks.create_task(one())
     return results
@@ -133,10 +135,10 @@ async def test_at_three_times_what_a_service_can_do_the_admitted_are_served_in_b
 ) -> None:
     async with busy(tmp_path) as gateway:
         capacity = await measure(gateway.upstream_port)
-        below = await offer(gateway, 0.7 * capacity, 3)
+        below = await offer(gateway, 0.7 * capacity, int(2 * capacity))
         assert {answer[9:12] for _, _, answer in below} == {b"200"}
         usual = p99([took for _, took, _ in below])
-        above = await offer(gateway, 3 * capacity, seconds)
+        above = await offer(gateway, 3 * capacity, int(3 * capacity * seconds))
         served = [(sent, took) for sent, took, answer in above if answer[9:12] == b"200"]
         onset = p99([took for _, took in served])  # what had been admitted before the crowd was noticed
         after = p99([took for sent, took in served if sent > seconds / 2])
@@ -150,7 +152,7 @@ async def test_at_three_times_what_a_service_can_do_the_admitted_are_served_in_b
         assert after < 5 * usual + 2 * FEW / capacity, "as many as always may wait, one after the other"
         assert len(served) > 0.5 * capacity * seconds, "nobody is refused while hands are free"
         await asyncio.sleep(0.5)
-        again = await offer(gateway, 0.7 * capacity, 1)
+        again = await offer(gateway, 0.7 * capacity, int(0.7 * capacity))
         assert {answer[9:12] for _, _, answer in again} == {b"200"}
 
 
@@ -168,3 +170,32 @@ async def measure(port: int) -> float:
         return done
 
     return sum(await asyncio.gather(*(client() for _ in range(10)))) / 1.5
+
+
+@pytest.mark.parametrize("clients", [300, pytest.param(1000, marks=pytest.mark.endurance)])
+async def test_a_crowd_of_clients_that_are_gone_has_nobody_refused_a_second_later(
+    tmp_path: Path, clients: int
+) -> None:
+    """They hang up behind a proxy that makes of their resets the end of one half, and itself waits for the answers; the
+    service needs two seconds for all of them."""
+    service = Busy(10 / clients)
+    async with serving(tmp_path, service.serve, ROUTE.format(name="a", path="/a")) as gateway:
+        assert {answer[9:12] for _, _, answer in await offer(gateway, 30, 30)} == {b"200"}
+        all_at_once = asyncio.Barrier(clients + 1)
+        async with asyncio.TaskGroup() as tasks:
+            others = tasks.create_task(offer(gateway, 30, 90))
+            for _ in range(clients):
+                tasks.create_task(hang_up(gateway, all_at_once))
+            await all_at_once.wait()
+            await asyncio.sleep(1)
+            asked = [await offer(gateway, math.inf, 10) for _ in range(10)]
+    assert [answer[9:12] for ten in asked for _, _, answer in ten] == [b"200"] * 100
+    assert {answer[9:12] for _, _, answer in others.result()} == {b"200"}
+
+
+async def hang_up(gateway: Gateway, all_at_once: asyncio.Barrier) -> None:
+    async with connected(gateway.port) as (reader, writer):
+        writer.write(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await all_at_once.wait()
+        writer.write_eof()
+        await reader.read()

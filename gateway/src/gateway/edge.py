@@ -102,6 +102,7 @@ class Edge(Line):
             return False
         self._half_closed = True
         if self._exchange is not None and not self._exchange.responded:
+            self._exchange.client_ended()
             self.deadline = min(self.deadline, self._front.clock.now + _HALF_CLOSED_SECONDS)
         return True
 

@@ -16,6 +16,7 @@ from gateway.upstream.retries import IDEMPOTENT
 from gateway.upstream.tunnel import Served, Tunnel
 from service_kit.problems import Problem
 
+_UNCOUNTED: Final = -1.0  # instead of the time since when a client waits that may be gone
 _EARLY_BODY: Final = 64 * 1024  # held while there is no connection yet; then the client is not read from
 
 
@@ -147,6 +148,13 @@ class Exchange:
     def client_ready(self) -> None:
         if self.connection is not None and not self.connection.lost:
             self.connection.transport.resume_reading()
+
+    def client_ended(self) -> None:
+        """The client said its last and may be gone: it is no longer one of the crowd that waits, nor how long it waits a
+        measure. A proxy in front may make this of a reset."""
+        if self._asked > 0:
+            self.upstream.crowd.left()
+        self._asked = _UNCOUNTED
 
     def abandon(self) -> None:
         """The client is gone, or was told to go: the upstream's connection goes too."""
@@ -346,13 +354,13 @@ class Exchange:
             self.upstream.crowd.waiting += 1
 
     def _answered(self) -> None:
-        if self._asked:
+        if self._asked > 0:
             route, waited = self.passage.route, perf_counter() - self._asked
             self._asked = 0.0
             self.upstream.crowd.answered(route.name, waited, route.first_byte_seconds)
 
     def _end(self) -> None:
-        if self._asked:
+        if self._asked > 0:
             self._asked = 0.0
             self.upstream.crowd.left()
         self.over = True
