@@ -45,11 +45,13 @@ class Callers:
 
     def identify(self, head: Head, now: float) -> Caller:
         """The verified caller; a Problem when there is none, KeyUnknown when the key has to be looked for first."""
-        token = bearer_of(head)
+        if len(head.path) < len(head.target):
+            _refuse_token_in(head.target[len(head.path) + 1 :])
         if not head.digest:
-            head.digest = digest_of(token)
+            head.bearer = _read_bearer(head)
+            head.digest = digest_of(head.bearer)
         try:
-            return self._verifier.verify(token, now, head.digest)
+            return self._verifier.verify(head.bearer, now, head.digest)
         except KeyUnknown:
             raise
         except TokenRefused as refused:
@@ -58,19 +60,18 @@ class Callers:
             raise CannotTell(code=cannot.code, headers=_RETRY_AFTER) from None
 
 
-def bearer_of(head: Head) -> bytes:
-    """The one bearer token (RFC 6750); raises a Problem when there is none, or more than one."""
-    if len(head.path) < len(head.target) and _has_token(head.target[len(head.path) + 1 :]):
+def _refuse_token_in(query: bytes) -> None:
+    """A query parameter may not be the token, however its name is written."""
+    names = (parameter.partition(b"=")[0] for parameter in query.split(b"&"))
+    if any(unquote_to_bytes(name) == b"access_token" for name in names):
         raise InvalidRequest(
             "a token in the query is not accepted",
             headers={"WWW-Authenticate": 'Bearer error="invalid_request"'},
         )
-    if not head.bearer:
-        head.bearer = _read_bearer(head)
-    return head.bearer
 
 
 def _read_bearer(head: Head) -> bytes:
+    """The one bearer token (RFC 6750); a Problem when there is none."""
     if head.authorization:
         value = head.authorization[0]
         if value[:7].lower() == b"bearer ":
@@ -80,12 +81,6 @@ def _read_bearer(head: Head) -> bytes:
             if protocol.startswith(SUBPROTOCOL_PREFIX):
                 return protocol[len(SUBPROTOCOL_PREFIX) :]
     raise Unauthorized(headers={"WWW-Authenticate": "Bearer"})
-
-
-def _has_token(query: bytes) -> bool:
-    """Whether a query parameter is the token, however its name is written."""
-    names = (parameter.partition(b"=")[0] for parameter in query.split(b"&"))
-    return any(unquote_to_bytes(name) == b"access_token" for name in names)
 
 
 def other_subprotocols(head: Head) -> bytes:

@@ -60,6 +60,7 @@ class Edge(Line):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self.write = self._transport.write
         front = self._front
         if transport.get_extra_info("sockname")[1] == front.internal_port:
             config, state, app_state, loop = self._uvicorn

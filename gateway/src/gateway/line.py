@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final, cast
 
 from gateway.clock import Clock
@@ -16,6 +17,8 @@ _NO_LINGER: Final = struct.pack("ii", 1, 0)
 class Line(asyncio.Protocol):
     """What every client's connection can do, whatever is spoken on it."""
 
+    write: Callable[[bytes], None]  # the transport's own
+
     def __init__(self, clock: Clock) -> None:
         self.full = False  # the client does not read what was written
         self.deadline = NEVER  # by the clock; whoever keeps the time calls expire()
@@ -24,9 +27,6 @@ class Line(asyncio.Protocol):
         self._held = False  # reading is paused
         self._half_closed = False  # the client closed its sending half
         self._closing = False  # the last answer was written: what still comes is discarded
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
 
     def wait(self, seconds: float) -> None:
         """Sets the time until which something has to come."""

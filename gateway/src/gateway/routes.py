@@ -187,7 +187,7 @@ class Routes:
 
     def match(self, method: bytes, path: bytes) -> Route:
         """The one route of this method and path."""
-        methods = self._at(path)
+        methods = self._found.get(path) or self._find(path)
         route = methods.get(method)
         if route is None and method == b"HEAD":
             route = methods.get(b"GET")
@@ -198,16 +198,14 @@ class Routes:
         return route
 
     def find(self, method: bytes, path: bytes) -> Route | None:
-        return self._at(path).get(method)
+        return self._find(path).get(method)
 
-    def _at(self, path: bytes) -> dict[bytes, Route]:
-        methods = self._found.get(path)
-        if methods is None:
-            methods = self._tree.find(path.split(b"/"), 1)
-            if methods and len(path) <= _REMEMBERED_MAX:
-                if len(self._found) >= _REMEMBERED:
-                    self._found.clear()
-                self._found[path] = methods
+    def _find(self, path: bytes) -> dict[bytes, Route]:
+        methods = self._tree.find(path.split(b"/"), 1)
+        if methods and len(path) <= _REMEMBERED_MAX:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            self._found[path] = methods
         return methods
 
 

@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 from gateway.fields import DROP, PASS
 
-_COLLECTED: Final = frozenset(b"content-length transfer-encoding connection upgrade content-type".split())
+LENGTH: Final = b"content-length"
+_COLLECTED: Final = frozenset(b"transfer-encoding connection upgrade content-type".split())
 # HSTS and nosniff belong to the gateway alone, and so does CORS (access-control-*, below).
 _DROPPED: Final = frozenset(
     b"keep-alive proxy-connection proxy-authenticate te trailer x-request-id "
@@ -75,6 +76,8 @@ def read_answer(block: bytes) -> Answer:
         treatment, value = _lines.get(line) or _read_line(line)
         if treatment is PASS:
             fields.append(line)
+        elif treatment is LENGTH and answer.length is None:
+            answer.length = int(value)
         elif treatment is not DROP:
             _interpret(answer, treatment, value, line)
     if answer.chunked and (answer.length is not None or not answer.http11):
@@ -94,6 +97,8 @@ def _read_line(line: bytes) -> tuple[bytes, bytes]:
         raise BadAnswer("a header line has no colon")
     _check_text(line)
     value = value.strip(b" \t")
+    if treatment is LENGTH and (not value.isdigit() or len(value) > 18):
+        raise BadAnswer("Content-Length is not one decimal number")
     if treatment == b"content-type" and value[:17].lower() != b"text/event-stream":
         treatment = PASS
     read = treatment, value
@@ -129,7 +134,9 @@ def _classify(name: bytes) -> bytes:
     if not _FIELD_NAME.fullmatch(name):
         raise BadAnswer("a header name is empty, or holds a character that has no place there")
     lower = name.lower()
-    if lower in _COLLECTED:
+    if lower == LENGTH:
+        treatment = LENGTH
+    elif lower in _COLLECTED:
         treatment = lower
     elif lower in _DROPPED or lower.startswith(b"access-control-"):
         treatment = DROP
@@ -141,11 +148,9 @@ def _classify(name: bytes) -> bytes:
 
 
 def _interpret(answer: Answer, name: bytes, value: bytes, line: bytes) -> None:
-    if name == b"content-length":
-        if answer.length is not None or not value.isdigit() or len(value) > 18:
-            raise BadAnswer("Content-Length is not one decimal number")
-        answer.length = int(value)
-    elif name == b"content-type":  # of an event stream
+    if name is LENGTH:
+        raise BadAnswer("Content-Length is given twice")
+    if name == b"content-type":  # of an event stream
         answer.fields.append(line)
         answer.event_stream = True
     elif name == b"transfer-encoding":
