@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -184,3 +185,9 @@ async def connected(
         yield reader, writer
     finally:
         writer.transport.abort()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Ends a connection as the kernel of a process that died does."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

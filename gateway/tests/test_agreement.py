@@ -6,8 +6,6 @@ The first reader is the gateway itself, over sockets; the others are h11 and bot
 import asyncio
 import contextlib
 import itertools
-import socket
-import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ from hypothesis import strategies as st
 from gateway.upstream.answer import BadAnswer
 from gateway.upstream.answer import read_answer as answer_head
 from tests.conftest import House, Upstream, running
+from tests.process import reset
 from tests.wire import (
     Answer,
     Message,
@@ -462,11 +461,6 @@ class Teller(Upstream):
         finally:
             self.has_told.set()
             writer.close()
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 _NOT_ANSWERED = frozenset(

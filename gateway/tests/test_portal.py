@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,9 @@ from gateway.portal.pages import OWN_ROUTES, pages
 from gateway.portal.services import Documents, Health
 from gateway.routes import Route, Routes
 from gateway.tables import load
-from tests.conftest import House
+from tests.conftest import House, running
+from tests.process import reset, until
+from tests.wire import get
 
 THING = {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}
 ANSWER = {"200": {"description": "ok", "content": THING}}
@@ -138,14 +141,16 @@ class Service:
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        self.asked += 1
-        if self.silent:
-            await reader.read()  # until the other side gives up
-        head = f"HTTP/1.1 {self.status}\r\nContent-Length: {len(self.body)}\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode() + self.body)
-        await writer.drain()
-        writer.close()
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            self.asked += 1
+            if self.silent:
+                await reader.read()  # until the other side gives up
+            head = f"HTTP/1.1 {self.status}\r\nContent-Length: {len(self.body)}\r\nConnection: close\r\n\r\n"
+            writer.write(head.encode() + self.body)
+            await writer.drain()
+        finally:
+            writer.close()
 
 
 @asynccontextmanager
@@ -215,6 +220,20 @@ async def test_the_health_of_each_service_is_its_own_word(service: Service) -> N
     assert await state() == "not ready"
     service.silent = True
     assert await state() == "no answer"
+
+
+async def test_a_page_that_its_client_does_not_wait_for_has_a_line_in_the_log(
+    tmp_path: Path, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.access")
+    service.silent = True
+    async with running(tmp_path, upstream_internal={"echo": f"127.0.0.1:{service.port}"}) as house:
+        _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(get(b"/"))
+        await until(lambda: service.asked == 1, 5)
+        reset(writer)
+        await until(lambda: "GET / 499 0 B " in caplog.text, 5)
+    assert caplog.text.count("GET / ") == 1
 
 
 def portal(documents: Callable[[], Awaitable[list[Part]]] | None = None) -> httpx.AsyncClient:

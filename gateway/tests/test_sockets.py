@@ -1,8 +1,9 @@
 """WebSockets and event streams end with their session, over a real stream of revocations."""
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,20 @@ from redis.asyncio import Redis
 from gateway.upstream.tunnel import Frames, close_frame
 from service_kit.revocations import EPOCH, STREAM
 from service_kit.testing import RedisServer, redis_server
-from tests.conftest import House, running
+from tests.conftest import House, Upstream, running
+from tests.process import reset, until
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n"
 ADA: dict[str, Any] = {"sub": "ada", "sid": "s" * 22, "cv": 1}
+
+
+def opening(path: str, token: str) -> bytes:
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+    if path == "/socket":
+        head += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    return f"{head}\r\n".encode()
 
 
 class Streamed:
@@ -36,11 +46,7 @@ class Streamed:
         self.house.upstream.answer = answer
         reader, writer = await asyncio.open_connection("127.0.0.1", self.house.port)
         token = self.house.issuer.token(**{**ADA, **claims})
-        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
-        if path == "/socket":
-            head += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-            head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        writer.write(f"{head}\r\n".encode())
+        writer.write(opening(path, token))
         self.writers.append(writer)
         status = await reader.readuntil(b"\r\n\r\n")
         assert status.split()[1] == answer.split()[1]
@@ -124,6 +130,69 @@ async def test_a_websocket_has_a_maximum_age(tmp_path: Path) -> None:
         async with _following(tmp_path, server, socket_max_seconds=0.5) as streamed:
             reader = await streamed.open("/socket", SWITCH)
             assert await asyncio.wait_for(reader.read(), 2) == close_frame(1001, "maximum_age")
+
+
+@pytest.mark.parametrize("ending", [asyncio.StreamWriter.close, reset])
+async def test_a_websocket_whose_client_is_gone_ends_and_has_its_line_in_the_log_like_any_other(
+    streamed: Streamed, caplog: pytest.LogCaptureFixture, ending: Callable[[asyncio.StreamWriter], None]
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.access")
+    reader = await streamed.open("/socket", SWITCH + b"\x81\x03abc")
+    assert await reader.readexactly(5) == b"\x81\x03abc"
+    ending(streamed.writers[-1])
+    await until(lambda: "GET /socket 101 5 B " in caplog.text, 5)
+    assert caplog.text.count("GET /socket ") == 1
+
+
+class Stubborn(Upstream):
+    """Goes on as if it had not heard that the other side ended, or ends and goes on listening."""
+
+    def __init__(self, ends: bool) -> None:
+        super().__init__()
+        self._ends = ends
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(self.answer if isinstance(self.answer, bytes) else b"")
+        if self._ends:
+            writer.write_eof()
+        while await reader.read(65536):
+            pass
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize("ends", ["the client", "the service"])
+async def test_a_websocket_that_one_side_has_ended_does_not_wait_for_the_other_for_ever(
+    tmp_path: Path, ends: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.access")
+    async with running(tmp_path, upstream=Stubborn(ends == "the service"), idle_seconds=0.5) as house:
+        house.upstream.answer = SWITCH
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(opening("/socket", house.issuer.token()))
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        if ends == "the client":
+            writer.write_eof()
+        assert await asyncio.wait_for(reader.read(), 5) == (
+            close_frame(1001, "") if ends == "the client" else b""
+        )
+        await until(lambda: "GET /socket 101 " in caplog.text, 5)
+        writer.close()
+
+
+async def test_a_websocket_whose_client_ended_its_half_is_told_the_rest_and_closed(
+    streamed: Streamed,
+) -> None:
+    """The upstream of these tests closes when it hears of the client's end."""
+    reader = await streamed.open("/socket", SWITCH)
+    streamed.house.upstream.answer = b"\x81\x03abc\x88\x00"
+    streamed.writers[-1].write(b"the last that it says")
+    streamed.writers[-1].write_eof()
+    assert await asyncio.wait_for(reader.read(), 5) == b"\x81\x03abc\x88\x00"
+    assert streamed.house.upstream.got[-1] == b"the last that it says"
 
 
 def test_frames_are_followed_to_the_boundary_however_they_are_split() -> None:

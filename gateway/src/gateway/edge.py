@@ -89,11 +89,16 @@ class Edge(Line):
         elif self._tunnel is not None:
             tunnel, self._tunnel = self._tunnel, None
             tunnel.client_lost()
+            served = tunnel.served
+            self._front.journal.record(served.passage, served.status, served.sent, served.started)
         elif self._cycle is not None:
-            self._cycle.disconnect()
+            cycle, self._cycle = self._cycle, None
+            cycle.disconnect()
+            self._front.journal.record(cycle.passage, 499, 0, cycle.started)
 
     def eof_received(self) -> bool:
         if self._tunnel is not None:
+            self._half_closed = True
             self._tunnel.client_ended()
             return True
         if self._closing or not self._busy:

@@ -89,16 +89,17 @@ def close_frame(code: int, reason: str) -> bytes:
 class Tunnel:
     """Bytes both ways after a 101, each side held while the other does not read."""
 
-    def __init__(self, client: Client, connection: Connection, exchange: Served, answer: Answer) -> None:
+    def __init__(self, client: Client, connection: Connection, served: Served, answer: Answer) -> None:
         self._client = client
         self._connection = connection
-        self._exchange = exchange
+        self.served = served
         self._answer = answer
         self._down = Frames()
         self._over = False
+        self._heard_all = False  # the client's half is closed
         self._said_all = False  # the upstream's half is closed, and so is ours
         self._farewell = b""  # our close frame, while it waits for the end of a frame
-        self.passage = exchange.passage
+        self.passage = served.passage
 
     def begin(self, after: bytes) -> None:
         """Tells the client of the switch; `after` came behind the upstream's 101."""
@@ -123,9 +124,16 @@ class Tunnel:
                 self._client.hold()
 
     def client_ended(self) -> None:
-        """The client said its last: what it said is still delivered."""
-        if not self._over and self._connection.transport.can_write_eof():
+        """The client said its last, or is gone: what it said is still delivered, and what the upstream says to it."""
+        if self._over:
+            return
+        self._heard_all = True
+        if self._said_all:
+            self._both_ended()
+            return
+        if self._connection.transport.can_write_eof():
             self._connection.transport.write_eof()
+        self._client.wait(self.passage.route.idle_seconds)
 
     def client_lost(self) -> None:
         self._over = True
@@ -148,7 +156,7 @@ class Tunnel:
             data = data[: self._down.feed(data, to_boundary=True)]
         else:
             self._down.feed(data)
-        self._exchange.sent += len(data)
+        self.served.sent += len(data)
         self._client.write(data)
         if self._farewell and self._down.at_boundary:
             self._part(self._farewell)
@@ -160,14 +168,19 @@ class Tunnel:
         self._client.go_on()
 
     def upstream_ended(self) -> None:
-        if not self._over:
-            self._said_all = True
-            self._client.end()
+        if self._over:
+            return
+        self._said_all = True
+        if self._heard_all:
+            self._both_ended()
+            return
+        self._client.end()
+        self._client.wait(self.passage.route.idle_seconds)
 
     def upstream_lost(self) -> None:
         if not self._over:
             self._over = True
-            self._client.finished(self._exchange, False)
+            self._client.finished(self.served, False)
 
     # From the gateway.
 
@@ -185,9 +198,14 @@ class Tunnel:
             self._farewell = close_frame(code, reason)
             self._client.wait(_FRAME_SECONDS)
 
+    def _both_ended(self) -> None:
+        self._over = True
+        self._connection.transport.close()
+        self._client.finished(self.served, False)
+
     def _part(self, last: bytes) -> None:
         self._over = True
         if last:
             self._client.write(last)
         self._connection.transport.abort()
-        self._client.finished(self._exchange, False)
+        self._client.finished(self.served, False)
