@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.upstream.names import AGAIN_SECONDS
+from service_kit import background
 from tests.conftest import House, running, turns
+from tests.process import until
 from tests.wire import get
 
 NAME = "service.test"
@@ -144,6 +146,23 @@ async def test_a_connection_to_an_address_that_is_no_longer_the_services_is_give
     served = old.served
     assert [await said(house) for _ in range(5)] == [b"new"] * 5
     assert old.served == served
+
+
+async def test_the_name_is_asked_for_again_though_asking_failed_in_a_way_that_nobody_foresaw(
+    town: Town, house: House, old: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = asyncio.Event()
+
+    def broken(*_: Any, **__: Any) -> list[Any]:
+        failed.set()
+        raise RuntimeError("not an error of a resolver")
+
+    monkeypatch.setattr(background, "RESTART_SECONDS", 0.05)
+    monkeypatch.setattr(socket, "getaddrinfo", broken)
+    await asyncio.wait_for(failed.wait(), 5)
+    monkeypatch.setattr(socket, "getaddrinfo", town.resolve)
+    town.leads_to = ["127.0.0.3"]
+    await until(lambda: not old.connected, 5)
 
 
 async def test_a_new_replica_gets_its_share_without_a_failure(town: Town, house: House) -> None:
