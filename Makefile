@@ -24,11 +24,14 @@ compose := docker compose -p $(PROJECT)
 one     := $(UV) run --locked
 # $(call each,COMMAND): run it in every room, go on after a failure, name the rooms that failed at the end
 each = failed=; for room in $(rooms); do \
-	  [ -f $$room/pyproject.toml ] || { echo "make $@: no room named $$room (rooms: $(ROOMS))" >&2; exit 2; }; \
-	  printf '\n== %s: %s\n' '$@' $$room; start=$$SECONDS; \
+	  [ -f $$room/pyproject.toml ] || { echo "make $(verb): no room named $$room (rooms: $(ROOMS))" >&2; exit 2; }; \
+	  printf '\n== %s: %s\n' '$(verb)' $$room; start=$$SECONDS; \
 	  (cd $$room && $(1)) || failed="$$failed $$room"; \
-	  printf -- '-- %s: %s, %d s\n' '$@' $$room $$((SECONDS - start)); \
-	done; [ -z "$$failed" ] || { echo "make $@: failed in$$failed" >&2; exit 1; }
+	  printf -- '-- %s: %s, %d s\n' '$(verb)' $$room $$((SECONDS - start)); \
+	done; [ -z "$$failed" ] || { echo "make $(verb): failed in$$failed" >&2; exit 1; }
+verb = $(firstword $(subst /, ,$@))
+# Two rooms at a time, each heard as a whole when it is done (macOS brings a make that cannot, and goes one by one)
+side_by_side := --keep-going $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync=target)
 # $(call need,NAME,EXAMPLE): one line instead of a stack trace when a variable is missing
 need = @[ -n "$($(1))" ] || { echo "make $@: say $(1)=, as in: make $@ $(2)" >&2; exit 2; }
 # $(call fits,NAME,PATTERN,WHAT): the same for what a tool would only stumble over
@@ -47,13 +50,19 @@ run: $(UV)  ## the whole system on embedded defaults (PORT=8080 VAR=var)
 	@exec python3 deploy/embedded/run.py
 
 test: $(UV)  ## every test that needs no container
-	@$(call each,if [ $$room = tests-e2e ]; then $(one) pytest harness/tests journeys --system embedded $(ARGS); else $(one) pytest $(ARGS); fi)
+	@$(call each,if [ $$room = tests-e2e ]; then $(one) pytest harness/tests journeys --system embedded -n 2 $(ARGS); else $(one) pytest $(ARGS); fi)
 
 lint: $(UV)  ## ruff, mypy --strict, import rules, migrations; Dockerfiles, scripts, compose files and manifests
+	@$(MAKE) $(side_by_side) $(rooms:%=lint/%) $(if $(SERVICE),,lint-rest)
+
+lint/%: rooms = $*
+lint/%:
 	@$(call each,$(one) ruff check . && $(one) ruff format --check . && $(one) mypy \
 	  && { ! grep -q '^\[tool.importlinter' pyproject.toml || $(one) lint-imports --no-cache; } \
 	  && { [ ! -d src/*/migrations ] || $(one) python -m $${room//-/_}.migrations lint; })
-	@[ -n "$(SERVICE)" ] || $(UV) run --locked --project deploy deploy/lint
+
+lint-rest:
+	@$(UV) run --locked --project deploy deploy/lint
 
 fmt: $(UV)  ## format, and mend what ruff can
 	@$(call each,$(one) ruff format . && $(one) ruff check --fix-only --quiet .)
