@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from urllib.parse import urlencode
 
 import pytest
@@ -34,6 +34,17 @@ print(sum(
     for line in (process / "status").read_text().splitlines()
     if line.startswith("VmRSS")
 ))
+"""
+# How long the health of user-service's own port takes, in seconds at the 99th percentile, asked for so many seconds.
+HEALTH = """
+import sys, time, urllib.request
+waits, ends = [], time.monotonic() + float(sys.argv[1])
+while time.monotonic() < ends:
+    began = time.monotonic()
+    urllib.request.urlopen("http://127.0.0.1:9000/healthz", timeout=5).read()
+    waits.append(time.monotonic() - began)
+    time.sleep(0.01)
+print(sorted(waits)[int(0.99 * len(waits))])
 """
 
 Open = Callable[[], RawClient]
@@ -160,6 +171,26 @@ def test_a_failing_service_is_not_asked_over_and_over(
     promise(f"retry storm ({how}): upstream load", reached.get("GET", 0) / asked, at_most=1.2, unit="x")
     promise(f"retry storm ({how}): a POST sent", reached.get("POST", 0) / asked, at_most=1, unit="x")
     until(lambda: http.get("/echo/well").is_success, 5, "the service is asked again")
+
+
+@pytest.mark.full
+def test_a_crowd_that_signs_in_at_once_starves_nobodys_health(
+    parts: Compose, people: People, promise: PromiseFixture
+) -> None:
+    strangers = [people.stranger() for _ in range(150)]
+    with ExitStack() as opened, ThreadPoolExecutor(1) as pool:
+        wires = [opened.enter_context(RawClient(parts.url, seconds=30)) for _ in strangers]
+        health = pool.submit(parts.execute, "user-service", "python", "-c", HEALTH, "4")
+        time.sleep(0.5)  # it is asked before the crowd comes, and after it has gone
+        for wire, stranger in zip(wires, strangers, strict=True):
+            head = form_headers(stranger)
+            wire.send(request_bytes("POST", "/auth/token", wire.target.authority, head, signing_in(stranger)))
+        answers = [wire.answer("POST") for wire in wires]
+        promise("150 sign-ins at once: /healthz at p99", float(health.result()), at_most=0.1)
+    statuses = {answer.status for answer in answers}
+    assert 400 in statuses
+    assert statuses <= {400, 429, 503}
+    assert all(answer.header("retry-after") for answer in answers if answer.status != 400)
 
 
 @pytest.mark.full

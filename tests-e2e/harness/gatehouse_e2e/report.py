@@ -122,14 +122,15 @@ class Report:
         if self.lines:
             terminalreporter.write_line(f"report: {self.folder / 'report.html'}")
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
         if not self.lines:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "report.html").write_text(self._page())
         if self.promises:
             self._write_results(self.folder / "results.json")
-            if self.results is not None:
+            came_to_its_end = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+            if self.results is not None and came_to_its_end:
                 self._write_results(self.results)
 
     def _write_results(self, file: Path) -> None:

@@ -71,6 +71,24 @@ def test_a_part_of_a_suite_leaves_the_last_full_runs_results_alone(
     assert not (pytester.path / "results").exists()
 
 
+def test_a_run_that_was_stopped_leaves_them_alone_too(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_one(promise):
+            promise("back", 1, at_most=1)
+
+        def test_two():
+            pytest.exit("enough")
+        """
+    )
+    with http_server(lambda *_: answer(200, {})) as url:
+        assert pytester.runpytest_inprocess("--system", url, "--full").ret == pytest.ExitCode.INTERRUPTED
+    assert (pytester.path / "report/results.json").exists()
+    assert not (pytester.path / "results").exists()
+
+
 def test_a_broken_invariant_fails_the_test_and_its_plot_is_in_the_page(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
