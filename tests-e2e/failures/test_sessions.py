@@ -13,6 +13,7 @@ from gatehouse_e2e.api import Person, Tokens
 from gatehouse_e2e.compose import Compose
 from gatehouse_e2e.people import People
 from gatehouse_e2e.plugin import PromiseFixture, SteadyFixture
+from gatehouse_e2e.systems import System
 from gatehouse_e2e.waiting import until
 
 # The time at which the present refresh token was made, moved back in the store: waiting an hour is no test.
@@ -98,8 +99,10 @@ def test_a_forged_refresh_token_with_a_real_session_changes_nothing(
 
 
 def test_an_attacker_who_guesses_locks_nobody_out_of_a_known_device(
-    people: People, steady: SteadyFixture, promise: PromiseFixture, full: bool
+    system: System, people: People, steady: SteadyFixture, promise: PromiseFixture, full: bool
 ) -> None:
+    if not system.believes_addresses:
+        pytest.skip(f"guesses from many addresses, and {system.url} does not believe ours")
     victim, stranger = people.registered(), people.stranger()
     form = {"grant_type": "password", "username": victim.email, "password": victim.password}
     at_home, elsewhere = people.api(victim).http, people.api(stranger).http

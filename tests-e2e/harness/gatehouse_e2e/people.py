@@ -19,8 +19,9 @@ PASSWORD_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 class People:
     """Makes people on one system; two factories (parallel workers, two runs) never make the same one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, in_turn: bool = False) -> None:
         self.url = url
+        self._in_turn = in_turn
         self._run = secrets.token_hex(5)
         self._number = itertools.count()
         self._offset = secrets.randbelow(1 << 24)
@@ -68,7 +69,7 @@ class People:
     def api(self, person: Person) -> Api:
         """The person's own client."""
         if person.address not in self._apis:
-            self._apis[person.address] = Api(self.url, person.address)
+            self._apis[person.address] = Api(self.url, person.address, in_turn=self._in_turn)
         return self._apis[person.address]
 
     def close(self) -> None:

@@ -199,7 +199,7 @@ def system(pytestconfig: pytest.Config) -> System:
 @pytest.fixture(scope="session")
 def people(system: System) -> Iterator[People]:
     """The user factory: `.signed_in()`, `.registered()`, `.stranger()`, `.api(person)`."""
-    factory = People(system.url)
+    factory = People(system.url, in_turn=not system.believes_addresses)
     yield factory
     factory.close()
 
@@ -207,7 +207,7 @@ def people(system: System) -> Iterator[People]:
 @pytest.fixture
 def api(system: System, people: People) -> Iterator[Api]:
     """A typed client at an address nobody else has."""
-    with Api(system.url, people.address()) as client:
+    with Api(system.url, people.address(), in_turn=not system.believes_addresses) as client:
         yield client
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gatehouse_e2e.api import Api, Refused
 from gatehouse_e2e.systems import CommandFailed, Embedded, NotHere, System, run
+
+from .conftest import answer, http_server
 
 SUPERVISOR = """
 import os, signal, sys
@@ -43,6 +46,18 @@ def test_a_system_that_ends_at_start_says_why(tmp_path: Path) -> None:
 def test_a_deployed_system_says_what_it_cannot_do() -> None:
     with pytest.raises(NotHere, match="command on the system's side"):
         System("https://gatehouse.example").make_admin("a@b")
+
+
+def test_who_is_limited_waits_for_their_turn_where_addresses_are_not_believed() -> None:
+    turns = iter(
+        [answer(429, {}, "Retry-After: 0"), answer(429, {}, "Retry-After: 0"), answer(201, {"id": "1"})]
+    )
+    with http_server(lambda *_: next(turns)) as url, Api(url, in_turn=True) as api:
+        assert api.register("a@people.example", "Ada", "a password")["id"] == "1"
+    with http_server(lambda *_: answer(429, {}, "Retry-After: 600")) as url, Api(url, in_turn=True) as api:
+        with pytest.raises(Refused) as refusal:
+            api.register("a@people.example", "Ada", "a password")
+        assert refusal.value.status == 429
 
 
 def test_a_command_that_fails_shows_what_it_said() -> None:
