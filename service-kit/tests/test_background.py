@@ -47,8 +47,14 @@ async def test_a_service_stops_even_if_a_library_swallows_the_cancellation() -> 
 
 
 async def test_work_that_was_done_already_ends_quietly() -> None:
-    async def work() -> None:
-        return
+    times = 0
 
+    async def work() -> None:
+        nonlocal times
+        times += 1
+        await asyncio.sleep(0)
+
+    await asyncio.wait_for(background.always(work), 1)
     async with background.running(work):
         await asyncio.sleep(0.01)
+    assert times == 2
