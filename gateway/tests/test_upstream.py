@@ -53,6 +53,20 @@ def test_a_second_try_goes_to_another_address() -> None:
     assert balancing.choose([tried, other], 0.0, tried) is other
 
 
+def test_a_replica_that_has_its_name_before_it_listens_does_not_close_the_service_that_the_other_serves() -> (
+    None
+):
+    """As every new container of a rolling release; when the other cannot be reached either, the service is down."""
+    service = Upstream("echo", parse("127.0.0.1:1,127.0.0.2:1", 8000), Bounds(), Clock())
+    serving, starting = service.pools
+    for _ in range(20):
+        service.connect_failed(starting, ConnectionRefusedError())
+    assert not service.breaker.open
+    for _ in range(20):
+        service.connect_failed(serving, ConnectionRefusedError())
+    assert service.breaker.open
+
+
 def test_an_open_breaker_lets_one_request_a_second_find_out_and_closes_at_its_success() -> None:
     breaker = Breaker()
     for _ in range(4):

@@ -98,11 +98,14 @@ class Upstream:
         """No connection could be opened. Nothing was sent, so an exchange may go elsewhere whatever its method."""
         now = self.clock.now
         exchange = pool.next_waiting()
-        self.breaker.failed(now)
+        # A replica has its name before it listens, and for a moment after it is gone: the others are the service.
+        elsewhere = any(other is not pool and other.ejected_until <= now for other in self.pools)
+        if not elsewhere:
+            self.breaker.failed(now)
         balancing.failed(pool, now)
         if exchange is not None:
             exchange.leave()
-            if exchange.attempts == 0 and self.budget.take(now):
+            if exchange.attempts == 0 and (elsewhere or self.budget.take(now)):
                 exchange.attempts = 1
                 self._give(exchange, now)
             else:
