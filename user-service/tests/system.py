@@ -259,13 +259,20 @@ class RunningService:
         self.send(signal.SIGKILL)
         self._process.wait(5)
 
+    def memory(self) -> int:
+        """The bytes that its worker holds in memory (Linux)."""
+        return self._memory("VmRSS:")
+
     def peak_memory(self) -> int:
         """The most bytes that its worker has held in memory at once (Linux)."""
+        return self._memory("VmHWM:")
+
+    def _memory(self, member: str) -> int:
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         (worker,) = children.split()
         status = Path(f"/proc/{worker}/status").read_text()
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+        return 1024 * int(status.partition(member)[2].split()[0])
 
     def log(self) -> str:
         return self._log.read_text()

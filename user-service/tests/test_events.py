@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit import background
 from service_kit.testing import RedisServer
-from user_service.events import repository
+from user_service.events import relay, repository
 from user_service.events.relay import Relay
 from user_service.events.stream import KEY, Stream
 from user_service.main import Parts
@@ -27,8 +27,11 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
 
 
 @asynccontextmanager
-async def relaying(database_url: str, redis: Redis, count: int = 1) -> AsyncIterator[None]:
-    relays = [Relay(make_url(database_url), Stream(redis)) for _ in range(count)]
+async def relaying(
+    database_url: str, redis: Redis, count: int = 1, committed: asyncio.Event | None = None
+) -> AsyncIterator[None]:
+    committed = committed or asyncio.Event()
+    relays = [Relay(make_url(database_url), Stream(redis), committed) for _ in range(count)]
     async with background.running(*(relay.run for relay in relays)):
         yield
 
@@ -60,6 +63,16 @@ async def test_what_happens_to_a_person_is_told_in_order(
     assert [event["type"] for event in events] == ["user.created", "user.disabled", "user.enabled"]
     assert [(event["cv"], event["sessions_cv"]) for event in events] == [("1", "1"), ("2", "2"), ("2", "2")]
     assert {event["sub"] for event in events} == {str(ada.id)}
+
+
+async def test_a_commit_wakes_the_relay(
+    service: Service, parts: Parts, database_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "LOOK_SECONDS", 60.0)
+    async with relaying(database_url, redis, committed=parts.database.committed):
+        for number in range(1, 4):
+            await service.register()
+            await told(redis, number)
 
 
 async def test_told_events_leave_the_outbox(

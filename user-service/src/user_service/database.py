@@ -75,6 +75,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine, deadline: float = 2.5) -> None:
         self.engine = engine
+        self.committed = asyncio.Event()  # set with each commit; cleared by whoever looks for what it brought
         self._deadline = deadline
         self._begin = "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN"
         pool = engine.sync_engine.pool
@@ -121,6 +122,7 @@ class Database:
                 if isinstance(error, DBAPIError):
                     raise DatabaseUnavailable(headers={"Retry-After": "1"}) from error
                 raise
+            self.committed.set()
             return result
 
     async def _within_deadline(self, run: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:

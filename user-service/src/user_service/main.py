@@ -19,7 +19,7 @@ from service_kit.binds import TwoBinds
 from service_kit.identity import Identity
 from service_kit.settings import load
 from service_kit.tracing import RequestContext
-from user_service import __version__
+from user_service import __version__, heap
 from user_service.audit.router import router as audit_router
 from user_service.avatars.router import router as avatars_router
 from user_service.avatars.service import AvatarService
@@ -62,6 +62,7 @@ class Parts:
     mail_sender: MailSender | None
     relay: Relay
     events_redis: Redis
+    memory: heap.Heap
     idempotency_key: bytes
 
     async def close(self) -> None:
@@ -78,11 +79,14 @@ def make_parts(settings: Settings) -> Parts:
     deadline = settings.database_deadline_seconds
     engine = create_engine(settings.url(), pool_size=settings.database_pool_size, deadline=deadline)
     database = Database(engine, deadline)
-    passwords = Passwords(settings.hashing_threads, settings.hashing_queue)
+    memory = heap.Heap()
+    passwords = Passwords(settings.hashing_threads, settings.hashing_queue, when_done=memory.work_ended)
     breached = BreachedPasswords(url) if (url := settings.breached_passwords_url) else None
     rules = PasswordRules(settings.password_min_length, breached)
     storage = Volume(settings.avatars_dir)
-    avatars = AvatarService(database, storage, settings.avatars_dir, settings.avatar_max_bytes)
+    avatars = AvatarService(
+        database, storage, settings.avatars_dir, settings.avatar_max_bytes, when_done=memory.work_ended
+    )
     events_redis = _events_redis(settings)
     return Parts(
         database=database,
@@ -95,8 +99,9 @@ def make_parts(settings: Settings) -> Parts:
         avatars=avatars,
         breached=breached,
         mail_sender=_mail_sender(database, settings) if settings.smtp_host else None,
-        relay=Relay(settings.url(), Stream(events_redis)),
+        relay=Relay(settings.url(), Stream(events_redis), database.committed),
         events_redis=events_redis,
+        memory=memory,
         idempotency_key=settings.idempotency_key.get_secret_value().encode(),
     )
 
@@ -112,6 +117,7 @@ def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
             parts.relay.run,
             partial(keep_house, parts.database),
         ]
+        parts.memory.work_ended()  # starting is big work too
         if parts.mail_sender:
             works.append(parts.mail_sender.run)
         try:
@@ -175,6 +181,7 @@ def internal_api(database: Database, identity: Identity) -> FastAPI:
 
 def serve() -> ASGIApp:
     """What gunicorn calls in each worker."""
+    heap.settle()
     settings = load(Settings)
     logs.configure(settings, NAME)
     return create_app(settings, make_parts(settings), Identity(settings, NAME))

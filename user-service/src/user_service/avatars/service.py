@@ -43,11 +43,20 @@ class Avatar:
 
 
 class AvatarService:
-    def __init__(self, database: Database, storage: AvatarStorage, spool: Path, most_bytes: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        storage: AvatarStorage,
+        spool: Path,
+        most_bytes: int,
+        when_done: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`when_done` is called whenever a picture was decoded, or could not be."""
         self._database = database
         self._storage = storage
         self._spool = spool
         self._most_bytes = most_bytes
+        self._when_done = when_done
         self._uploads = 0
         # Decoding has one thread, so that its memory is needed once; files have their own.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="avatar")
@@ -65,6 +74,7 @@ class AvatarService:
                 content = await self._reencoded(file)
         finally:
             self._uploads -= 1
+            self._when_done()
         digest = hashlib.sha256(content).hexdigest()
         avatar = StoredAvatar(f"{digest}-{secrets.token_hex(4)}.webp", digest, len(content))
         await asyncio.to_thread(self._storage.put, person, avatar.name, content)

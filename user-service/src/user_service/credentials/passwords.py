@@ -37,8 +37,16 @@ class HashingBusy(Problem):
 class Passwords:
     """Hashes and checks passwords; every call costs one hash, whether there is an account or not."""
 
-    def __init__(self, threads: int = 0, queue: int = 64, hasher: PasswordHasher = HASHER) -> None:
+    def __init__(
+        self,
+        threads: int = 0,
+        queue: int = 64,
+        hasher: PasswordHasher = HASHER,
+        when_done: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`when_done` is called on the event loop whenever a caller has left."""
         self._hasher = hasher
+        self._when_done = when_done
         threads = threads or len(os.sched_getaffinity(0))
         self._free = threads + queue
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="argon2", initializer=_step_back)
@@ -69,6 +77,7 @@ class Passwords:
 
     def _leave(self) -> None:
         self._free += 1
+        self._when_done()
 
 
 class Place:

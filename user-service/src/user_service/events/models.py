@@ -12,7 +12,8 @@ from user_service.columns import MYSQL, Base, Id, Moment, Serial
 
 class OutboxRow(Base):
     __tablename__ = "outbox"
-    __table_args__ = MYSQL
+    # An id is never given twice, not even by SQLite after the newest row is gone: by it readers know repeats.
+    __table_args__ = MYSQL | {"sqlite_autoincrement": True}
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
     type: Mapped[str] = mapped_column(String(64))

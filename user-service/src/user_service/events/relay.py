@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -25,9 +25,11 @@ from user_service.events.stream import Stream
 log = logging.getLogger(__name__)
 
 BATCH: Final = 200
-# How soon an event is seen when nothing else is waiting, and how soon another relay takes over.
-PAUSE_SECONDS: Final = 0.05
-TAKE_OVER_SECONDS: Final = 1.0
+# How soon an event of another process is seen; those of our own wake us.
+LOOK_SECONDS: Final = 0.2
+AGAIN_SECONDS: Final = 1.0
+# How long to stand in line for the lock at a time: less than a statement may take (see create_engine).
+IN_LINE_SECONDS: Final = 2
 TIDY_SECONDS: Final = 5.0
 # The server drops a silent relay's connection, and its lock: its machine is gone without a word, or its process stands.
 SILENCE_SECONDS: Final = 5
@@ -40,11 +42,13 @@ LENGTH = Gauge("user_events_stream_length", "Entries in the stream", multiproces
 
 
 class Relay:
-    """Runs in every worker; the one that holds the lock works, the others ask for it once a second."""
+    """Runs in every worker; the one that holds the lock works, the others stand in line for it."""
 
-    def __init__(self, url: URL, stream: Stream) -> None:
+    def __init__(self, url: URL, stream: Stream, committed: asyncio.Event) -> None:
+        """`committed` is set with every commit of this process."""
         self._url = url
         self._stream = stream
+        self._committed = committed
         self._tidied = 0.0
         self._failing = False
 
@@ -52,27 +56,31 @@ class Relay:
         while True:
             try:
                 async with self._connection() as connection:
-                    if await self._take_lock(connection):
-                        log.info("event relay holds the lock")
-                        await self._work(connection)
+                    await self._take_lock(connection)
+                    log.info("event relay holds the lock")
+                    await self._work(connection)
             except Exception as error:  # noqa: BLE001 - a relay that ended would tell nobody anything any more
                 # Of a series of failures the first line is enough.
                 level = logging.DEBUG if self._failing else logging.WARNING
                 log.log(level, "event relay waits, reason=%s", type(error).__name__)
                 self._failing = True
-            await asyncio.sleep(TAKE_OVER_SECONDS)
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def _work(self, connection: AsyncConnection) -> None:
         while True:
-            if not await self.deliver(connection):
+            self._committed.clear()
+            if await self.deliver(connection) < BATCH:
                 await self._tidy()
                 self._failing = False
-                await asyncio.sleep(PAUSE_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._committed.wait()
 
     async def deliver(self, connection: AsyncConnection) -> int:
         """Move one batch; how many events it had."""
         events = await repository.oldest(connection, BATCH)
-        WAITING.set(await repository.newest_id(connection) - events[0].id + 1 if events else 0)
+        more = len(events) == BATCH
+        WAITING.set(await repository.newest_id(connection) - events[0].id + 1 if more else len(events))
         LAG.set((datetime.now(UTC) - events[0].at).total_seconds() if events else 0.0)
         if events:
             await self._stream.add(events)
@@ -96,11 +104,10 @@ class Relay:
         finally:
             await engine.dispose()
 
-    async def _take_lock(self, connection: AsyncConnection) -> bool:
+    async def _take_lock(self, connection: AsyncConnection) -> None:
         if connection.dialect.name != "mysql":
-            return True  # two relays repeat events, which is allowed; SQLite serves one process anyway
+            return  # two relays repeat events, which is allowed; SQLite serves one process anyway
         await connection.execute(text(f"SET SESSION wait_timeout = {SILENCE_SECONDS}"))
-        taken = await connection.execute(
-            text("SELECT GET_LOCK(CONCAT('user-service:relay:', LEFT(SHA2(DATABASE(), 256), 32)), 0)")
-        )
-        return taken.scalar() == 1
+        name = "CONCAT('user-service:relay:', LEFT(SHA2(DATABASE(), 256), 32))"
+        while (await connection.execute(text(f"SELECT GET_LOCK({name}, {IN_LINE_SECONDS})"))).scalar() != 1:
+            pass

@@ -4,10 +4,24 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.events.models import Event, OutboxRow
+
+_OLDEST = (
+    select(
+        OutboxRow.id,
+        OutboxRow.type,
+        OutboxRow.user_id,
+        OutboxRow.credentials_version,
+        OutboxRow.sessions_cv,
+        OutboxRow.at,
+        OutboxRow.request_id,
+    )
+    .order_by(OutboxRow.id)
+    .limit(bindparam("most"))
+)
 
 
 async def add(
@@ -34,17 +48,7 @@ async def add(
 
 
 async def oldest(connection: AsyncConnection, limit: int) -> list[Event]:
-    columns = (
-        OutboxRow.id,
-        OutboxRow.type,
-        OutboxRow.user_id,
-        OutboxRow.credentials_version,
-        OutboxRow.sessions_cv,
-        OutboxRow.at,
-        OutboxRow.request_id,
-    )
-    rows = await connection.execute(select(*columns).order_by(OutboxRow.id).limit(limit))
-    return [Event(*row) for row in rows]
+    return [Event(*row) for row in await connection.execute(_OLDEST, {"most": limit})]
 
 
 async def remove(connection: AsyncConnection, ids: Sequence[int]) -> None:

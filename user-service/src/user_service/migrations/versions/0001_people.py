@@ -59,6 +59,7 @@ def upgrade() -> None:
         sa.Column("request_id", sa.String(length=128), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
         **MYSQL,
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "schema_floor",
