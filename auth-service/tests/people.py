@@ -29,6 +29,7 @@ class People:
         self.passwords: dict[str, str] = {}
         self.delay = 0.0
         self.status: int | None = None
+        self.raw: Response | None = None  # instead of any answer
         self.requests: list[Request] = []
         self.most_under_way = 0
         self.add("ada@example.com")
@@ -48,6 +49,16 @@ class People:
     def __getitem__(self, email: str) -> dict[str, Any]:
         return self.known[email]
 
+    def verdict(self, email: str, password: str) -> dict[str, Any]:
+        person = self.known.get(email)
+        if person is None:
+            return {"verified": False, "reason": "unknown"}
+        if password != self.passwords.get(email, self.PASSWORD):
+            return {"verified": False, "reason": "wrong_password"}
+        if person["status"] != "active":
+            return {"verified": False, "reason": "disabled"}
+        return {"verified": True, "user": person}
+
     def change(self, email: str, *, ending: bool = True, **members: Any) -> dict[str, str]:
         """What a password change, a demotion or disabling does; returns the event that goes with it."""
         person = self.known[email]
@@ -65,8 +76,17 @@ class People:
         }
 
 
+class Instead(Exception):
+    """Answer with `raw`."""
+
+
 def make_app(people: People) -> FastAPI:
     app = FastAPI()
+
+    @app.exception_handler(Instead)
+    async def raw(_: Request, __: Instead) -> Response:
+        assert people.raw is not None
+        return people.raw
 
     async def behave(request: Request) -> None:
         people.requests.append(request)
@@ -78,6 +98,8 @@ def make_app(people: People) -> FastAPI:
                     await people.over.wait()
         finally:
             people.under_way -= 1
+        if people.raw is not None:
+            raise Instead
         if people.status is not None:
             raise HTTPException(people.status, headers={"Retry-After": "7"})
 
@@ -85,14 +107,7 @@ def make_app(people: People) -> FastAPI:
     async def verify(request: Request) -> dict[str, Any]:
         given = await request.json()
         await behave(request)
-        person = people.known.get(given["email"])
-        if person is None:
-            return {"verified": False, "reason": "unknown"}
-        if given["password"] != people.passwords.get(given["email"], people.PASSWORD):
-            return {"verified": False, "reason": "wrong_password"}
-        if person["status"] != "active":
-            return {"verified": False, "reason": "disabled"}
-        return {"verified": True, "user": person}
+        return people.verdict(given["email"], given["password"])
 
     @app.get("/internal/v1/users/{user_id}")
     async def read(user_id: str, request: Request) -> Any:

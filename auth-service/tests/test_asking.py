@@ -112,8 +112,10 @@ async def test_an_answer_is_read_however_it_is_framed(peer: Peer, client: Client
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\ncontent-length: 8\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n" + b"x" * 2_000_000,
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n" + PLAIN,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ],
-    ids=["no HTTP", "two lengths", "too large"],
+    ids=["no HTTP", "two lengths", "too large", "another protocol", "a chunk of no length"],
 )
 async def test_what_cannot_be_read_is_no_answer(peer: Peer, client: Client, answer: bytes) -> None:
     peer.answer = answer
@@ -127,6 +129,11 @@ async def test_an_answer_cut_short_is_no_answer(peer: Peer, client: Client) -> N
     peer.answer, peer.close_after = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{", True
     with pytest.raises(NoAnswer):
         await client.ask("GET", "/", {})
+
+
+async def test_a_name_that_cannot_be_one_is_no_answer() -> None:
+    with pytest.raises(NoAnswer):
+        await Client(f"http://{'a' * 64}.example", 1.0).ask("GET", "/", {})
 
 
 async def test_surplus_bytes_are_nobodys_answer(peer: Peer, client: Client) -> None:

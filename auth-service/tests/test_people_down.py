@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import Service, make_settings, started
+from fastapi import Response
 from people import People, serve_people
 from test_rotation import UNLIMITED
 
@@ -98,6 +99,42 @@ async def crowd(service: Service, refresh_token: str) -> list[tuple[httpx.Respon
         for number in range(200)
     ]
     return await asyncio.gather(*map(timed, asking))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(b"<html>"),
+        Response(b"\xff"),
+        Response(b"[" * 100_000),
+        Response(b"null"),
+        Response(b"[]"),
+        Response(b'{"verified": true, "user": null, "id": "1"}'),
+        Response(b'{"verified": true, "user": {"id": "1"}, "id": "1"}'),
+        Response(
+            b'{"verified": true, "user": {"id": "1", "status": "active", "roles": 1}, "id": "1", "status": ""}'
+        ),
+        Response(
+            b'{"verified": true, "user": {"id": "1", "status": "active", "roles": [], "sessions_cv": 1,'
+            b' "credentials_version": 1e999}, "id": "1", "status": "", "roles": [], "credentials_version": 1e999}'
+        ),
+        Response(b'{"verified": false}'),
+        Response(status_code=503, headers={"retry-after": "9" * 5000}),
+        Response(status_code=503, headers={"retry-after": "\xb2"}),
+        Response(status_code=302, headers={"location": "/"}),
+    ],
+    ids=lambda answer: f"{answer.status_code} {answer.body[:40]!r}",
+)
+async def test_an_answer_that_says_something_else_is_none(
+    service: Service, people: People, answer: Response
+) -> None:
+    token = (await service.sign_in())["refresh_token"]
+    people.raw = answer
+    assert is_unavailable(await sign_in(service))
+    assert is_unavailable(await service.refresh(token))
+    people.raw = None
+    assert (await service.refresh(token)).status_code == 200
+    assert (await sign_in(service)).status_code == 200
 
 
 async def test_one_slow_answer_among_others_makes_nobody_else_wait(service: Service, people: People) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from auth_service.users.exceptions import UsersUnavailable
@@ -16,6 +16,8 @@ from auth_service.users.models import Refused, User
 from service_kit.tracing import outgoing_headers
 
 RETRY_SECONDS = 1.0
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +41,14 @@ class UsersClient:
             )
         if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
             return Refused("malformed")
-        body = _json_of(answer)
-        return User.read(body["user"]) if body["verified"] else Refused(str(body["reason"]))
+        return _read(answer, _verdict)
 
     async def current(self, user_id: str) -> User | None:
         async with self._reads.place():
             answer = await self._http.ask(
                 "GET", f"/internal/v1/users/{quote(user_id, safe='')}", self._headers()
             )
-        return None if answer.status == HTTPStatus.NOT_FOUND else User.read(_json_of(answer))
+        return None if answer.status == HTTPStatus.NOT_FOUND else _read(answer, User.read)
 
     def close(self) -> None:
         self._http.close()
@@ -91,19 +92,24 @@ class _Lane:
             self._free += 1
 
 
-def _json_of(answer: Answer) -> Any:
+def _verdict(body: Any) -> User | Refused:
+    return User.read(body["user"]) if body["verified"] else Refused(str(body["reason"]))
+
+
+def _read(answer: Answer, reader: Callable[[Any], T]) -> T:
+    """What the answer says; one that says something else is none."""
     if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
         raise UsersUnavailable(_retry_after(answer))
     if answer.status != HTTPStatus.OK:
         logger.error("user-service answered %d", answer.status)
         raise UsersUnavailable
     try:
-        return answer.json()
-    except ValueError as malformed:
-        logger.error("user-service answered with something that is no JSON")
+        return reader(answer.json())
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as malformed:
+        logger.error("user-service's answer cannot be understood: %s", type(malformed).__name__)
         raise UsersUnavailable from malformed
 
 
 def _retry_after(answer: Answer) -> int:
     value = answer.headers.get("retry-after", "")
-    return min(int(value), 60) if value.isdecimal() else 1
+    return min(int(value), 60) if value.isdecimal() and len(value) < 10 else 1

@@ -86,7 +86,7 @@ class Client:
                 _, connection = await loop.create_connection(
                     _Connection, self._host, self._port, ssl=self._tls
                 )
-        except (OSError, TimeoutError) as failure:
+        except (OSError, UnicodeError) as failure:  # the latter: a label too long for a name
             raise NoAnswer(f"no connection: {type(failure).__name__}") from failure
         return connection
 
@@ -144,7 +144,7 @@ class _Connection(asyncio.Protocol):
         else:
             try:
                 self._parser.feed_data(data)
-            except httptools.HttpParserError as error:
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
                 if not self._answer.done():
                     self._answer.set_exception(NoAnswer(f"it cannot be read: {type(error).__name__}"))
                 self.close()
