@@ -22,6 +22,23 @@ def test_the_address_with_the_fewest_requests_outstanding_is_next() -> None:
     assert balancing.choose([busy, free], 0.0, None) is free
 
 
+def test_a_new_address_gets_one_request_until_it_has_answered_and_then_its_share() -> None:
+    known, new = two_addresses()
+    balancing.succeeded(known)
+    known.outstanding = 5
+    assert balancing.choose([known, new], 0.0, None) is new
+    new.outstanding = 1
+    assert balancing.choose([known, new], 0.0, None) is known
+    balancing.succeeded(new)
+    assert balancing.choose([known, new], 0.0, None) is new
+
+
+def test_where_all_addresses_are_new_they_share() -> None:
+    one, other = two_addresses()
+    one.outstanding, other.outstanding = 3, 2
+    assert balancing.choose([one, other], 0.0, None) is other
+
+
 def test_an_address_that_failed_three_times_is_left_alone_for_a_while_and_longer_the_next_time() -> None:
     bad, good = two_addresses()
     good.outstanding = 100

@@ -11,6 +11,7 @@ class Address(Protocol):
     """What is known of one address."""
 
     outstanding: int
+    new: bool  # it has answered nothing yet
     failures: int
     ejections: int
     ejected_until: float
@@ -20,11 +21,16 @@ AnAddress = TypeVar("AnAddress", bound=Address)
 
 
 def choose(addresses: Sequence[AnAddress], now: float, tried: AnAddress | None) -> AnAddress | None:
-    """The address with the fewest requests outstanding; one tried before or ejected only if there is no other."""
+    """The address with the fewest requests outstanding; one tried before or ejected only if there is no other.
+
+    A new one gets one request until it has answered it: a replica has its name before it is ready to serve.
+    """
     best: AnAddress | None = None
-    best_rank = (True, True, 0)
+    best_rank = (True, True, True, 0)
     for address in addresses:
-        rank = (address is tried, address.ejected_until > now, address.outstanding)
+        outstanding = address.outstanding
+        on_trial = address.new and outstanding > 0
+        rank = (address is tried, address.ejected_until > now, on_trial, outstanding)
         if best is None or rank < best_rank:
             best, best_rank = address, rank
     return best
@@ -40,5 +46,6 @@ def failed(address: Address, now: float) -> None:
 
 
 def succeeded(address: Address) -> None:
+    address.new = False
     address.failures = 0
     address.ejections = 0

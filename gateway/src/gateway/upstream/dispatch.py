@@ -132,7 +132,7 @@ class Upstream:
     def succeeded(self, pool: Pool) -> None:
         if self.breaker.failures:
             self.breaker.succeeded()
-        if pool.failures or pool.ejections:
+        if pool.new or pool.failures or pool.ejections:
             balancing.succeeded(pool)
 
     def failed(self, pool: Pool) -> None:

@@ -57,6 +57,7 @@ class Pool:
         self.port = port
         self.removed = False  # the name no longer leads here
         self.outstanding = 0  # exchanges that were given to this address and are not over
+        self.new = True
         self.failures = 0
         self.ejections = 0
         self.ejected_until = 0.0
