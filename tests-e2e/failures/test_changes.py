@@ -1,4 +1,4 @@
-"""What operators do while people use the system: rotate keys, change the schema."""
+"""What operators do while people use the system: rotate keys, change the schema, roll a release out."""
 
 from __future__ import annotations
 
@@ -92,3 +92,19 @@ def test_a_migration_runs_under_load_with_old_and_new_code_together(
                 parts.execute("user-service", *migrate, "downgrade", "-1", seconds=90)
         time.sleep(2)
     promise("migration under load: errors", len(seen.failures()), at_most=0, unit="")
+
+
+@pytest.mark.parametrize("part", ["user-service", "auth-service"])
+def test_a_release_rolls_out_without_an_unanswered_request(
+    part: str, parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture, rounds: int
+) -> None:
+    readers = [people.signed_in() for _ in range(8)]
+    with steady(f"make roll SERVICE={part}", Share(80, Read(readers))) as seen:
+        for _ in range(rounds):
+            time.sleep(1)
+            before = set(parts.containers(part))
+            with seen.span("roll"):
+                parts.roll(part)
+            assert not before & set(parts.containers(part)), "others have taken their place"
+        time.sleep(2)
+    promise(f"{part} rolled out: failed", len(seen.failures()), at_most=0, unit="")

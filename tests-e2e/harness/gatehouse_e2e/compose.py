@@ -164,6 +164,20 @@ class Compose(System):
             until(partial(self._healthy, container), 60, f"{container} healthy", every=0.3)
         return longest
 
+    def roll(self, part: str) -> None:
+        """What an operator does for a new release: `make roll`, on the files of this project."""
+        run(
+            [str(self.checkout / "deploy/compose/roll"), part],
+            cwd=self.checkout,
+            environment=self.environment
+            | {
+                "PROJECT": self.project,
+                "COMPOSE_FILE": os.pathsep.join(map(str, self.files)),
+                "COMPOSE_PROFILES": "*",
+            },
+            seconds=300,
+        )
+
     def empty_volume(self, name: str) -> None:
         """Delete everything in one of the project's volumes; whoever uses it must be stopped."""
         volume = f"{self.project}_{name}:/v"
