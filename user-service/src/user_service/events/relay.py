@@ -109,5 +109,9 @@ class Relay:
             return  # two relays repeat events, which is allowed; SQLite serves one process anyway
         await connection.execute(text(f"SET SESSION wait_timeout = {SILENCE_SECONDS}"))
         name = "CONCAT('user-service:relay:', LEFT(SHA2(DATABASE(), 256), 32))"
-        while (await connection.execute(text(f"SELECT GET_LOCK({name}, {IN_LINE_SECONDS})"))).scalar() != 1:
-            pass
+        wait = text(f"SELECT GET_LOCK({name}, {IN_LINE_SECONDS})")
+        while not (taken := (await connection.execute(wait)).scalar()):
+            if (
+                taken is None
+            ):  # the server's error, told at once: asked again without a pause it would be a busy loop
+                raise ConnectionError("the server gives no lock")
