@@ -107,6 +107,17 @@ def _somewhere() -> str:
     return f"198.18.{os.urandom(1)[0]}.{os.urandom(1)[0]}"
 
 
+async def refresh_tokens(port: int, people: Mapping[int, str]) -> dict[int, str]:
+    """A new session of each person."""
+    tokens: dict[int, str] = {}
+    async with Caller.on(port) as caller:
+        for number, email in people.items():
+            grant = await caller.token(grant_type="password", username=email, password=PASSWORD)
+            assert grant is not None, "the system refuses a single sign-in"
+            tokens[number] = grant["refresh_token"]
+    return tokens
+
+
 async def sign_ins(port: int, people: Mapping[int, str], seconds: float) -> float:
     """How many a second all callers get done, each with a person of its own."""
     return await _by_everybody(
