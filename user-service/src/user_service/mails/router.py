@@ -40,14 +40,12 @@ async def ask_change(me: MyId, wanted: AddressWanted, mails: Mails) -> Accepted:
 
 
 @router.get("/links/reset-password", response_class=HTMLResponse)
-@router.head("/links/reset-password", include_in_schema=False)
 async def show_reset() -> Response:
     """The page that a mailed link leads to, for people: it asks for the new password, and posts it."""
     return page(LinkKind.RESET)
 
 
 @router.get("/links/{kind}", response_class=HTMLResponse)
-@router.head("/links/{kind}", include_in_schema=False)
 async def show_link(kind: WithoutPassword) -> Response:
     """The page that a mailed link leads to, for people: it posts the link's secret once they press its button."""
     return page(kind)
