@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 
+from pydantic import BaseModel, Field
 from starlette.datastructures import URL
 
 from service_kit.problems import Problem
@@ -19,6 +20,13 @@ class CursorInvalid(Problem):
     status: ClassVar[int] = HTTPStatus.BAD_REQUEST
     code = "cursor_invalid"
     title = "This cursor did not come from a page of this list"
+
+
+class PageQuery(BaseModel, extra="forbid"):
+    """Which page of a list, and how long."""
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[str | None, Field(max_length=2048)] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from service_kit.dependencies import require
 from user_service.audit import repository
 from user_service.audit.schemas import RecordOut, RecordPage
 from user_service.database import Database
-from user_service.pagination import link_header
-from user_service.users.schemas import PageQuery
+from user_service.pagination import PageQuery, link_header
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 

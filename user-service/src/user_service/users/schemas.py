@@ -14,6 +14,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from user_service.pagination import PageQuery
 from user_service.users.email import parse_email
 from user_service.users.models import Status, User
 
@@ -113,13 +114,6 @@ class UserOut(BaseModel):
 class UserPage(BaseModel):
     items: list[UserOut]
     next: str | None = Field(description="The cursor of the next page; null on the last one.")
-
-
-class PageQuery(Strict):
-    """Which page of a list, and how long."""
-
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Annotated[str | None, Field(max_length=2048)] = None
 
 
 class ListQuery(PageQuery):
