@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 DEADLOCK: Final = 1213
 LOCK_WAIT_TIMEOUT: Final = 1205
-DUPLICATE: Final = 1062
 ATTEMPTS: Final = 4
 
 # For the network alone; the server's own words are bounded by the time for reading.

@@ -111,7 +111,6 @@ class Relay:
         name = "CONCAT('user-service:relay:', LEFT(SHA2(DATABASE(), 256), 32))"
         wait = text(f"SELECT GET_LOCK({name}, {IN_LINE_SECONDS})")
         while not (taken := (await connection.execute(wait)).scalar()):
-            if (
-                taken is None
-            ):  # the server's error, told at once: asked again without a pause it would be a busy loop
+            if taken is None:
+                # The server's error, told at once: asked again without a pause it would be a busy loop.
                 raise ConnectionError("the server gives no lock")
