@@ -33,12 +33,20 @@ def test_equal_addresses_have_one_key(typed: str, key: str) -> None:
         "jo\u200bse@example.com", "jose@exam\u200bple.com", "ｊose@example.com", "jo\u00adse@example.com",
         "jose\x00@example.com", "ﬁ@example.com", "a@b@c.example", "a@-b.example", "a@b..example", "a@[127.0.0.1]",
         "a@exam_ple.com", "\"a\"@example.com", "a" * 65 + "@example.com", "a@" + "b" * 64 + ".example",
-        "a@" + ".".join(["b" * 60] * 5), "\u202ea@example.com", "a\ud800@example.com",
+        "a@example.com.", "a@example.com。", "a@localhost.", "a@127.0.0.1", "a@2130706433", "a@0x7f000001",
+        "a@１２７.０.０.１", "a@example.1", "a@" + ".".join(["b" * 60] * 5), "\u202ea@example.com", "a\ud800@example.com",
     ],
 )  # fmt: skip
 def test_what_could_be_read_two_ways_is_refused(typed: str) -> None:
     with pytest.raises(InvalidEmail):
         parse_email(typed)
+
+
+@pytest.mark.parametrize("address", ["ada@localhost", "ada@intranet", "ada@mail.corp.internal"])
+async def test_names_of_an_internal_network_are_addresses(service: Service, address: str) -> None:
+    """What has no dot may be a slip; it may as well be the network's mail server, and no list knows which."""
+    await service.register(address)
+    assert (await service.verify(address.upper()))["verified"]
 
 
 @given(st.text(max_size=30), st.text(max_size=20))

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from conftest import PASSWORD, Service
+from conftest import PASSWORD, Person, Service
 from httpx import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -291,6 +292,7 @@ async def test_a_demoted_administrators_living_token_ends_with_the_news(
     promoted = await service.admin().put(
         f"/v1/users/{ada.id}/roles", json={"roles": ["admin"]}, headers={"If-Match": ada.etag}
     )
+    await an_administrator(service)
     as_admin = service.client(issuer.token(sub=str(ada.id), roles=["admin"], cv=2))
     assert (await as_admin.get("/v1/users")).status_code == 200
     match = {"If-Match": promoted.headers["etag"]}
@@ -340,6 +342,48 @@ async def test_administrators_cannot_shut_themselves_out(service: Service, issue
     match = {"If-Match": changed.headers["etag"]}
     demotion = await self_made.put(f"/v1/users/{ada.id}/roles", json={"roles": []}, headers=match)
     assert code(demotion) == (409, "own_account")
+
+
+async def an_administrator(service: Service) -> Person:
+    """Somebody who is an administrator, with the ETag that they have now."""
+    person = await service.register()
+    path, match = f"/v1/users/{person.id}/roles", {"If-Match": person.etag}
+    answer = await service.admin().put(path, json={"roles": ["admin"]}, headers=match)
+    assert answer.status_code == 200
+    return replace(person, etag=answer.headers["etag"])
+
+
+def removals(service: Service, person: Person) -> list[Callable[[], Awaitable[Response]]]:
+    """Every way to take an administrator away."""
+    admin, path, match = service.admin(), f"/v1/users/{person.id}", {"If-Match": "*"}
+    return [
+        lambda: admin.put(f"{path}/roles", json={"roles": ["editor"]}, headers=match),
+        lambda: admin.post(f"{path}/disable"),
+        lambda: admin.delete(path),
+    ]
+
+
+@pytest.mark.parametrize("way", [0, 1, 2])
+async def test_the_last_active_administrator_stays(service: Service, way: int) -> None:
+    ada, grace = await an_administrator(service), await an_administrator(service)
+    assert (await removals(service, grace)[way]()).status_code == 200
+    for remove in removals(service, ada):
+        assert code(await remove()) == (409, "last_administrator")
+    assert (await service.verify(ada.email))["user"]["roles"] == ["admin"]
+    await an_administrator(service)
+    assert (await removals(service, ada)[way]()).status_code == 200
+
+
+@pytest.mark.parametrize("ways", [(0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 2)])
+async def test_administrators_who_remove_each_other_at_once_leave_one(
+    service: Service, ways: tuple[int, int]
+) -> None:
+    pair = [await an_administrator(service) for _ in range(2)]
+    acts = [removals(service, person)[way] for person, way in zip(pair, ways, strict=True)]
+    answers = await asyncio.gather(*(act() for act in acts))
+    assert sorted(answer.status_code for answer in answers) == [200, 409], [one.text for one in answers]
+    (left,) = (person for person, answer in zip(pair, answers, strict=True) if answer.status_code == 409)
+    assert (await service.verify(left.email))["user"]["roles"] == ["admin"]
 
 
 async def test_the_audit_tells_who_did_what_and_forgets_whom(service: Service) -> None:

@@ -18,8 +18,12 @@ async def write(
 ) -> User:
     """Save `after`, whose row is locked, as the next version; `kind` names the event and the audit record.
 
+    No change, whatever door it came through, leaves the system without an active administrator.
+
     `details` go to the audit: names of fields, counts, roles; never a personal value.
     """
+    if before.administers and not after.administers:
+        await repository.require_another_administrator(connection, after.id)
     at = utc_now()
     after = replace(after, version=before.version + 1, updated_at=at)
     await repository.save(connection, before, after)

@@ -1,5 +1,6 @@
 """One reading of an e-mail address, used at every door."""
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +10,8 @@ import idna
 LONGEST: Final = 254
 LONGEST_LOCAL_PART: Final = 64
 REFUSED_IN_LOCAL_PART: Final = frozenset('()<>[]:;@\\," ')
+# The last label of what is read as an IP address, 127.0.0.1 or 0x7f000001; no top-level domain is of this form.
+NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 class InvalidEmail(ValueError):
@@ -28,6 +31,7 @@ def parse_email(text: str) -> Email:
 
     The key is the local part in NFC, casefolded, and the domain as UTS-46 A-labels. What looks like
     another character, or like none, is refused rather than cleaned: no two readers can then differ.
+    A domain without a dot is one: only the mail server knows which names its own network has.
     """
     address = unicodedata.normalize("NFC", text.strip(" \t\r\n"))
     local, at, domain = address.rpartition("@")
@@ -70,6 +74,10 @@ def _a_label(domain: str) -> str:
     if any(unicodedata.category(character)[0] in "CZ" for character in domain):
         raise InvalidEmail("the domain holds an invisible character")
     try:
-        return idna.encode(domain, uts46=True, std3_rules=True, transitional=False).decode("ascii").lower()
+        name = idna.encode(domain, uts46=True, std3_rules=True, transitional=False).decode("ascii").lower()
     except idna.IDNAError as error:
         raise InvalidEmail("not a domain") from error
+    # With a dot at its end it would be the same domain under another key; in mail it has none (RFC 5321, 4.1.2).
+    if name.endswith(".") or NUMBER.fullmatch(name.rpartition(".")[2]):
+        raise InvalidEmail("not a domain")
+    return name

@@ -31,11 +31,19 @@ class NotAPerson(Problem):
 
 
 class OwnAccount(Problem):
-    """Keeps the last administrator from locking everybody out."""
+    """Keeps administrators from shutting themselves out by a slip."""
 
     status: ClassVar[int] = HTTPStatus.CONFLICT
     code = "own_account"
     title = "An administrator cannot do this to their own account"
+
+
+class LastAdministrator(Problem):
+    """Else nobody could make anyone an administrator again, but for an operator at the command line."""
+
+    status: ClassVar[int] = HTTPStatus.CONFLICT
+    code = "last_administrator"
+    title = "This is the last active administrator: make somebody else one first"
 
 
 class NotDeleted(Problem):

@@ -90,6 +90,11 @@ class User:
     disabled_at: datetime | None
     deleted_at: datetime | None
 
+    @property
+    def administers(self) -> bool:
+        """Whether this person can sign in and may see and change anyone."""
+        return self.status is Status.ACTIVE and ADMIN in self.roles
+
     def with_sessions_ended(self) -> "User":
         """The same person after a change that no session, the changing one included, may outlive."""
         version = self.credentials_version + 1

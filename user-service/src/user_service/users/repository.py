@@ -12,8 +12,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from user_service.pagination import CursorInvalid, Page, decode_cursor, encode_cursor
 from user_service.users.email import email_key_prefix
-from user_service.users.exceptions import EmailTaken, UserNotFound
-from user_service.users.models import RoleRow, Status, User, UserRow, first_id, name_key
+from user_service.users.exceptions import EmailTaken, LastAdministrator, UserNotFound
+from user_service.users.models import ADMIN, RoleRow, Status, User, UserRow, first_id, name_key
 
 _ROLES = (
     select(func.group_concat(RoleRow.role))
@@ -46,6 +46,13 @@ _PEOPLE = select(*_COLUMNS)
 _BY_ID = _PEOPLE.where(UserRow.id == bindparam("user_id"))
 _BY_EMAIL_KEY = _PEOPLE.where(UserRow.email_key == bindparam("key"))
 _LOCKED = select(UserRow.id).where(UserRow.id == bindparam("user_id")).with_for_update()
+_ADMINISTRATORS_LOCKED = select(RoleRow.user_id).where(RoleRow.role == ADMIN).with_for_update()
+_ANOTHER_ADMINISTRATOR = (
+    select(RoleRow.user_id)
+    .join(UserRow, UserRow.id == RoleRow.user_id)
+    .where(RoleRow.role == ADMIN, UserRow.status == Status.ACTIVE, UserRow.id != bindparam("user_id"))
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,17 @@ async def lock(connection: AsyncConnection, user_id: UUID) -> User:
     if user is None:
         raise UserNotFound
     return user
+
+
+async def require_another_administrator(connection: AsyncConnection, user_id: UUID) -> None:
+    """Raise LastAdministrator unless somebody else is an active one, and see to it that they stay so.
+
+    Who takes an administrator away holds the role's rows until the end: two who take away each other meet here.
+    """
+    await connection.execute(_ADMINISTRATORS_LOCKED)
+    # A statement of its own: what the one above saw is from before it waited.
+    if (await connection.execute(_ANOTHER_ADMINISTRATOR, {"user_id": user_id})).first() is None:
+        raise LastAdministrator
 
 
 async def add(connection: AsyncConnection, user: User) -> None:
