@@ -1,6 +1,5 @@
 """The parts list: what the service is made of, and how the parts are put together."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -11,7 +10,7 @@ from starlette.types import ASGIApp
 from example_service import __version__
 from example_service.config import Settings
 from example_service.items import router as items
-from service_kit import answers, health, logs, metrics
+from service_kit import answers, background, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.binds import TwoBinds
 from service_kit.identity import Identity
@@ -28,17 +27,13 @@ def create_app(settings: Settings, identity: Identity) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with identity.running():
-            task = asyncio.create_task(address_rule.run())
-            try:
-                yield
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        async with identity.running(), background.running(address_rule.run):
+            yield
 
     public, internal = public_api(lifespan), internal_api(identity)
-    public.state.identity = identity
-    public.state.client_address = address_rule
+    for app in (public, internal):
+        app.state.identity = identity
+        app.state.client_address = address_rule
     return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
 
 
@@ -62,6 +57,7 @@ def internal_api(identity: Identity) -> FastAPI:
     """What only the other services and the operators reach."""
     app = FastAPI(title="Example service, internal", version=__version__, openapi_url=None)
     answers.install(app)
+    app.add_middleware(metrics.RequestMetrics)
     app.include_router(metrics.router())
 
     async def tokens_verifiable() -> str | None:
