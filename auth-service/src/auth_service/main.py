@@ -44,6 +44,7 @@ from service_kit.settings import load
 from service_kit.tracing import RequestContext
 
 NAME: Final = "auth-service"
+LIMITS_TIMEOUT_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,10 @@ class Parts:
 
 
 def make_store(settings: Settings) -> Store:
-    password = _text(settings.redis_password)
     redis = connect(
         settings.redis_url,
         settings.redis_user,
-        password,
+        _text(settings.redis_password),
         timeout=settings.redis_timeout_seconds,
         replicas=settings.redis_replicas,
     )
@@ -103,18 +103,20 @@ def make_clients(settings: Settings, store: Store) -> Clients:
     return Clients(store, configured)
 
 
-def make_parts(settings: Settings) -> Parts:
-    issuer, retention = settings.public_url, settings.revocation_retention_ms
-    store = make_store(settings)
-    limits = Store(
-        connect(
-            settings.limits_redis_url,
-            settings.limits_redis_user,
-            _text(settings.limits_redis_password),
-            timeout=0.25,
-        )
+def make_limits(settings: Settings) -> Store:
+    """Counters of failed sign-ins; while they are away, memory serves at once."""
+    redis = connect(
+        settings.limits_redis_url,
+        settings.limits_redis_user,
+        _text(settings.limits_redis_password),
+        timeout=LIMITS_TIMEOUT_SECONDS,
     )
-    events_redis = connect(
+    return Store(redis)
+
+
+def make_events_redis(settings: Settings) -> Redis:
+    """Connections apart from the store's, since reading events waits for the next one."""
+    return connect(
         settings.redis_url,
         settings.redis_user,
         _text(settings.redis_password),
@@ -122,29 +124,41 @@ def make_parts(settings: Settings) -> Parts:
         connections=2,
         replicas=settings.redis_replicas,
     )
-    keys = make_keys(settings, store)
-    revocations = Revocations(store, retention)
-    access = AccessTokens(keys, issuer, settings.access_token_seconds)
-    users = UsersClient(
+
+
+def make_sessions(settings: Settings, store: Store) -> Sessions:
+    lifetimes = Lifetimes(
+        settings.session_idle_seconds, settings.session_absolute_seconds, settings.sessions_per_person
+    )
+    refresh_tokens = RefreshTokens(secret_keys(settings.refresh_key, settings.refresh_key_previous))
+    return Sessions(store, refresh_tokens, lifetimes, settings.revocation_retention_ms)
+
+
+def make_users(settings: Settings, access: AccessTokens, keys: KeyRing) -> UsersClient:
+    return UsersClient(
         settings.users_url,
         ServiceToken(access, keys, "user-service", ["credentials:verify", "users:read"]),
         timeout=settings.users_timeout_seconds,
         concurrency=settings.users_concurrency,
     )
-    sessions = Sessions(
-        store,
-        RefreshTokens(secret_keys(settings.refresh_key, settings.refresh_key_previous)),
-        Lifetimes(
-            settings.session_idle_seconds, settings.session_absolute_seconds, settings.sessions_per_person
-        ),
-        retention,
-    )
-    devices = Devices(secret_keys(settings.device_key)[0])
+
+
+def make_throttle(settings: Settings, limits: Store, devices: Devices) -> Throttle:
     per_minute = Limits(
         settings.sign_in_address_per_minute,
         settings.sign_in_account_per_minute,
         settings.sign_in_global_per_minute,
     )
+    return Throttle(limits, devices, per_minute)
+
+
+def make_parts(settings: Settings) -> Parts:
+    store, limits, events_redis = make_store(settings), make_limits(settings), make_events_redis(settings)
+    keys = make_keys(settings, store)
+    access = AccessTokens(keys, settings.public_url, settings.access_token_seconds)
+    sessions, users = make_sessions(settings, store), make_users(settings, access, keys)
+    revocations = Revocations(store, settings.revocation_retention_ms)
+    devices = Devices(secret_keys(settings.device_key)[0])
     identity = Identity(settings, NAME, fetch_keys=_own_keys(keys))
     return Parts(
         store=store,
@@ -162,9 +176,9 @@ def make_parts(settings: Settings) -> Parts:
             users=users,
             access=access,
             revocations=revocations,
-            throttle=Throttle(limits, devices, per_minute),
+            throttle=make_throttle(settings, limits, devices),
             devices=devices,
-            issuer=issuer,
+            issuer=settings.public_url,
             grant_password=settings.grant_password,
         ),
     )
@@ -262,9 +276,8 @@ def _own_keys(keys: KeyRing) -> Callable[[], Awaitable[dict[str, Any]]]:
         try:
             return await keys.jwks()
         except Unavailable as failure:
-            raise ConnectionError(
-                failure.code
-            ) from failure  # what a key cache takes for an issuer that is away
+            # What a key cache takes for an issuer that is away.
+            raise ConnectionError(failure.code) from failure
 
     return fetch
 
