@@ -71,7 +71,7 @@ lock: $(UV)  ## lock every room again, after a change of dependencies (ARGS=--up
 	@$(call each,$(UV) lock $(ARGS))
 
 contract: $(UV)  ## write every service's contract/openapi.json anew
-	@for room in $(or $(SERVICE),auth-service user-service gateway); do \
+	@for room in $(or $(SERVICE),$(foreach room,$(ROOMS),$(if $(wildcard $(room)/src/*/contract.py),$(room)))); do \
 	  package=$${room##*/}; (cd $$room && $(one) python -m $${package//-/_}.contract) || exit; done
 
 bench: $(UV)  ## measure against peers (SUITE=gateway, auth, users, async or changes; FULL=1: users with a million)
