@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     page
     for page in (page.relative_to(ROOT) for page in ROOT.rglob("*.md"))
-    if not any(
-        part.startswith(".") for part in page.parts
-    )  # caches and environments bring pages of their own
+    # Caches and environments bring pages of their own.
+    if not any(part.startswith(".") for part in page.parts)
 )
 
 
