@@ -1,8 +1,10 @@
 """People from another system: JSON lines of our own form, and what a real Django dumps."""
 
+import base64
 import json
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,33 @@ async def test_the_first_sign_in_checks_the_old_hash_and_replaces_it(
         assert (await stored_hash(parts, email)).startswith("$argon2id$")
         assert (await service.verify(email, OLD_PASSWORD))["verified"] is True
     assert (await service.verify("bob@example.com", OLD_PASSWORD))["verified"] is False
+
+
+async def test_a_refusal_takes_as_long_for_somebody_imported_as_for_nobody(
+    service: Service, parts: Parts, tmp_path: Path
+) -> None:
+    """A hash of Django's costs twenty of ours: a refusal for nobody then waits for as long."""
+
+    async def quickest(email: str) -> float:
+        return min([await refused_after(service, email) for _ in range(4)])
+
+    await refused_after(service, "nobody@example.com")
+    assert await quickest("nobody@example.com") < 1
+    salt, digest = "salt", base64.b64encode(bytes(32)).decode()
+    slow = someone(1, password=f"pbkdf2_sha256$1000000${salt}${digest}")
+    with lines(tmp_path / "people.jsonl", slow).open() as file:
+        await Importer(parts.database, Origin("command"), ignore, ignore).run(file)
+    assert int(await quickest("p1@example.com")) == int(await quickest("nobody@example.com")) == 1
+
+
+async def refused_after(service: Service, email: str) -> float:
+    began = time.monotonic()
+    assert not (await service.verify(email, "not the password"))["verified"]
+    return time.monotonic() - began
+
+
+def ignore(*_: object) -> None:
+    pass
 
 
 async def test_who_comes_from_django_keeps_id_name_address_and_dates_and_gets_no_rights(

@@ -45,6 +45,7 @@ _PEOPLE = select(*_COLUMNS)
 # Made once: with the very statement that it compiled, SQLAlchemy need not fit a cached result to another one.
 _BY_ID = _PEOPLE.where(UserRow.id == bindparam("user_id"))
 _BY_EMAIL_KEY = _PEOPLE.where(UserRow.email_key == bindparam("key"))
+_IMPORTED = select(UserRow.external_id).where(UserRow.external_id.is_not(None)).limit(1)
 _LOCKED = select(UserRow.id).where(UserRow.id == bindparam("user_id")).with_for_update()
 _ADMINISTRATORS_LOCKED = select(RoleRow.user_id).where(RoleRow.role == ADMIN).with_for_update()
 _ANOTHER_ADMINISTRATOR = (
@@ -75,6 +76,11 @@ async def find(connection: AsyncConnection, user_id: UUID) -> User | None:
 async def find_by_email_key(connection: AsyncConnection, key: str) -> User | None:
     row = (await connection.execute(_BY_EMAIL_KEY, {"key": key})).one_or_none()
     return _user(row) if row else None
+
+
+async def any_imported(connection: AsyncConnection) -> bool:
+    """Whether anybody here came from another system."""
+    return (await connection.execute(_IMPORTED)).first() is not None
 
 
 async def lock(connection: AsyncConnection, user_id: UUID) -> User:
