@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatehouse_e2e.api import Person
 from gatehouse_e2e.people import People
-from gatehouse_e2e.pictures import png
+from gatehouse_e2e.pictures import gif_and_script, png
 
 
 def test_an_avatar_is_put_read_and_removed(people: People, person: Person) -> None:
@@ -33,3 +33,15 @@ def test_what_is_no_picture_is_refused(people: People, person: Person) -> None:
     )
     assert 400 <= refused.status_code < 500
     assert refused.json()["code"]
+
+
+def test_a_picture_that_is_a_script_too_comes_back_as_a_picture(people: People, person: Person) -> None:
+    http, bearer = people.api(person).http, person.tokens.bearer
+    put = http.put(
+        "/v1/users/me/avatar", headers={**bearer, "Content-Type": "image/gif"}, content=gif_and_script()
+    )
+    assert put.is_success, put.text
+    got = http.get(f"/v1/users/{person.id}/avatar", headers=bearer)
+    assert got.headers["content-type"] == "image/webp"
+    assert got.headers["x-content-type-options"] == "nosniff"
+    assert b"alert" not in got.content

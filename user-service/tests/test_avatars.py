@@ -193,6 +193,29 @@ async def test_a_type_is_read_from_the_content_and_never_believed(service: Servi
     assert answer.status_code == 204
 
 
+async def test_of_a_picture_that_is_a_script_too_the_picture_is_left(
+    service: Service, settings: Settings
+) -> None:
+    """Its width reads as the beginning of a comment, which ends behind the last frame."""
+    script = b"*/=1;alert(document.domain)//"
+    frame = b",\0\0\0\0\x01\0\x01\0\0\x02\x02L\x01\0;"
+    polyglot = b"GIF89a/*\x01\0\x80\0\0\xff\0\0\0\0\xff" + frame + script
+    assert Image.open(io.BytesIO(polyglot)).format == "GIF"
+    ada = await service.register()
+    for claimed in ("image/gif", "text/javascript"):
+        kind = {"Content-Type": claimed}
+        answer = await ada.client.put("/v1/users/me/avatar", content=polyglot, headers=kind)
+        assert answer.status_code == 204, answer.text
+        shown = await ada.client.get(f"/v1/users/{ada.id}/avatar", headers={"Accept": claimed})
+        assert shown.headers["content-type"] == "image/webp"
+        assert "sandbox" in shown.headers["content-security-policy"]
+        assert Image.open(io.BytesIO(shown.content)).format == "WEBP"
+        for content in (shown.content, *(file.read_bytes() for file in files(settings))):
+            assert content.startswith(b"RIFF")
+            assert b"alert" not in content
+            assert b"*/" not in content
+
+
 async def test_an_upload_that_stands_still_ends_and_leaves_nothing(
     service: Service, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

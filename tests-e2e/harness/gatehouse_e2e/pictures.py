@@ -19,3 +19,9 @@ def png(side: int, colour: bytes = b"\x40\x80\xc0", *, rows: bytes | None = None
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts
     )
+
+
+def gif_and_script() -> bytes:
+    """A GIF that a browser would run as a script: its width begins a comment, which ends behind the last frame."""
+    frame = b",\0\0\0\0\x01\0\x01\0\0\x02\x02L\x01\0;"
+    return b"GIF89a/*\x01\0\x80\0\0\xff\0\0\0\0\xff" + frame + b"*/=1;alert(document.domain)//"
