@@ -127,7 +127,7 @@ class MasterLogger(glogging.Logger):
 
 
 def gunicorn_options(
-    settings: ServiceSettings, service: str = "service", worker_class: str = "service_kit.worker.Worker"
+    settings: ServiceSettings, service: str, worker_class: str = "service_kit.worker.Worker"
 ) -> dict[str, Any]:
     """What a service's gunicorn_conf.py puts into its globals: `globals().update(gunicorn_options(settings, "x"))`."""
     logs.configure(settings, service)
