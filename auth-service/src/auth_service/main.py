@@ -248,10 +248,7 @@ def internal_api(parts: Parts) -> FastAPI:
     async def keys_readable() -> str | None:
         return None if parts.keys.readable else "the signing keys were not read"
 
-    async def tokens_verifiable() -> str | None:
-        return parts.identity.ready()
-
-    app.include_router(health.router({"keys": keys_readable, "tokens": tokens_verifiable}))
+    app.include_router(health.router({"keys": keys_readable, "tokens": parts.identity.check}))
     return app
 
 

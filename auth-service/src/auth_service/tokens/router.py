@@ -22,7 +22,7 @@ from auth_service.tokens.exceptions import UnsupportedGrantType
 from auth_service.tokens.introspection import claims_of, headers_of
 from auth_service.tokens.models import Grant, SignIn
 from auth_service.tokens.schemas import ErrorResponse, IntrospectionResponse, Metadata, TokenResponse
-from service_kit.dependencies import InsufficientRole, InsufficientScope, get_current_user
+from service_kit.dependencies import admit, get_current_user
 from service_kit.tokens import Caller
 
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
@@ -137,10 +137,7 @@ async def verify(
     scope: Annotated[list[Scope], Query(description="Each one needed")] = [],  # noqa: B006 - FastAPI copies it
     role: Annotated[list[str], Query(description="Any one needed")] = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
-    if not all(map(caller.has_scope, scope)):
-        raise InsufficientScope(scope)
-    if role and caller.roles.isdisjoint(role):
-        raise InsufficientRole("This needs another role.")
+    admit(caller, scope, role)
     return Response(status_code=204, headers=NO_STORE | headers_of(caller))
 
 
