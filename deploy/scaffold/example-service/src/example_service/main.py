@@ -59,11 +59,7 @@ def internal_api(identity: Identity) -> FastAPI:
     answers.install(app)
     app.add_middleware(metrics.RequestMetrics)
     app.include_router(metrics.router())
-
-    async def tokens_verifiable() -> str | None:
-        return identity.ready()
-
-    app.include_router(health.router({"tokens": tokens_verifiable}))
+    app.include_router(health.router({"tokens": identity.check}))
     return app
 
 
