@@ -83,7 +83,7 @@ bench-async := user-service
 bench-changes := user-service
 
 refresh-check: $(UV)  ## the refresh contract as a report, against any system (URL=http://localhost:8080)
-	@cd auth-service && $(one) python -m auth_service.refresh_check $(or $(URL),http://localhost:$(PORT)) $(ARGS)
+	@cd auth-service && $(one) python tests/refresh_check.py $(or $(URL),http://localhost:$(PORT)) $(ARGS)
 
 ## Your own services
 .PHONY: service app

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import httpx
 import pytest
+import refresh_check
 from conftest import Service, make_settings, started
 from people import People
 from starlette.requests import Request
@@ -17,7 +18,6 @@ from starlette.types import Receive, Scope, Send
 from test_forward_auth import served
 from test_rotation import UNLIMITED
 
-from auth_service import refresh_check
 from service_kit.testing import free_port
 
 
@@ -100,7 +100,7 @@ async def test_a_system_that_forks_chains_is_found_out(
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}", "not-a-url", "ftp://127.0.0.1"])
 def test_where_no_system_answers_one_line_says_so(url: str) -> None:
     url = url.format(port=free_port())
-    command = [sys.executable, "-m", "auth_service.refresh_check", url]
+    command = [sys.executable, refresh_check.__file__, url]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""`python -m auth_service.refresh_check URL`: the refresh contract, tried out on any running system, as a report."""
+"""`make refresh-check URL=`: the refresh contract, tried out on any running system, as a report."""
 
 import argparse
 import asyncio
@@ -219,7 +219,7 @@ OUT_OF_REACH = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m auth_service.refresh_check", description=__doc__)
+    parser = argparse.ArgumentParser(prog="refresh_check.py", description=__doc__)
     parser.add_argument("url", help="where the gateway is, as in http://localhost:8080")
     parser.add_argument("--no-waiting", action="store_true", help=f"skip what takes longer than {GRACE} s")
     options = parser.parse_args()
