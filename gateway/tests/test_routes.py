@@ -1,11 +1,12 @@
 """The table of routes: precedence, and refusals that say where."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from gateway.routes import MethodNotAllowed, NoRoute, RoutesRefused
-from gateway.tables import load
+from gateway.tables import RouteEntry, load
 
 
 def write(folder: Path, service: str, text: str) -> None:
@@ -28,6 +29,22 @@ def test_a_broken_rule_is_named_with_its_line(tmp_path: Path) -> None:
     write(tmp_path, "one", route("a", "/a") + route("b", "b"))
     with pytest.raises(RoutesRefused, match=r"one/routes.toml:8: path: "):
         load(tmp_path)
+
+
+def test_a_misspelt_field_is_named_before_the_one_it_stands_for(tmp_path: Path) -> None:
+    write(tmp_path, "one", route("a", "/a").replace("methods", "method"))
+    with pytest.raises(RoutesRefused, match=r"one/routes.toml:4: method: there is no such field$"):
+        load(tmp_path)
+
+
+def test_the_readme_lists_every_field_of_a_route() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    listed = {
+        name
+        for row in re.findall(r"^\| (`[a-z_`, ]+`) \|", readme, re.M)
+        for name in re.findall(r"[a-z_]+", row)
+    }
+    assert listed == set(RouteEntry.model_fields)
 
 
 def test_literal_beats_parameter_beats_rest(tmp_path: Path) -> None:

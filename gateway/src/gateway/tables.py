@@ -15,7 +15,7 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _PATTERN: Final = re.compile(r"/|(?:/(?:[A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))*(?:/\*)?")
 
 
-class _RouteEntry(Strict):
+class RouteEntry(Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     path: str
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]
@@ -41,7 +41,7 @@ class _RouteEntry(Strict):
         return path
 
     @model_validator(mode="after")
-    def _consistent(self) -> "_RouteEntry":
+    def _consistent(self) -> "RouteEntry":
         if self.access == "public" and (self.scopes or self.roles):
             raise ValueError("a public route cannot ask for scopes or roles")
         if self.access == "public" and self.limit is not None and self.limit.by == "caller":
@@ -59,7 +59,7 @@ class _RouteEntry(Strict):
 
 
 class _RoutesFile(Strict):
-    routes: tuple[_RouteEntry, ...] = ()
+    routes: tuple[RouteEntry, ...] = ()
 
 
 class Defaults(NamedTuple):
@@ -87,12 +87,14 @@ def _load_file(file: Path, defaults: Defaults) -> Iterator[Route]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RoutesRefused(f"{file}: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt name first: that the right one is missing only follows from it.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         where = [str(part) for part in first["loc"][2:]]
         index = first["loc"][1] if len(first["loc"]) > 1 else 0
         line = _line_of(text, int(index) if isinstance(index, int) else 0, where[0] if where else "")
         field_name = f"{'.'.join(where)}: " if where else ""
-        raise RoutesRefused(f"{file}:{line}: {field_name}{first['msg']}") from None
+        reason = "there is no such field" if first["type"] == "extra_forbidden" else first["msg"]
+        raise RoutesRefused(f"{file}:{line}: {field_name}{reason}") from None
     seen: set[str] = set()
     for index, entry in enumerate(entries):
         source = f"{file}:{_line_of(text, index, '')}"
@@ -102,7 +104,7 @@ def _load_file(file: Path, defaults: Defaults) -> Iterator[Route]:
         yield _route(file.parent.name, source, entry, defaults)
 
 
-def _route(service: str, source: str, entry: _RouteEntry, defaults: Defaults) -> Route:
+def _route(service: str, source: str, entry: RouteEntry, defaults: Defaults) -> Route:
     return Route(
         service=service,
         name=entry.name,
