@@ -125,7 +125,7 @@ async def test_the_first_sign_in_checks_the_old_hash_and_replaces_it(
 async def test_a_refusal_takes_as_long_for_somebody_imported_as_for_nobody(
     service: Service, parts: Parts, tmp_path: Path
 ) -> None:
-    """A hash of Django's costs twenty of ours: a refusal for nobody then waits for as long."""
+    """A hash of Django's costs ten of ours: a refusal for nobody then waits for as long."""
 
     async def quickest(email: str) -> float:
         return min([await refused_after(service, email) for _ in range(4)])

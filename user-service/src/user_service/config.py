@@ -14,6 +14,7 @@ from service_kit.settings import (
     Seconds,
     ServiceSettings,
     VerifierSettings,
+    revealed,
 )
 from user_service.database import database_url
 
@@ -29,8 +30,7 @@ class DatabaseSettings(ServiceSettings):
 
     def url(self) -> URL:
         """The database's URL with the password from its secret file."""
-        password = self.database_password
-        return database_url(self.database_url, password.get_secret_value() if password else None)
+        return database_url(self.database_url, revealed(self.database_password))
 
 
 class HashingSettings(KitSettings):

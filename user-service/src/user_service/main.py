@@ -17,7 +17,7 @@ from service_kit import answers, background, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.binds import TwoBinds
 from service_kit.identity import Identity
-from service_kit.settings import load
+from service_kit.settings import load, revealed
 from service_kit.tracing import RequestContext
 from user_service import __version__, heap
 from user_service.audit.router import router as audit_router
@@ -183,13 +183,12 @@ def serve() -> ASGIApp:
 
 
 def _mail_sender(database: Database, settings: Settings) -> MailSender:
-    password = settings.smtp_password
     server = SmtpServer(
         settings.smtp_host,
         settings.smtp_port,
         settings.smtp_tls,
         settings.smtp_username,
-        password.get_secret_value() if password else None,
+        revealed(settings.smtp_password),
         settings.smtp_timeout_seconds,
     )
     links = settings.app_url or f"{settings.public_url}/v1/users/links"
@@ -197,11 +196,11 @@ def _mail_sender(database: Database, settings: Settings) -> MailSender:
 
 
 def _events_redis(settings: Settings) -> Redis:
-    password = settings.events_redis_password
+    password = revealed(settings.events_redis_password)
     return Redis.from_url(
         settings.events_redis_url,
         username=settings.events_redis_user if password else None,
-        password=password.get_secret_value() if password else None,
+        password=password,
         socket_timeout=2.0,
         socket_connect_timeout=1.0,
         retry=Retry(NoBackoff(), 0),

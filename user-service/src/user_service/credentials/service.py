@@ -21,7 +21,7 @@ from user_service.users.models import Status, User
 
 # Finding a row takes longer than finding none: under a tenth of a millisecond, which shows over many tries.
 _BEAT = 0.02  # seconds
-# Once people came from another system: checking one of their old hashes takes up to some 0.8 s, ours 0.03 s.
+# Once people came from another system: checking an old hash of theirs may take half a second, one of ours 0.03.
 _LONG_BEAT = 1.0
 
 
