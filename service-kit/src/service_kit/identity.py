@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from service_kit import background
 from service_kit.jwks import Fetch, KeyCache, http_fetch
 from service_kit.revocations import Follower, Revocations, connect
-from service_kit.settings import VerifierSettings
+from service_kit.settings import VerifierSettings, revealed
 from service_kit.tokens import Verifier
 
 
@@ -18,12 +18,11 @@ class Identity:
     def __init__(
         self, settings: VerifierSettings, service_name: str, *, fetch_keys: Fetch | None = None
     ) -> None:
-        password = settings.revocations_redis_password
         self._settings = settings
         self._redis = connect(
             settings.revocations_redis_url,
             settings.revocations_redis_user,
-            password.get_secret_value() if password else None,
+            revealed(settings.revocations_redis_password),
         )
         self.keys = KeyCache(fetch_keys or http_fetch(settings.jwks_url), settings.jwks_lifetime_seconds)
         self.revocations = Revocations(settings.revocation_ceiling_seconds)
