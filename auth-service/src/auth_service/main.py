@@ -40,7 +40,7 @@ from service_kit.addresses import ClientAddress
 from service_kit.binds import TwoBinds
 from service_kit.identity import Identity
 from service_kit.revocations import Revocation
-from service_kit.settings import load
+from service_kit.settings import load, revealed
 from service_kit.tracing import RequestContext
 
 NAME: Final = "auth-service"
@@ -74,7 +74,7 @@ def make_store(settings: Settings) -> Store:
     redis = connect(
         settings.redis_url,
         settings.redis_user,
-        _text(settings.redis_password),
+        revealed(settings.redis_password),
         timeout=settings.redis_timeout_seconds,
         replicas=settings.redis_replicas,
     )
@@ -108,7 +108,7 @@ def make_limits(settings: Settings) -> Store:
     redis = connect(
         settings.limits_redis_url,
         settings.limits_redis_user,
-        _text(settings.limits_redis_password),
+        revealed(settings.limits_redis_password),
         timeout=LIMITS_TIMEOUT_SECONDS,
     )
     return Store(redis)
@@ -119,7 +119,7 @@ def make_events_redis(settings: Settings) -> Redis:
     return connect(
         settings.redis_url,
         settings.redis_user,
-        _text(settings.redis_password),
+        revealed(settings.redis_password),
         timeout=BLOCK_MS / 1000 + 1,
         connections=2,
         replicas=settings.redis_replicas,
@@ -285,7 +285,3 @@ def _look_at_keys(keys: KeyRing) -> Callable[[Revocation], None]:
             keys.wake()
 
     return look
-
-
-def _text(secret: Any) -> str | None:
-    return None if secret is None else secret.get_secret_value()
