@@ -29,6 +29,7 @@ from service_kit import answers, background, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.identity import Identity
 from service_kit.settings import load as load_settings
+from service_kit.settings import revealed
 from service_kit.tracing import RequestContext
 
 NAME: Final = "gateway"
@@ -61,21 +62,16 @@ def create_app(settings: Settings, identity: Identity) -> ASGIApp:
             await front.stop()
             counts.keep(leaving=True)
 
-    async def knows_callers() -> str | None:
-        return identity.ready()
-
-    return internal_pages(counts, knows_callers, lifespan)
+    return internal_pages(counts, identity.check, lifespan)
 
 
 def leases_of(settings: Settings) -> Leases:
     """Limits are counted by all workers together where there is a Redis for it, else by each alone."""
     if settings.limits_redis_url is None:
         return Leases(Nowhere(), settings.workers)
-    password = settings.limits_redis_password
-    secret = password.get_secret_value() if password else None
-    return Leases(
-        Ledger(connect(settings.limits_redis_url, settings.limits_redis_user, secret)), settings.workers
-    )
+    password = revealed(settings.limits_redis_password)
+    redis = connect(settings.limits_redis_url, settings.limits_redis_user, password)
+    return Leases(Ledger(redis), settings.workers)
 
 
 def read_routes(settings: RouteSettings) -> Routes:
