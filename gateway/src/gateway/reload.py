@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from gateway.routes import Routes, RoutesRefused
 
 _log = logging.getLogger("gateway.routes")
+_SETTLED_SECONDS: Final = 0.2
 _Stamp = tuple[tuple[str, int, int, int], ...]
 
 
@@ -15,12 +17,18 @@ class Watch:
     """Looks at the files once in a while. A table that cannot be used changes nothing but a log line and a metric."""
 
     def __init__(
-        self, folder: Path, read: Callable[[], Routes], use: Callable[[Routes], None], seconds: float
+        self,
+        folder: Path,
+        read: Callable[[], Routes],
+        use: Callable[[Routes], None],
+        seconds: float,
+        settled_seconds: float = _SETTLED_SECONDS,
     ) -> None:
         self._folder = folder
         self._read = read
         self._use = use
         self._seconds = seconds
+        self._settled_seconds = settled_seconds
         self._stamp = _stamp_of(folder)
         self.used = 0
         self.refusals = 0
@@ -33,10 +41,10 @@ class Watch:
 
     async def look(self) -> None:
         """Reads the table again if a file of it changed; requests go on meanwhile, and under one table each."""
-        stamp = await asyncio.to_thread(_stamp_of, self._folder)
+        stamp = await self._settled()
         if stamp == self._stamp:
             return
-        # Noted before reading: a file that is still being written is read again when it has changed again.
+        # Noted before reading: what is written meanwhile is read at the next look.
         self._stamp = stamp
         try:
             routes = await asyncio.to_thread(self._read)
@@ -49,6 +57,16 @@ class Watch:
             self.used += 1
             self._use(routes)
             _log.info("the routes changed: %d in use", len(list(routes)))
+
+    async def _settled(self) -> _Stamp:
+        """The files as they are left alone: half of one that is being saved is a table too, of half the routes."""
+        stamp = await asyncio.to_thread(_stamp_of, self._folder)
+        while stamp != self._stamp:
+            await asyncio.sleep(self._settled_seconds)
+            before, stamp = stamp, await asyncio.to_thread(_stamp_of, self._folder)
+            if stamp == before:
+                break
+        return stamp
 
 
 def _stamp_of(folder: Path) -> _Stamp:
