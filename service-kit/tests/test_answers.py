@@ -5,7 +5,10 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Literal
 
+import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -83,6 +86,22 @@ async def test_head_where_nothing_can_be_got_is_refused_as_get_is(port: int) -> 
     assert fields["allow"] == "POST"
     assert fields["content-type"] == "application/problem+json"
     assert body == b""
+
+
+async def test_what_may_be_said_instead_is_told_as_callers_write_it() -> None:
+    class Kind(StrEnum):
+        VERIFY = "verify-address"
+        RESET = "reset-password"
+
+    app = FastAPI()
+    answers.install(app)
+
+    @app.get("/links/{kind}")
+    async def link(kind: Literal[Kind.VERIFY, Kind.RESET]) -> None: ...
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        (fault,) = (await client.get("/links/other")).json()["errors"]
+    assert fault == {"field": "kind", "message": "Input should be 'verify-address' or 'reset-password'"}
 
 
 async def test_a_request_that_breaks_off_is_no_error_of_ours(

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -150,7 +151,8 @@ def _message(fault: Any) -> str:
     if "error" in context or "reason" in context:
         # What follows is a parser's remark, and it quotes what it stumbled over.
         message = message.split(": ", 1)[0].split(", ", 1)[0]
-    return message
+    # A Literal of an enum's members is told as Python shows them: <Kind.VERIFY: 'verify-address'>.
+    return re.sub(r"<\w+\.\w+: ('[^']*')>", r"\1", message)
 
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
