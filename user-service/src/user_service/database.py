@@ -9,7 +9,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncmy
 from prometheus_client import Gauge
@@ -42,16 +42,14 @@ IN_USE = Gauge(
 class DatabaseUnavailable(Problem):
     """The database did not answer, or not in time; nothing is known to have changed."""
 
-    status: ClassVar[int] = HTTPStatus.SERVICE_UNAVAILABLE
-    code = "database_unavailable"
+    status, code = HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable"
     title = "The database cannot be reached right now"
 
 
 class DatabaseBusy(Problem):
     """Another transaction held what this one needed for too long; nothing changed."""
 
-    status: ClassVar[int] = HTTPStatus.SERVICE_UNAVAILABLE
-    code = "database_busy"
+    status, code = HTTPStatus.SERVICE_UNAVAILABLE, "database_busy"
     title = "The database is busy with a conflicting change"
 
 

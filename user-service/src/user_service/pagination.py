@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 from starlette.datastructures import URL
@@ -17,8 +17,7 @@ T = TypeVar("T")
 
 
 class CursorInvalid(Problem):
-    status: ClassVar[int] = HTTPStatus.BAD_REQUEST
-    code = "cursor_invalid"
+    status, code = HTTPStatus.BAD_REQUEST, "cursor_invalid"
     title = "This cursor did not come from a page of this list"
 
 

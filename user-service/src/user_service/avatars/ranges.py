@@ -2,7 +2,7 @@
 
 import re
 from http import HTTPStatus
-from typing import ClassVar, Final
+from typing import Final
 
 from service_kit.problems import Problem
 
@@ -10,8 +10,7 @@ ONE_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 
 class RangeNotSatisfiable(Problem):
-    status: ClassVar[int] = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-    code = "range_not_satisfiable"
+    status, code = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "range_not_satisfiable"
     title = "There is nothing in this range"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -29,8 +29,7 @@ NICENESS: Final = 10
 class HashingBusy(Problem):
     """The queue is full: refused at once, so that health and other calls never wait behind hashing."""
 
-    status: ClassVar[int] = HTTPStatus.SERVICE_UNAVAILABLE
-    code = "hashing_busy"
+    status, code = HTTPStatus.SERVICE_UNAVAILABLE, "hashing_busy"
     title = "Too many passwords are being checked right now"
 
 

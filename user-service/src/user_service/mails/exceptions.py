@@ -1,26 +1,22 @@
 """Why a mailed link does nothing."""
 
 from http import HTTPStatus
-from typing import ClassVar
 
 from service_kit.problems import Problem
 
 
 class LinkUnknown(Problem):
-    status: ClassVar[int] = HTTPStatus.NOT_FOUND
-    code = "link_unknown"
+    status, code = HTTPStatus.NOT_FOUND, "link_unknown"
     title = "This is not one of our links, or only a part of one"
 
 
 class LinkUsed(Problem):
-    status: ClassVar[int] = HTTPStatus.CONFLICT
-    code = "link_used"
+    status, code = HTTPStatus.CONFLICT, "link_used"
     title = "This link was used already"
 
 
 class LinkExpired(Problem):
     """Too late, or overtaken: the sessions ended, or the address changed, since it was asked for."""
 
-    status: ClassVar[int] = HTTPStatus.GONE
-    code = "link_expired"
+    status, code = HTTPStatus.GONE, "link_expired"
     title = "This link is no longer valid; ask for a new one"

@@ -1,20 +1,17 @@
 """ETag, If-Match and If-None-Match (RFC 9110, section 13) for whatever has a version."""
 
 from http import HTTPStatus
-from typing import ClassVar
 
 from service_kit.problems import Problem
 
 
 class PreconditionRequired(Problem):
-    status: ClassVar[int] = HTTPStatus.PRECONDITION_REQUIRED
-    code = "if_match_required"
+    status, code = HTTPStatus.PRECONDITION_REQUIRED, "if_match_required"
     title = "Send If-Match with the ETag of what you read"
 
 
 class PreconditionFailed(Problem):
-    status: ClassVar[int] = HTTPStatus.PRECONDITION_FAILED
-    code = "changed_meanwhile"
+    status, code = HTTPStatus.PRECONDITION_FAILED, "changed_meanwhile"
     title = "It was changed since you read it: read it again"
 
 
