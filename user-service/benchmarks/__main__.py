@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import changes, pauses, people, report
+from benchmarks import changes, pauses, people, report, running
 
 HERE = Path(__file__).parent
 WITH_STORES = HERE.parents[1] / "deploy" / "compose" / "with-stores"
@@ -17,11 +17,13 @@ PEOPLE, MANY_PEOPLE = 100_000, 1_000_000
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("suite", choices=["users", "async", "changes"])
-    parser.add_argument("--rounds", type=int, default=3, help="at least three count (default: 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="at least three count (default: 5)")
     parser.add_argument("--full", action="store_true", help=f"users: {MANY_PEOPLE:,} people, not {PEOPLE:,}")
-    running = parser.add_argument_group("changes", "on a running system, with an administrator's credentials")
-    running.add_argument("--url", default="http://localhost:8080")
-    running.add_argument("--admin", help="e-mail; its password is read from the variable ADMIN_PASSWORD")
+    elsewhere = parser.add_argument_group(
+        "changes", "on a running system, with an administrator's credentials"
+    )
+    elsewhere.add_argument("--url", default="http://localhost:8080")
+    elsewhere.add_argument("--admin", help="e-mail; its password is read from the variable ADMIN_PASSWORD")
     chosen = parser.parse_args()
     if chosen.suite == "changes":
         rounds = max(chosen.rounds, 100)
@@ -38,8 +40,13 @@ def main() -> int:
         # Comes back here with a MySQL of its own, which is removed at the end.
         os.execv(WITH_STORES, [str(WITH_STORES), sys.executable, "-m", "benchmarks", *sys.argv[1:]])
     count = MANY_PEOPLE if chosen.full else PEOPLE
-    measured = uvloop.run(people.measure(os.environ["TEST_MYSQL_URL"], count, chosen.rounds))
+    load = os.getloadavg()[0]
+    server = os.environ["TEST_MYSQL_URL"]
+    measured = uvloop.run(people.measure(server, count, chosen.rounds)) | {"load_before": load}
     report.print_people(measured)
+    measured["running"] = uvloop.run(running.measure(people.database(server), chosen.rounds))
+    measured["figures"] = people.summary(measured) | running.summary(measured["running"])
+    report.print_verdicts(measured["figures"])
     report.plot_people(measured, HERE / "results" / "users.svg")
     report.write(measured, HERE / "results" / "latest.json")
     return 0

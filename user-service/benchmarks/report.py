@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,33 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    text: str
+    figure: str
+    floor: float
+    aim: float
+    at_most: bool = True
+
+    def verdict(self, value: float) -> str:
+        def held(bound: float) -> bool:
+            return value <= bound if self.at_most else value >= bound
+
+        return "aim" if held(self.aim) else "floor" if held(self.floor) else "below"
+
+
+PROMISES = (
+    Promise("/v1/users/me over a bare SELECT", "me_over_bare_select", 0.5, 0.65, at_most=False),
+    Promise("the same, by CPU time", "me_over_bare_select_by_cpu", 0.5, 0.65, at_most=False),
+    Promise("last page, in first pages", "last_page_over_first", 1.3, 1.05),
+    Promise("the same, by CPU time", "last_page_over_first_by_cpu", 1.3, 1.05),
+    Promise("memory of a worker, MB", "resident_mb", 110, 80),
+    Promise("start to ready, s", "seconds_to_ready", 3, 1.5),
+    Promise("loop lag p99 while hashing, ms", "loop_lag_p99_ms", 10, 4),
+    Promise("a change seen by every verifier, p99, ms", "change_seen_p99_ms", 1000, 300),
+    Promise("the same, the latest, ms", "change_seen_max_ms", 3000, 1000),
+)
 OURS, THEIRS = "#1b6ca8", "#b9b4ab"
 LIBRARIES = ("fastapi", "sqlalchemy", "asyncmy", "uvloop", "uvicorn", "httpx")
 
@@ -22,15 +50,17 @@ def print_people(measured: dict[str, Any]) -> None:
     print(f"\n{'16 at once, medians':44}{'per second':>12}{'CPU us each':>14}")
     for name, rate in measured["per_second"].items():
         print(f"  {name:42}{rate:12,.0f}{measured['cpu_us'][name]:14,.0f}")
-    print(f"\n{'':44}{'measured':>10}{'floor':>8}{'aim':>8}")
-    last_row = f"last page of {measured['people']:,}, in first pages"
-    print(f"  {'/v1/users/me over a bare SELECT':42}{measured['me_over_bare_select']:10.2f}{0.5:8}{0.65:8}")
-    print(f"  {'the same, by CPU time':42}{measured['me_over_bare_select_by_cpu']:10.2f}{0.5:8}{0.65:8}")
-    print(f"  {last_row:42}{measured['last_page_over_first']:10.2f}{1.3:8}{1.05:8}")
     print("\nindexes")
     for name, plan in measured["plans"].items():
         tables = "; ".join(f"{row['table']} by {row['key']} ({row['type']})" for row in plan)
         print(f"  {name:24}{tables}")
+
+
+def print_verdicts(figures: dict[str, float]) -> None:
+    print(f"\n{'promise':44}{'measured':>10}{'floor':>8}{'aim':>8}  verdict")
+    for promise in PROMISES:
+        value = figures[promise.figure]
+        print(f"  {promise.text:42}{value:10,.2f}{promise.floor:8}{promise.aim:8}  {promise.verdict(value)}")
 
 
 def print_pauses(measured: dict[str, Any]) -> None:

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from user_service.credentials import breached
-from user_service.credentials.breached import BreachedPasswords
-from user_service.credentials.exceptions import PasswordRefused
-from user_service.credentials.policy import PasswordRules
+from user_service.passwords import breached
+from user_service.passwords.breached import BreachedPasswords
+from user_service.passwords.exceptions import PasswordRefused
+from user_service.passwords.policy import PasswordRules
 
 STOLEN = "correct horse battery staple"
 DIGEST = hashlib.sha1(STOLEN.encode()).hexdigest().upper()

@@ -13,10 +13,10 @@ from argon2 import PasswordHasher
 from conftest import PASSWORD, Service
 from sqlalchemy import event
 
-from user_service.credentials import policy
-from user_service.credentials.exceptions import PasswordRefused
-from user_service.credentials.passwords import HASHER, NICENESS, HashingBusy, Passwords, Place
 from user_service.main import Parts
+from user_service.passwords import policy
+from user_service.passwords.exceptions import HashingBusy, PasswordRefused
+from user_service.passwords.hashing import HASHER, NICENESS, Passwords, Place
 from user_service.users import repository
 
 NEW = "a brand new battery staple"

@@ -5,8 +5,8 @@ from django.contrib.auth import hashers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from user_service.credentials import django_hashes
-from user_service.credentials.django_hashes import UnsupportedHash
+from user_service.passwords import django_hashes
+from user_service.passwords.django_hashes import UnsupportedHash
 
 pytestmark = pytest.mark.usefixtures("django")
 

@@ -17,10 +17,10 @@ def command(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("command")
 def test_people_are_made_up_with_progress_as_often_as_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["seed", "2500"]) == main(["seed", "1"]) == 0
+    assert main(["seed", "6500"]) == main(["seed", "1"]) == 0
     told = capsys.readouterr().err
-    assert "2,000 of 2,500 people" in told
-    assert "2,500 people made up in" in told
+    assert "5,000 of 6,500 people" in told
+    assert "6,500 people made up in" in told
 
 
 async def test_made_up_people_are_found_like_real_ones_and_told_to_nobody(

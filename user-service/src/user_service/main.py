@@ -25,9 +25,6 @@ from user_service.avatars.router import router as avatars_router
 from user_service.avatars.service import AvatarService
 from user_service.avatars.storage import Volume
 from user_service.config import Settings
-from user_service.credentials.breached import BreachedPasswords
-from user_service.credentials.passwords import Passwords
-from user_service.credentials.policy import PasswordRules
 from user_service.credentials.router import internal_router
 from user_service.credentials.router import router as credentials_router
 from user_service.credentials.service import CredentialService
@@ -41,6 +38,9 @@ from user_service.mails.router import router as mails_router
 from user_service.mails.sending import MailSender
 from user_service.mails.service import MailService
 from user_service.mails.smtp import SmtpServer
+from user_service.passwords.breached import BreachedPasswords
+from user_service.passwords.hashing import Passwords
+from user_service.passwords.policy import PasswordRules
 from user_service.users.router import me_router
 from user_service.users.router import router as users_router
 from user_service.users.service import UserService

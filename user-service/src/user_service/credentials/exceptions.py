@@ -13,8 +13,3 @@ class WrongPassword(Problem):
 class PasswordChangedMeanwhile(Problem):
     status, code = HTTPStatus.CONFLICT, "password_changed_meanwhile"
     title = "The password was changed by another request just now"
-
-
-class PasswordRefused(Problem):
-    status, code = HTTPStatus.UNPROCESSABLE_ENTITY, "password_refused"
-    title = "This password is not accepted"

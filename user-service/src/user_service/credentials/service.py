@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit.models import Origin
 from user_service.credentials.exceptions import PasswordChangedMeanwhile, WrongPassword
-from user_service.credentials.passwords import Passwords, Place
-from user_service.credentials.policy import PasswordRules
 from user_service.credentials.schemas import Refusal
 from user_service.database import Database
+from user_service.passwords.hashing import Passwords, Place
+from user_service.passwords.policy import PasswordRules
 from user_service.users import repository
 from user_service.users.changes import write
 from user_service.users.email import InvalidEmail, parse_email

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from user_service.credentials import django_hashes
+from user_service.passwords import django_hashes
 from user_service.users.email import parse_email
 from user_service.users.models import Status, User, new_user
 from user_service.users.schemas import EmailAddress, Name

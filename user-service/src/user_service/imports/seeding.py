@@ -11,13 +11,13 @@ from typing import Final
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from user_service.credentials.passwords import HASHER
 from user_service.database import Database
+from user_service.passwords.hashing import HASHER
 from user_service.users import repository
 from user_service.users.email import Email
 from user_service.users.models import RoleRow, Status, User, UserRow, new_user, utc_now
 
-BATCH: Final = 2_000
+BATCH: Final = 5_000
 SPAN: Final = timedelta(days=5 * 365)
 FIRST_NAMES: Final = ("Ada", "Alan", "Barbara", "Edsger", "Frances", "Grace", "Joan", "Ken", "Linus", "Zuse")
 LAST_NAMES: Final = ("Allen", "Clarke", "Dijkstra", "Hopper", "Liskov", "Lovelace", "Thompson", "Turing")

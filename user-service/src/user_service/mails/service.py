@@ -8,13 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit.models import Origin
 from user_service.credentials.exceptions import WrongPassword
-from user_service.credentials.passwords import Passwords
-from user_service.credentials.policy import PasswordRules
 from user_service.database import Database
 from user_service.mails import repository
 from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
 from user_service.mails.models import Link, LinkKind, WaitingMail
 from user_service.mails.registering import refuse_reserved
+from user_service.passwords.hashing import Passwords
+from user_service.passwords.policy import PasswordRules
 from user_service.users import repository as users
 from user_service.users.changes import record, write
 from user_service.users.email import Email, parse_email

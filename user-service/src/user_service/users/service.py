@@ -8,11 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit import repository as audit
 from user_service.audit.models import Origin
-from user_service.credentials.passwords import Passwords
-from user_service.credentials.policy import PasswordRules
 from user_service.database import Database
 from user_service.mails import registering as mails
 from user_service.pagination import Page
+from user_service.passwords.hashing import Passwords
+from user_service.passwords.policy import PasswordRules
 from user_service.users import idempotency, repository
 from user_service.users.changes import record, write
 from user_service.users.email import parse_email

@@ -9,14 +9,13 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from service_kit.problems import Problem
-from user_service.credentials import django_hashes
+from user_service.passwords import django_hashes
+from user_service.passwords.exceptions import HashingBusy
 
 T = TypeVar("T")
 
@@ -24,13 +23,6 @@ T = TypeVar("T")
 HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 # On a core that both want, the event loop gets nine parts of ten; its lag (p99) is less than half of what it was without.
 NICENESS: Final = 10
-
-
-class HashingBusy(Problem):
-    """The queue is full: refused at once, so that health and other calls never wait behind hashing."""
-
-    status, code = HTTPStatus.SERVICE_UNAVAILABLE, "hashing_busy"
-    title = "Too many passwords are being checked right now"
 
 
 class Passwords:

@@ -5,8 +5,8 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-from user_service.credentials.breached import BreachedPasswords
-from user_service.credentials.exceptions import PasswordRefused
+from user_service.passwords.breached import BreachedPasswords
+from user_service.passwords.exceptions import PasswordRefused
 
 LONGEST: Final = 256
 CONTEXT: Final = ("gatehouse", "password", "passwort")
@@ -53,5 +53,5 @@ def _parts(text: str) -> list[str]:
 
 @cache
 def _common() -> frozenset[str]:
-    text = (resources.files("user_service.credentials") / "common_passwords.txt").read_text("utf-8")
+    text = (resources.files("user_service.passwords") / "common_passwords.txt").read_text("utf-8")
     return frozenset(text.split())
