@@ -1,0 +1,1 @@
+"""Passwords, whoever's they are: hashing and checking them, and which new ones are accepted."""
