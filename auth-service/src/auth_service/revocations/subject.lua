@@ -1,4 +1,5 @@
--- Refuses a person's tokens older than a credentials version, and ends the sessions older than the last ending one. Repeats change nothing.
+-- Refuses a person's tokens older than a credentials version, and ends their sessions older than sessions_cv; how many ended.
+-- A session that ends here needs no entry of its own: the person's refuses its tokens. Repeats change nothing.
 local a = cjson.decode(ARGV[1])
 local known = 'auth:cv:' .. a.sub
 local ended = 0
