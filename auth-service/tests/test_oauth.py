@@ -69,5 +69,16 @@ async def test_a_person_sees_and_ends_their_own_sessions_alone(service: Service,
     assert (await service.refresh(theirs["refresh_token"])).status_code == 200
 
 
+async def test_a_clients_own_token_has_no_sessions_to_list_or_to_end(service: Service) -> None:
+    secret = await service.parts.clients.register("reports", {"sessions"}, set())
+    answer = await service.public.post(
+        "/auth/token", data={"grant_type": "client_credentials"}, auth=("reports", secret)
+    )
+    async with service.client(answer.json()["access_token"]) as client:
+        for method, path in (("GET", ""), ("DELETE", ""), ("DELETE", f"/{'x' * 22}")):
+            refused = await client.request(method, f"/auth/sessions{path}")
+            assert (refused.status_code, refused.json()["code"]) == (403, "not_a_person")
+
+
 def test_the_published_api_document_is_the_present_one() -> None:
     assert Path(PATH).read_text("utf-8") == document()

@@ -6,13 +6,22 @@ from fastapi import Depends, Query, Request
 
 from auth_service import audit
 from auth_service.dependencies import TheOrigin
+from auth_service.sessions.exceptions import NotAPerson
 from auth_service.sessions.service import Sessions
 from service_kit.dependencies import InsufficientRole, require
 from service_kit.tokens import Caller
 
 SCOPE = "sessions"
 
-Person = Annotated[Caller, Depends(require(scopes=[SCOPE]))]
+
+async def get_person(caller: Annotated[Caller, Depends(require(scopes=[SCOPE]))]) -> Caller:
+    """A client's own token is of no session: there is nothing to list, and ending "all" would leave it good."""
+    if caller.credentials_version is None:
+        raise NotAPerson
+    return caller
+
+
+Person = Annotated[Caller, Depends(get_person)]
 
 
 async def get_sessions(request: Request) -> Sessions:

@@ -25,3 +25,9 @@ class SessionUnknown(Problem):
     status = HTTPStatus.NOT_FOUND
     code = "session_unknown"
     title = "This person has no such session"
+
+
+class NotAPerson(Problem):
+    status = HTTPStatus.FORBIDDEN
+    code = "not_a_person"
+    title = "This token belongs to a client, not to a person"
