@@ -33,6 +33,7 @@ from user_service.deadline import OneDeadline
 from user_service.events.relay import Relay
 from user_service.events.stream import Stream
 from user_service.housekeeping import keep_house
+from user_service.mails import registering
 from user_service.mails.router import confirmed_registration
 from user_service.mails.router import router as mails_router
 from user_service.mails.sending import MailSender
@@ -91,7 +92,7 @@ def make_parts(settings: Settings) -> Parts:
     return Parts(
         database=database,
         passwords=passwords,
-        users=UserService(database, passwords, rules, avatars.forget_files),
+        users=UserService(database, passwords, rules, registering, avatars.forget_files),
         credentials=CredentialService(
             database, passwords, rules, require_verified_email=settings.require_verified_email
         ),

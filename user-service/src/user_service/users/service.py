@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from user_service.audit import repository as audit
 from user_service.audit.models import Origin
 from user_service.database import Database
-from user_service.mails import registering as mails
 from user_service.pagination import Page
 from user_service.passwords.hashing import Passwords
 from user_service.passwords.policy import PasswordRules
@@ -30,18 +30,28 @@ class Registered:
     replayed: bool
 
 
+class Mails(Protocol):
+    """What a person who comes or goes means for mails, in the same transaction."""
+
+    async def greet(self, connection: AsyncConnection, user: User) -> None: ...
+
+    async def forget_person(self, connection: AsyncConnection, user: User) -> None: ...
+
+
 class UserService:
     def __init__(
         self,
         database: Database,
         passwords: Passwords,
         rules: PasswordRules,
+        mails: Mails,
         forget_files: Callable[[UUID], Awaitable[None]],
     ) -> None:
         """`forget_files` removes what is kept of a person outside the database."""
         self._database = database
         self._passwords = passwords
         self._rules = rules
+        self._mails = mails
         self._forget_files = forget_files
 
     async def register(self, new: NewUser, origin: Origin, request: KeyedRequest | None) -> Registered:
@@ -56,7 +66,7 @@ class UserService:
             if request:
                 await idempotency.claim(connection, request, user.created_at)
             await repository.add(connection, user)
-            await mails.greet(connection, user)
+            await self._mails.greet(connection, user)
             await record(connection, origin, user, "user.created", user.created_at)
             created = UserOut.of(user)
             if request:
@@ -173,7 +183,7 @@ class UserService:
             await record(connection, origin, user, "user.erased", utc_now())
             await audit.pseudonymise(connection, user_id)
             await idempotency.forget_person(connection, user_id)
-            await mails.forget_person(connection, user)
+            await self._mails.forget_person(connection, user)
             await repository.remove(connection, user_id)
 
         await self._database.transaction(work)
