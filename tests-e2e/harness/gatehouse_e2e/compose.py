@@ -39,7 +39,8 @@ class Compose(System):
     _repairs: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, checkout: Path, say: Callable[[str], None]) -> Compose:
+    def start(cls, checkout: Path, say: Callable[[str], None], evidence: Path) -> Compose:
+        """A project of its own, up; what explains that it did not come up is written to `evidence`."""
         port, plain, mail, toxics = (free_port() for _ in range(4))
         system = cls(
             url=f"http://localhost:{port}",
@@ -63,8 +64,9 @@ class Compose(System):
             system.up(say, "--build")
             remove_nameless(before - images(images_of(checkout)))
         except BaseException:
-            system.keep_evidence(checkout / "tests-e2e" / "report" / "containers" / "start")
-            system.stop()
+            with suppress(CommandFailed):  # why it did not start is to be told, not what came after it
+                system.keep_evidence(evidence)
+                system.stop()
             raise
         return system
 

@@ -93,6 +93,10 @@ def _say(config: pytest.Config) -> Callable[[str], None]:
 
 def _start(config: pytest.Config, kind: str) -> System:
     checkout = Path(str(config.getoption("checkout"))).resolve()
+    if kind in ("compose", "embedded") and not (checkout / "deploy/embedded/run.py").exists():
+        pytest.exit(
+            f"--system {kind}: {checkout} is no checkout of Gatehouse: give --checkout DIR", returncode=4
+        )
     try:
         if kind == "embedded":
             return Embedded.start(checkout)
@@ -100,7 +104,7 @@ def _start(config: pytest.Config, kind: str) -> System:
             if reason := engine_missing():
                 pytest.exit(f"--system compose: {reason}", returncode=4)
             remove_leftovers()
-            return Compose.start(checkout, _say(config))
+            return Compose.start(checkout, _say(config), _report_folder(config) / "containers" / "start")
     except (RuntimeError, AssertionError) as error:
         pytest.exit(f"--system {kind} did not start: {error}", returncode=3)
     if not kind.startswith(("http://", "https://")):

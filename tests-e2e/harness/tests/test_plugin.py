@@ -34,6 +34,14 @@ def test_an_unknown_kind_of_system_is_said(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*neither compose nor embedded nor a base URL*"])
 
 
+@pytest.mark.parametrize("kind", ["compose", "embedded"])
+def test_what_is_no_checkout_cannot_be_started_and_is_said(kind: str, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_any(): ...")
+    result = pytester.runpytest_inprocess("--system", kind, "--checkout", ".")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*is no checkout of Gatehouse: give --checkout DIR*"])
+
+
 def test_a_missed_promise_fails_the_test_and_is_reported(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
