@@ -14,6 +14,8 @@ from user_service.users.exceptions import NotAllowed, NotAPerson
 from user_service.users.models import ADMIN
 from user_service.users.service import UserService
 
+Me = Annotated[Caller, Depends(get_current_user)]
+
 
 async def get_users(request: Request) -> UserService:
     users: UserService = request.app.state.parts.users
@@ -32,11 +34,11 @@ def origin_of(request: Request, caller: Caller | None) -> Origin:
     return Origin(caller.subject if caller else "anonymous", client_address(request), request_id())
 
 
-async def get_my_id(caller: Annotated[Caller, Depends(get_current_user)]) -> UUID:
+async def get_my_id(caller: Me) -> UUID:
     return person_id(caller)
 
 
-async def get_own_or_any_as_admin(id: UUID, caller: Annotated[Caller, Depends(get_current_user)]) -> UUID:
+async def get_own_or_any_as_admin(id: UUID, caller: Me) -> UUID:
     """The id in the path, if it is the caller's own or the caller is an administrator.
 
     The refusal is the same whether or not such a person exists.
@@ -46,7 +48,7 @@ async def get_own_or_any_as_admin(id: UUID, caller: Annotated[Caller, Depends(ge
     return id
 
 
-async def get_origin(request: Request, caller: Annotated[Caller, Depends(get_current_user)]) -> Origin:
+async def get_origin(request: Request, caller: Me) -> Origin:
     return origin_of(request, caller)
 
 
