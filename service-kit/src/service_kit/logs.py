@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
@@ -202,6 +203,7 @@ def nameless(path: str) -> str:
     return "/".join("(address)" if "@" in part or "%40" in part else part for part in path.split("/"))
 
 
+@lru_cache(1024)
 def _short(path: str) -> str:
     """The file as it is imported: from below the folder of packages that holds it."""
     folders = (folder for folder in sys.path if folder and path.startswith(f"{folder}/"))
