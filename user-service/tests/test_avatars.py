@@ -48,9 +48,10 @@ def files(settings: Settings) -> list[Path]:
     return [path for path in settings.avatars_dir.rglob("*") if path.is_file()]
 
 
-async def test_a_picture_is_put_shown_and_removed(service: Service, settings: Settings) -> None:
+@pytest.mark.parametrize("whose", ["{id}", "me"])
+async def test_a_picture_is_put_shown_and_removed(service: Service, settings: Settings, whose: str) -> None:
     ada = await service.register()
-    path = f"/v1/users/{ada.id}/avatar"
+    path = f"/v1/users/{whose.format(id=ada.id)}/avatar"
     assert code(await ada.client.get(path)) == (404, "avatar_not_found")
     put = await ada.client.put("/v1/users/me/avatar", content=picture())
     assert put.status_code == 204

@@ -1,16 +1,29 @@
 """The public routes about avatars."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID
 
-from fastapi import APIRouter, Header, Request, Response, status
+from fastapi import APIRouter, Depends, Header, Request, Response, status
 
 from user_service.avatars.dependencies import Avatars
 from user_service.avatars.images import MEDIA_TYPE
 from user_service.avatars.ranges import byte_range
+from user_service.avatars.service import AvatarService
 from user_service.users.dependencies import By, MyId, ReadableId
 from user_service.users.preconditions import etag, is_known
 
 router = APIRouter(prefix="/v1/users", tags=["avatars"])
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a picture a client wants, and which one it holds."""
+
+    if_none_match: Annotated[str | None, Header()] = None
+    range: Annotated[str | None, Header()] = None
+    if_range: Annotated[str | None, Header()] = None
+
 
 PICTURES = {
     "image/*": {"schema": {"type": "string", "format": "binary"}},
@@ -47,30 +60,33 @@ async def delete_avatar(me: MyId, avatars: Avatars, origin: By) -> None:
     await avatars.remove(me, origin)
 
 
-@router.get(
-    "/{id}/avatar",
-    response_class=Response,
-    responses={
-        200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
-        206: {"description": "The range asked for"},
-        304: {"description": "The client holds it already"},
-        416: {"description": "Nothing in this range"},
-    },
-)
-async def read_avatar(
-    id: ReadableId,
-    avatars: Avatars,
-    if_none_match: Annotated[str | None, Header()] = None,
-    range_: Annotated[str | None, Header(alias="range")] = None,
-    if_range: Annotated[str | None, Header()] = None,
-) -> Response:
+PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "The range asked for"},
+    304: {"description": "The client holds it already"},
+    416: {"description": "Nothing in this range"},
+}
+
+
+@router.get("/me/avatar", response_class=Response, responses=PICTURE)
+async def read_my_avatar(me: MyId, avatars: Avatars, wanted: Annotated[Wanted, Depends()]) -> Response:
+    """One's own picture."""
+    return await _picture(me, avatars, wanted)
+
+
+@router.get("/{id}/avatar", response_class=Response, responses=PICTURE)
+async def read_avatar(id: ReadableId, avatars: Avatars, wanted: Annotated[Wanted, Depends()]) -> Response:
     """The picture, for whoever may read the person."""
-    known = await avatars.etag(id) if if_none_match else None
-    if known and is_known(if_none_match, known):
+    return await _picture(id, avatars, wanted)
+
+
+async def _picture(person: UUID, avatars: AvatarService, wanted: Wanted) -> Response:
+    known = await avatars.etag(person) if wanted.if_none_match else None
+    if known and is_known(wanted.if_none_match, known):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=_headers(known))
-    avatar = await avatars.get(id)
+    avatar = await avatars.get(person)
     headers = _headers(avatar.etag)
-    part = byte_range(range_, if_range, headers["ETag"], len(avatar.content))
+    part = byte_range(wanted.range, wanted.if_range, headers["ETag"], len(avatar.content))
     if part is None:
         return Response(avatar.content, media_type=MEDIA_TYPE, headers=headers)
     headers["Content-Range"] = f"bytes {part[0]}-{part[1] - 1}/{len(avatar.content)}"
