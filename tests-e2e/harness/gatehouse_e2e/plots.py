@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 
-from .history import Exchange, History
+from .history import Exchange, History, Span, percentile
 
 COLOURS = {
     "served": "#4c9f70",
@@ -19,7 +19,12 @@ COLOURS = {
     "hung": "#1d1d1f",
 }
 LINES = ("#2b5c8a", "#c2571a", "#4c9f70", "#7a3b8f", "#8a6d1c", "#5b6770")
-WIDTH, BARS, LATENCY, LEFT, TOP, GAP = 900, 150, 90, 52, 24, 34
+WIDTH, BARS, LATENCY, LEFT, TOP, GAP = 900, 150, 90, 52, 56, 40
+FULL = 0.92  # how high the greatest value stands, so that a fault's span is seen above it
+LETTER = 6  # how wide one is, about
+MOST_BARS = 150
+# Bars narrower than this show how requests fell between them, not how many came.
+STEPS = (0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600)
 
 
 def timeline(history: History, title: str) -> str:
@@ -28,76 +33,116 @@ def timeline(history: History, title: str) -> str:
     if not seen:
         return ""
     length = max(one.ended for one in seen) or 1
-    bins = 150
-    step = length / bins
-    height = TOP + BARS + GAP + LATENCY + 40
+    step = _step(length / MOST_BARS)
 
     def across(seconds: float) -> float:
         return LEFT + seconds / length * (WIDTH - LEFT - 10)
 
-    parts = [
+    height = TOP + BARS + GAP + LATENCY + 40
+    return "".join(
+        [
+            *_opening(title, height),
+            *_spans(history.spans, across),
+            *_bars(seen, step, across),
+            *_latencies(seen, step, across),
+            *_axis(length, across, {one.outcome for one in seen}),
+            "</svg>",
+        ]
+    )
+
+
+def _opening(title: str, height: int) -> list[str]:
+    return [
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" xmlns="http://www.w3.org/2000/svg"'
         ' font-family="system-ui, sans-serif" font-size="11">',
         f"<title>{escape(title)}</title>",
+        f'<text x="4" y="15" font-size="13" font-weight="600">{escape(title)}</text>',
     ]
-    for span in history.spans:
+
+
+def _step(at_least: float) -> float:
+    """A width that is easy to read off."""
+    return next((step for step in STEPS if step >= at_least), at_least)
+
+
+def _spans(spans: Sequence[Span], across: Callable[[float], float]) -> list[str]:
+    """Shaded, and named above in one of two lines, so that neighbours' names do not meet."""
+    parts = []
+    taken = [0.0, 0.0]
+    for span in sorted(spans, key=lambda span: span.began):
         left, right = across(span.began), across(span.ended)
         parts.append(
             f'<rect x="{left:.1f}" y="{TOP}" width="{max(1.5, right - left):.1f}"'
             f' height="{BARS + GAP + LATENCY}" fill="#f6d9d5"/>'
-            f'<text x="{left + 3:.1f}" y="{TOP - 6}" fill="#8a1c14">{escape(span.name)}</text>'
         )
-    parts += _bars(seen, step, bins, across)
-    parts += _latencies(seen, step, bins, across)
-    parts += _axis(length, across, {one.outcome for one in seen})
-    return "".join([*parts, "</svg>"])
+        line = 0 if taken[0] <= left or taken[1] > left else 1
+        if taken[line] <= left:
+            taken[line] = left + LETTER * len(span.name) + 6
+            start = min(left, WIDTH - LETTER * len(span.name))
+            parts.append(
+                f'<text x="{start:.1f}" y="{TOP - 6 - 13 * line}" fill="#8a1c14">{escape(span.name)}</text>'
+            )
+    return parts
 
 
-def _bars(seen: list[Exchange], step: float, bins: int, across: Callable[[float], float]) -> list[str]:
+def _bars(seen: list[Exchange], step: float, across: Callable[[float], float]) -> list[str]:
     counts: dict[int, Counter[str]] = {}
     for one in seen:
-        counts.setdefault(min(bins - 1, int(one.planned / step)), Counter())[one.outcome] += 1
+        counts.setdefault(int(one.planned / step), Counter())[one.outcome] += 1
     most = max(sum(count.values()) for count in counts.values())
     parts = [
-        f'<text x="4" y="{TOP + 10}">{most / step:.0f}/s</text>',
-        f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{TOP + BARS}" y2="{TOP + BARS}" stroke="#999"/>',
+        f'<text x="{LEFT}" y="{TOP + BARS + 14}" fill="#666">requests per second, by outcome</text>',
+        *_scale(TOP, BARS, f"{most / step:.0f}/s"),
     ]
     for index, count in counts.items():
         base: float = TOP + BARS
+        left, right = across(index * step), min(across((index + 1) * step), WIDTH - 10)
         for outcome, colour in COLOURS.items():
-            tall = count[outcome] / most * BARS
+            tall = count[outcome] / most * BARS * FULL
             if tall:
                 base -= tall
                 parts.append(
-                    f'<rect x="{across(index * step):.1f}" y="{base:.1f}" height="{tall:.1f}"'
-                    f' width="{across(step) - across(0) - 0.4:.2f}" fill="{colour}"/>'
+                    f'<rect x="{left:.1f}" y="{base:.1f}" height="{tall:.1f}"'
+                    f' width="{max(0.5, right - left - 0.5):.2f}" fill="{colour}"/>'
                 )
     return parts
 
 
-def _latencies(seen: list[Exchange], step: float, bins: int, across: Callable[[float], float]) -> list[str]:
+def _scale(top: float, tall: float, most: str) -> list[str]:
+    """The axis of one half, with its greatest value and zero."""
+    base = top + tall
+    return [
+        f'<text x="{LEFT - 6}" y="{top + tall * (1 - FULL) + 4:.1f}" text-anchor="end">{most}</text>',
+        f'<text x="{LEFT - 6}" y="{base}" text-anchor="end">0</text>',
+        f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{base}" y2="{base}" stroke="#999"/>',
+    ]
+
+
+def _latencies(seen: list[Exchange], step: float, across: Callable[[float], float]) -> list[str]:
     slowest: dict[int, float] = {}
     for one in seen:
-        index = min(bins - 1, int(one.planned / step))
+        index = int(one.planned / step)
         slowest[index] = max(slowest.get(index, 0), one.seconds)
     most = max(slowest.values()) or 1
     top, base = TOP + BARS + GAP, TOP + BARS + GAP + LATENCY
     points = " ".join(
-        f"{across((index + 0.5) * step):.1f},{base - slowest[index] / most * LATENCY:.1f}"
+        f"{min(across((index + 0.5) * step), WIDTH - 10):.1f},{base - slowest[index] / most * LATENCY * FULL:.1f}"
         for index in sorted(slowest)
     )
     return [
-        f'<text x="4" y="{top + 10}">{most * 1000:.0f} ms</text><text x="4" y="{base}">slowest</text>',
+        f'<text x="{LEFT}" y="{top - 6}" fill="#666">how long the slowest of each moment took</text>',
+        *_scale(top, LATENCY, f"{most * 1000:.0f} ms"),
         f'<polyline points="{points}" fill="none" stroke="#2b5c8a" stroke-width="1.4"/>',
-        f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{base}" y2="{base}" stroke="#999"/>',
     ]
 
 
 def _axis(length: float, across: Callable[[float], float], outcomes: set[str]) -> list[str]:
     base = TOP + BARS + GAP + LATENCY + 14
+    step = _step(length / 12)
     ticks = [
-        f'<text x="{across(at):.1f}" y="{base}" text-anchor="{"end" if part == 6 else "middle"}">{at:.1f} s</text>'
-        for part, at in enumerate(length * part / 6 for part in range(7))
+        f'<text x="{across(part * step):.1f}" y="{base}" text-anchor="middle">{part * step:g} s</text>'
+        for part in range(int(length / step) + 1)
+        if across(part * step) < WIDTH - 20
     ]
     shown = [(outcome, colour) for outcome, colour in COLOURS.items() if outcome in outcomes]
     legend = [
@@ -109,19 +154,18 @@ def _axis(length: float, across: Callable[[float], float], outcomes: set[str]) -
 
 
 def percentiles(history: History, title: str) -> str:
-    """One SVG element: what share of each operation's requests waited how long, the last of a thousand included."""
+    """One SVG element: how long which share of each operation's callers waited, as far as there were enough of them."""
     operations = history.operations()
     if not operations:
         return ""
     nines = [
         1 - 10 ** (-step / 10) for step in range(31)
     ]  # 0, ..., 0.9, ..., 0.99, ..., 0.999: equally far apart
-    waits = {
-        name: [max(history.percentile(share, name) * 1000, 0.1) for share in nines] for name in operations
-    }
+    waits = {name: _waits(history.select(name), nines) for name in operations}
     low = 10 ** math.floor(math.log10(min(map(min, waits.values()))))
     high = max(10 ** math.ceil(math.log10(max(map(max, waits.values())))), low * 10)
-    tall, bottom = 170, TOP + 170
+    top, tall = 40, 170
+    bottom = top + tall
 
     def across(step: int) -> float:
         return LEFT + step / 30 * (WIDTH - LEFT - 130)
@@ -129,11 +173,7 @@ def percentiles(history: History, title: str) -> str:
     def up(milliseconds: float) -> float:
         return bottom - math.log10(milliseconds / low) / math.log10(high / low) * tall
 
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {bottom + 34}" role="img" xmlns="http://www.w3.org/2000/svg"'
-        ' font-family="system-ui, sans-serif" font-size="11">',
-        f"<title>{escape(title)}</title>",
-    ]
+    parts = _opening(f"{title}: how long which share of the callers waited at most", bottom + 34)
     for power in range(round(math.log10(high / low)) + 1):
         value = low * 10**power
         parts.append(
@@ -142,7 +182,7 @@ def percentiles(history: History, title: str) -> str:
         )
     for step, name in ((3, "p50"), (10, "p90"), (20, "p99"), (30, "p99.9")):
         parts.append(
-            f'<line x1="{across(step):.1f}" x2="{across(step):.1f}" y1="{TOP}" y2="{bottom}" stroke="#e3e3e3"/>'
+            f'<line x1="{across(step):.1f}" x2="{across(step):.1f}" y1="{top}" y2="{bottom}" stroke="#e3e3e3"/>'
             f'<text x="{across(step):.1f}" y="{bottom + 16}" text-anchor="middle">{name}</text>'
         )
     for index, name in enumerate(operations):
@@ -150,7 +190,13 @@ def percentiles(history: History, title: str) -> str:
         points = " ".join(f"{across(step):.1f},{up(wait):.1f}" for step, wait in enumerate(waits[name]))
         parts.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"/>'
-            f'<rect x="{WIDTH - 118}" y="{TOP + index * 18}" width="12" height="4" fill="{colour}"/>'
-            f'<text x="{WIDTH - 100}" y="{TOP + 6 + index * 18}">{escape(name)}</text>'
+            f'<rect x="{WIDTH - 118}" y="{top + index * 18}" width="12" height="4" fill="{colour}"/>'
+            f'<text x="{WIDTH - 100}" y="{top + 6 + index * 18}">{escape(name)}</text>'
         )
     return "".join([*parts, "</svg>"])
+
+
+def _waits(exchanges: Sequence[Exchange], shares: Sequence[float]) -> list[float]:
+    """In milliseconds; a share that is less than one of them says nothing of its own."""
+    told = [share for share in shares if len(exchanges) * (1 - share) >= 1 - 1e-9]
+    return [max(percentile(share, exchanges) * 1000, 0.1) for share in told]
