@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from itertools import pairwise
+from xml.etree import ElementTree
 
 from gatehouse_e2e.api import Person, Tokens
-from gatehouse_e2e.history import Exchange, History, violations
+from gatehouse_e2e.history import Exchange, History, Span, violations
 from gatehouse_e2e.load import Load, Read, ReadRefused, Refresh, Rename, Share
-from gatehouse_e2e.plots import timeline
+from gatehouse_e2e.plots import percentiles, timeline
+from gatehouse_e2e.steady import Fault, added
 
 from .conftest import Handler, answer, http_server
 
@@ -122,11 +125,59 @@ def test_recovery_is_counted_to_the_last_failure() -> None:
     assert history.back_after("read", since=2.2) == 0
 
 
+def test_what_a_fault_adds_is_more_than_what_the_same_done_to_a_bystander_costs() -> None:
+    def suffered(usual: float, at_the_deed: float) -> Fault:
+        history = History()
+        for planned in range(100):
+            took = at_the_deed if 10 <= planned < 20 else usual
+            history.add(Exchange("read", planned, planned, ended=planned + took, status=200))
+        return Fault(history, began=10, mending=90, mended=91)
+
+    bystander = suffered(usual=0.01, at_the_deed=0.04)
+    assert added(0.99, [suffered(0.01, 0.04)], [bystander], "read") == 0
+    assert round(added(0.99, [suffered(0.01, 0.2)], [bystander], "read"), 6) == 0.16
+    assert round(added(0.5, [suffered(0.03, 0.04)], [bystander], "read"), 6) == 0.02
+
+
 def test_a_timeline_shows_outcomes_and_the_faults_span() -> None:
     history = run_load(me, Share(50, Read([somebody()])), until=enough(5))
     with history.span("mysql <killed>"):
         pass
-    plot = timeline(history, "title")
-    assert plot.startswith("<svg")
-    assert "mysql &lt;killed&gt;" in plot
+    plot = timeline(history, "title <1>")
+    root = ElementTree.fromstring(plot)
+    said = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"title <1>", "mysql <killed>", "served"} <= set(said)
     assert "#4c9f70" in plot
+
+
+def test_the_bars_of_a_steady_load_are_equally_high() -> None:
+    history = History()
+    for number in range(400):  # for 100 s
+        history.add(Exchange("read", number / 4, number / 4, ended=number / 4 + 0.01, status=200))
+    root = ElementTree.fromstring(timeline(history, "steady"))
+    bars = [one for one in root.iter("{http://www.w3.org/2000/svg}rect") if one.get("fill") == "#4c9f70"]
+    assert len({bar.get("height") for bar in bars[:-1]}) == 1  # the last is the legend's
+
+
+def test_names_of_faults_that_follow_each_other_do_not_meet() -> None:
+    history = History(spans=[Span(f"fault {number}", number, number + 0.5) for number in range(60)])
+    for number in range(60):
+        history.add(Exchange("read", number, number, ended=number + 0.9, status=200))
+    root = ElementTree.fromstring(timeline(history, "many"))
+    names = [one for one in root.iter("{http://www.w3.org/2000/svg}text") if (one.text or "")[:5] == "fault"]
+    assert len(names) > 10
+    for line in {name.get("y") for name in names}:
+        starts = sorted(float(name.get("x", "0")) for name in names if name.get("y") == line)
+        assert all(after - before > 40 for before, after in pairwise(starts))
+
+
+def test_a_share_smaller_than_one_caller_is_not_drawn() -> None:
+    def last_of(callers: int) -> float:
+        history = History()
+        for number in range(callers):
+            history.add(Exchange("read", number, number, ended=number + 0.01, status=200))
+        root = ElementTree.fromstring(percentiles(history, "few"))
+        line = next(root.iter("{http://www.w3.org/2000/svg}polyline"))
+        return float(line.get("points", "").split()[-1].partition(",")[0])
+
+    assert last_of(10) < last_of(100) < last_of(1000)
