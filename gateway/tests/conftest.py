@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -152,7 +153,7 @@ async def running(
         verifier=Verifier(keys, NothingRevoked(), {settings.public_url: None}),
         keys=keys,
         running=_nothing,
-        ready=bool,
+        check=partial(asyncio.sleep, 0),
         revocations=Revocations(60.0),
     )
     if revocations is not None:
