@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.upstream.tunnel import Frames, close_frame
-from service_kit.revocations import EPOCH, STREAM
+from service_kit.follower import EPOCH, STREAM
 from service_kit.testing import RedisServer, redis_server
 from tests.conftest import House, Upstream, running
 from tests.process import reset, until

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from service_kit.follower import Follower, connect
 from service_kit.identity import Identity
 from service_kit.jwks import KeyCache
-from service_kit.revocations import Follower, Revocation, Revocations, connect
+from service_kit.revocations import Revocation, Revocations
 from service_kit.settings import VerifierSettings
 from service_kit.testing import RedisServer, TestIssuer
 from service_kit.tokens import Caller, CannotVerify, TokenRefused, Verifier

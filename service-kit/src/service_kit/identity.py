@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, time, timedelta
 
 from service_kit import background
+from service_kit.follower import Follower, connect
 from service_kit.jwks import Fetch, KeyCache, http_fetch
-from service_kit.revocations import Follower, Revocations, connect
+from service_kit.revocations import Revocations
 from service_kit.settings import VerifierSettings, revealed
 from service_kit.tokens import Verifier
 
