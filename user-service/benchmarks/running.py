@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -39,20 +39,10 @@ class System:
     users: str  # user-service's own, public
     probes: int  # its internal port
     environment: dict[str, str]  # what its process is told
-    process: int
-
-    def worker(self) -> int:
-        """The one process of user-service's that has a parent of its kind."""
-        parents = {pid: parent for pid, parent in _processes() if SERVE in _command(pid)}
-        (worker,) = (pid for pid, parent in parents.items() if parent in parents and self._ours(parent))
-        return worker
-
-    def _ours(self, pid: int) -> bool:
-        return dict(_processes()).get(pid) == self.process
 
 
 async def measure(server_url: str, rounds: int) -> dict[str, Any]:
-    with _running(server_url) as system:
+    with _as_shipped() as python, _running(server_url) as system:
         async with httpx.AsyncClient(base_url=system.url, timeout=30, event_hooks=SOMEWHERE) as client:
             emails = [f"{secrets.token_hex(8)}@example.com" for _ in range(CALLERS)]
             for email in emails:
@@ -61,16 +51,17 @@ async def measure(server_url: str, rounds: int) -> dict[str, Any]:
             admin = emails[0]
             _command_in(system, "python", "-m", "user_service.cli", "admin", admin)
             lags = [await _lag(client, system.probes, emails) for _ in range(rounds)]
-            await asyncio.sleep(3)  # what hashing took goes back after two seconds of calm
-            resident = _resident(system.worker())
+            form = {"grant_type": "password", "username": admin, "password": PASSWORD}
+            told = (await client.post("/auth/token", data=form)).raise_for_status().json()
+            bearer = {"Authorization": f"Bearer {told['access_token']}"}
+            alone = [await _started(python, system.environment, bearer) for _ in range(STARTS)]
         seen = await changes.measure(
             system.url, admin, PASSWORD, CHANGES, verifiers=[system.users], hooks=SOMEWHERE
         )
-        starts = [await asyncio.to_thread(_start_to_ready, system.environment) for _ in range(STARTS)]
     return {
         "loop_lag_p99_ms": [1000 * lag for lag in lags],
-        "resident_mb": resident / 1e6,
-        "seconds_to_ready": starts,
+        "seconds_to_ready": [seconds for seconds, _ in alone],
+        "resident_mb": [resident / 1e6 for _, resident in alone],
         "change_seen_ms": [1000 * one for one in seen],
     }
 
@@ -99,8 +90,7 @@ def _running(database: str) -> Iterator[System]:
             file.parent.mkdir(parents=True)
             file.write_text(make_url(database).password or "")
         log = Path(folder, "bench.log")
-        with log.open("wb") as output:
-            process = subprocess.Popen(RUN, env=environment, stdout=output, stderr=output, cwd=ROOT)
+        process = _start(RUN, environment, log)
         try:
             _wait_for(f"http://127.0.0.1:{port}/.well-known/jwks.json", process, log)
             told = json.loads(Path(folder, "environments.json").read_text())["user-service"]
@@ -109,7 +99,6 @@ def _running(database: str) -> Iterator[System]:
                 f"http://127.0.0.1:{told['PUBLIC_PORT']}",
                 int(told["INTERNAL_PORT"]),
                 environment | told,
-                process.pid,
             )
         finally:
             process.terminate()
@@ -152,40 +141,63 @@ async def _lag(client: httpx.AsyncClient, port: int, emails: list[str]) -> float
     return quantiles(waits, n=100)[98]
 
 
-def _start_to_ready(environment: dict[str, str]) -> float:
-    """A second service beside the first: from its command to the first 200 of /readyz."""
+@contextmanager
+def _as_shipped() -> Iterator[str]:
+    """A Python with what the image has, compiled, and nothing that only tests and benchmarks need."""
     with tempfile.TemporaryDirectory(prefix="user-service-bench-") as folder:
-        port = free_port()
-        places = {"PUBLIC_PORT": str(free_port()), "INTERNAL_PORT": str(port), "METRICS_DIR": folder}
+        sync = (os.environ.get("UV", "uv"), "sync", "--quiet", "--locked", "--no-default-groups")
+        subprocess.run(
+            [*sync, "--no-editable", "--compile-bytecode"],
+            env=os.environ | {"UV_PROJECT_ENVIRONMENT": folder},
+            cwd=ROOT / "user-service",
+            check=True,
+        )
+        yield f"{folder}/bin/python"
+
+
+async def _started(python: str, environment: dict[str, str], bearer: dict[str, str]) -> tuple[float, int]:
+    """A second service beside the first: seconds from its command to the first 200 of /readyz, and the bytes that its
+    worker holds after some work."""
+    with tempfile.TemporaryDirectory(prefix="user-service-bench-") as folder:
+        ports = {"PUBLIC_PORT": str(free_port()), "INTERNAL_PORT": str(free_port()), "METRICS_DIR": folder}
         log = Path(folder, "log")
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", "python:user_service.gunicorn_conf", SERVE],
-                env=environment | places,
-                stdout=output,
-                stderr=output,
-            )
+        process = _start(
+            [python, "-m", "gunicorn", "-c", "python:user_service.gunicorn_conf", SERVE],
+            environment | ports,
+            log,
+        )
         try:
-            return _wait_for(f"http://127.0.0.1:{port}/readyz", process, log)
+            ready = f"http://127.0.0.1:{ports['INTERNAL_PORT']}/readyz"
+            seconds = await asyncio.to_thread(_wait_for, ready, process, log)
+            url = f"http://127.0.0.1:{ports['PUBLIC_PORT']}"
+            async with httpx.AsyncClient(base_url=url, headers=bearer, timeout=30) as client:
+                await _work(client)
+            (worker,) = (pid for pid, parent in _processes() if parent == process.pid)
+            return seconds, _resident(worker)
         finally:
             process.terminate()
-            process.wait(40)
+            await asyncio.to_thread(process.wait, 40)
+
+
+async def _work(client: httpx.AsyncClient) -> None:
+    for _ in range(50):
+        (await client.get("/v1/users/me")).raise_for_status()
+        (await client.get("/v1/users?limit=50")).raise_for_status()
+    wrong = {"current_password": "not the password", "new_password": PASSWORD}
+    await asyncio.gather(*(client.post("/v1/users/me/password", json=wrong) for _ in range(CALLERS)))
+    await asyncio.sleep(3)  # what hashing took goes back after two seconds of calm
+
+
+def _start(command: Sequence[str], environment: dict[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    with log.open("wb") as output:
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=ROOT)
 
 
 def _processes() -> Iterator[tuple[int, int]]:
     """Every process and its parent."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
+        with suppress(OSError):  # it ended meanwhile
             yield int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it ended meanwhile
-            continue
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 def _resident(pid: int) -> int:
@@ -198,7 +210,7 @@ def summary(measured: dict[str, Any]) -> dict[str, float]:
     seen = sorted(measured["change_seen_ms"])
     return {
         "loop_lag_p99_ms": median(measured["loop_lag_p99_ms"]),
-        "resident_mb": measured["resident_mb"],
+        "resident_mb": median(measured["resident_mb"]),
         "seconds_to_ready": median(measured["seconds_to_ready"]),
         "change_seen_p99_ms": seen[round((len(seen) - 1) * 0.99)],
         "change_seen_max_ms": seen[-1],
