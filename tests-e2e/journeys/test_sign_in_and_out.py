@@ -8,6 +8,8 @@ from gatehouse_e2e.api import Api, Person, Refused
 from gatehouse_e2e.people import People
 from gatehouse_e2e.waiting import until
 
+pytestmark = pytest.mark.login
+
 # The promise for a revocation to reach every verifier is 1 s at most.
 REVOKED_WITHIN = 1.0
 

@@ -6,7 +6,9 @@ Everything here works in a team's own repository too: depend on gatehouse-e2e, t
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -32,6 +34,7 @@ from .wire import RawClient
 CHECKOUT = Path(__file__).resolve().parents[3]
 SYSTEM = pytest.StashKey[System]()
 EVIDENCE = pytest.StashKey[Evidence]()
+REPORT_LOCK = pytest.StashKey[int]()
 # Floors in seconds are for a machine that does nothing else; the quick set allows this many times as long.
 QUICK_ALLOWANCE = 4
 # Programs that want to run, for each core; a run's own containers and load are far below.
@@ -56,6 +59,22 @@ def _is_worker(config: pytest.Config) -> bool:
 def _report_folder(config: pytest.Config) -> Path:
     folder = Path(str(config.getoption("report_dir")))
     return folder if folder.is_absolute() else config.rootpath / folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """The report is one run's alone: who comes while another writes there gets a folder beside it."""
+    if _is_worker(config) or not config.getoption("system") or config.option.collectonly:
+        return
+    folder = _report_folder(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.stash[REPORT_LOCK] = lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        folder = folder.with_name(f"{folder.name}-{os.getpid()}")
+    config.option.report_dir = str(folder)
+    config.option.xmlpath = config.option.xmlpath or str(folder / "junit.xml")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -147,6 +166,9 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if REPORT_LOCK in config.stash:
+        os.close(config.stash[REPORT_LOCK])
+        del config.stash[REPORT_LOCK]
     if SYSTEM in config.stash and not _is_worker(config):
         system = config.stash[SYSTEM]
         del config.stash[SYSTEM]
@@ -181,8 +203,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         report.user_properties += item.stash[EVIDENCE].properties(
             item.nodeid, _report_folder(item.config) / "plots"
         )
+    folder = _report_folder(item.config) / "containers" / file_name(item.nodeid)
+    if report.when == "setup":
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
     if report.failed and SYSTEM in item.config.stash:
-        folder = _report_folder(item.config) / "containers" / file_name(item.nodeid)
         item.config.stash[SYSTEM].keep_evidence(folder)
         if folder.exists():  # a deployed system's logs are out of reach
             report.user_properties.append(("evidence", str(folder)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,35 @@ def test_a_missed_promise_fails_the_test_and_is_reported(pytester: pytest.Pytest
     assert '<td class="missed">missed</td>' in page
     assert "http-equiv" not in page
     assert "src=" not in page
+
+
+def test_a_report_that_another_run_is_writing_stays_its_own(pytester: pytest.Pytester) -> None:
+    """The inner run begins and ends while the outer one goes on; both come from one folder."""
+    inner = "import subprocess, sys\ndef test_outer(system): assert subprocess.run({command}).returncode == 0"
+    with http_server(lambda *_: answer(200, {})) as url:
+        command = [sys.executable, "-m", "pytest", "-p", "no:schemathesis", "--system", url, "test_inner.py"]
+        pytester.makepyfile(
+            test_inner="def test_inner(system): ...", test_outer=inner.format(command=command)
+        )
+        result = pytester.runpytest_subprocess("-p", "no:schemathesis", "--system", url, "test_outer.py")
+    result.assert_outcomes(passed=1)
+    (beside,) = pytester.path.glob("report-*")
+    for folder, its_own, other in ((pytester.path / "report", "outer", "inner"), (beside, "inner", "outer")):
+        for name in ("report.html", "junit.xml"):
+            assert f"test_{its_own}" in (folder / name).read_text()
+            assert f"test_{other}" not in (folder / name).read_text()
+
+
+def test_what_an_earlier_run_kept_of_a_failure_is_gone_once_the_test_passes(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile("def test_well(system): ...")
+    kept = pytester.path / "report/containers/test_well/gateway-1.log"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("long ago")
+    with http_server(lambda *_: answer(200, {})) as url:
+        pytester.runpytest_inprocess("--system", url).assert_outcomes(passed=1)
+    assert not kept.exists()
 
 
 @pytest.mark.parametrize("part", [["-k", "one"], ["test_rows.py"], ["test_rows.py::test_one"]])
