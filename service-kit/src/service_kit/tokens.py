@@ -28,9 +28,9 @@ _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*"
 # Prehashed, as hashlib is quicker than a hash context made for one signature.
 _es256 = ECDSA(Prehashed(SHA256()))
 _HEADERS = 64  # one or two a key are in use
-# What many tokens say alike, a memo full of callers holds once. It is noted before the signature is checked: so only
-# so many texts, the scopes of so many characters, so many roles.
-_SHARED, _SHORT, _FEW = 128, 256, 8
+# Values that many tokens share are kept once for all callers in the memo. They are kept before the signature is
+# checked, and no forger may fill memory: so many of each, no scope longer than this, no more roles than that.
+_SHARED_VALUES, _SHARED_SCOPE_LENGTH, _SHARED_ROLES = 128, 256, 8
 # From base64url to Base64, whose own characters are none of base64url's.
 _TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/---")
 
@@ -312,7 +312,7 @@ def _is_identifier(text: str) -> bool:
     return 0 < len(text) <= 255 and text.isascii() and text.isprintable()
 
 
-@lru_cache(_SHARED)
+@lru_cache(_SHARED_VALUES)
 def _shared(text: str) -> str:
     return text
 
@@ -338,7 +338,7 @@ def _scopes(claims: dict[str, Any]) -> frozenset[str]:
     value = claims.get("scope", "")
     if not isinstance(value, str):
         raise _claim("scope")
-    return _shared_scopes(value) if len(value) <= _SHORT else _read_scopes(value)
+    return _shared_scopes(value) if len(value) <= _SHARED_SCOPE_LENGTH else _read_scopes(value)
 
 
 def _read_scopes(text: str) -> frozenset[str]:
@@ -347,14 +347,14 @@ def _read_scopes(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_shared_scopes = lru_cache(_SHARED)(_read_scopes)
+_shared_scopes = lru_cache(_SHARED_VALUES)(_read_scopes)
 
 
 def _roles(claims: dict[str, Any]) -> frozenset[str]:
     value = claims.get("roles", [])
     if not isinstance(value, list) or not all(isinstance(role, str) for role in value):
         raise _claim("roles")
-    return _shared_roles(*value) if len(value) <= _FEW else _read_roles(*value)
+    return _shared_roles(*value) if len(value) <= _SHARED_ROLES else _read_roles(*value)
 
 
 def _read_roles(*names: str) -> frozenset[str]:
@@ -363,7 +363,7 @@ def _read_roles(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
-_shared_roles = lru_cache(_SHARED)(_read_roles)
+_shared_roles = lru_cache(_SHARED_VALUES)(_read_roles)
 
 
 def _claim(name: str) -> TokenRefused:
