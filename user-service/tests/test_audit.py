@@ -9,8 +9,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import user_service
+from service_kit.identity import Identity
+from service_kit.testing import TestIssuer
+from user_service.config import Settings
 from user_service.database import DatabaseUnavailable
-from user_service.main import Parts
+from user_service.main import Parts, create_app
 
 
 @pytest.mark.parametrize(
@@ -81,3 +84,26 @@ async def test_an_audit_of_many_records_is_read_page_by_page(service: Service) -
     assert (await ada.client.get(f"/v1/users/{ada.id}/audit")).status_code == 403
     for query in ("cursor=nonsense", "limit=201", "actor=me"):
         assert (await admin.get(f"/v1/users/{ada.id}/audit?{query}")).status_code in (400, 422), query
+
+
+@pytest.mark.parametrize(
+    ("peers", "seen"), [((), "127.0.0.1"), (("127.0.0.1",), "192.0.2.7"), (("192.0.2.0/24",), "127.0.0.1")]
+)
+async def test_the_audit_tells_the_address_that_the_gateway_saw_and_believes_nobody_else(
+    settings: Settings,
+    parts: Parts,
+    identity: Identity,
+    issuer: TestIssuer,
+    peers: tuple[str, ...],
+    seen: str,
+) -> None:
+    told = settings.model_copy(update={"gateway_peers": peers})
+    service = Service(create_app(told, parts, identity), issuer)
+    claimed = {
+        "X-Forwarded-For": "198.51.100.1, 192.0.2.7",
+        "Forwarded": "for=198.51.100.2",
+        "X-Real-IP": "1.1.1.1",
+    }
+    ada = await service.register(**claimed)
+    (record,) = (await service.admin().get(f"/v1/users/{ada.id}/audit")).json()["items"]
+    assert (record["action"], record["address"]) == ("user.created", seen)

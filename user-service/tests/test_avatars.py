@@ -1,6 +1,7 @@
 """Pictures of people over HTTP: put, shown, replaced, refused and removed."""
 
 import asyncio
+import hashlib
 import io
 import sys
 import time
@@ -59,7 +60,9 @@ async def test_a_picture_is_put_shown_and_removed(service: Service, settings: Se
     assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
     assert shown.headers["etag"] == put.headers["etag"]
     assert Image.open(io.BytesIO(shown.content)).size == (300, 200)
-    assert len(files(settings)) == 1
+    (file,) = files(settings)
+    assert ada.id.hex in str(file).replace("-", "")
+    assert file.name.startswith(hashlib.sha256(shown.content).hexdigest())
     for _ in range(2):
         assert (await ada.client.delete("/v1/users/me/avatar")).status_code == 204
     assert code(await ada.client.get(path)) == (404, "avatar_not_found")

@@ -5,12 +5,14 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Awaitable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import pytest
 from argon2 import PasswordHasher
 from conftest import PASSWORD, Service
+from httpx import Response
 from sqlalchemy import event
 
 from user_service.main import Parts
@@ -65,6 +67,31 @@ async def test_changing_the_password_ends_every_session(service: Service) -> Non
     assert (await service.verify(ada.email))["verified"] is False
     user = (await service.verify(ada.email, NEW))["user"]
     assert (user["credentials_version"], user["sessions_cv"]) == (2, 2)
+
+
+async def test_a_change_that_ends_sessions_says_so_and_no_other_does(service: Service) -> None:
+    """The version rises with whatever a living token must not survive, `sessions_cv` with what ends its session too."""
+    ada, admin, auth = await service.register(), service.admin(), service.auth_service()
+    path, any_version = f"/v1/users/{ada.id}", {"If-Match": "*"}
+
+    async def versions() -> tuple[int, int]:
+        state = (await auth.get(f"/internal{path}")).json()
+        return state["credentials_version"], state["sessions_cv"]
+
+    passwords = {"current_password": PASSWORD, "new_password": "another horse, another battery"}
+    steps: list[tuple[Awaitable[Response], tuple[int, int]]] = [
+        (admin.patch(path, json={"name": "Grace"}, headers=any_version), (1, 1)),
+        (admin.put(f"{path}/roles", json={"roles": ["editor"]}, headers=any_version), (2, 1)),
+        (admin.post(f"{path}/disable"), (3, 3)),
+        (admin.post(f"{path}/enable"), (3, 3)),
+        (admin.put(f"{path}/roles", json={"roles": []}, headers=any_version), (4, 3)),
+        (ada.client.post("/v1/users/me/password", json=passwords), (5, 5)),
+        (admin.delete(path), (6, 6)),
+        (admin.post(f"{path}/restore"), (6, 6)),
+    ]
+    for step, after in steps:
+        assert (await step).is_success
+        assert await versions() == after
 
 
 async def test_of_two_password_changes_at_once_one_wins(service: Service) -> None:

@@ -1,6 +1,5 @@
 """People from another system: JSON lines of our own form, and what a real Django dumps."""
 
-import base64
 import json
 import subprocess
 import sys
@@ -89,6 +88,7 @@ async def by_email(service: Service, email: str) -> dict[str, Any]:
 def test_a_dump_of_django_comes_in_as_it_is_and_once(dump: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", str(dump)]) == 1
     told = capsys.readouterr().err
+    assert "8 rows, 6 added, " in told  # as it went
     assert "6 added (1 of them must set a new password), 0 were here already, 1 rows about something" in told
     assert "line 1, row 8: email: not an e-mail address" in told.splitlines()
     rejected = dump.with_name("people.json.rejected")
@@ -122,21 +122,15 @@ async def test_the_first_sign_in_checks_the_old_hash_and_replaces_it(
     assert (await service.verify("bob@example.com", OLD_PASSWORD))["verified"] is False
 
 
-async def test_a_refusal_takes_as_long_for_somebody_imported_as_for_nobody(
+async def test_once_somebody_was_imported_every_refusal_takes_a_second(
     service: Service, parts: Parts, tmp_path: Path
 ) -> None:
-    """A hash of Django's costs ten of ours: a refusal for nobody then waits for as long."""
-
-    async def quickest(email: str) -> float:
-        return min([await refused_after(service, email) for _ in range(4)])
-
-    await refused_after(service, "nobody@example.com")
-    assert await quickest("nobody@example.com") < 1
-    salt, digest = "salt", base64.b64encode(bytes(32)).decode()
-    slow = someone(1, password=f"pbkdf2_sha256$1000000${salt}${digest}")
-    with lines(tmp_path / "people.jsonl", slow).open() as file:
+    """A hash of Django's costs ten of ours: who has one must not be refused later than nobody is."""
+    assert any([await refused_after(service, "nobody@example.com") < 1 for _ in range(5)])
+    with lines(tmp_path / "people.jsonl", someone(1, password=CHEAP)).open() as file:
         await Importer(parts.database, Origin("command"), ignore, ignore).run(file)
-    assert int(await quickest("p1@example.com")) == int(await quickest("nobody@example.com")) == 1
+    for email in ("p1@example.com", "nobody@example.com", "no address"):
+        assert await refused_after(service, email) >= 1
 
 
 async def refused_after(service: Service, email: str) -> float:

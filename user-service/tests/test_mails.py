@@ -17,7 +17,7 @@ from sqlalchemy import text
 from user_service.config import Settings
 from user_service.mails.sending import MailSender
 from user_service.mails.smtp import SmtpServer
-from user_service.main import Parts
+from user_service.main import Parts, make_parts
 from user_service.users.models import utc_now
 
 NEW_PASSWORD = "another horse, another battery"
@@ -53,6 +53,7 @@ class Post:
 
     def __init__(self, parts: Parts, port: int) -> None:
         self.inbox = Inbox()
+        self.port = port
         server = SmtpServer("127.0.0.1", port, timeout=2)
         self.sender = MailSender(parts.database, server, "no-reply@gatehouse.example", "http://app/links")
 
@@ -309,6 +310,28 @@ async def test_no_token_is_stored_or_logged(
 async def test_an_address_with_another_alphabet_is_mailed(service: Service, post: Post) -> None:
     await service.register("josé@bücher.example")
     await post.token("josé@xn--bcher-kva.example", "verify-address")
+
+
+@pytest.mark.parametrize(
+    ("app_url", "page"),
+    [
+        ("https://app.example/links/", "https://app.example/links"),
+        (None, "http://localhost:8080/v1/users/links"),
+    ],
+)
+async def test_links_lead_to_the_application_s_page_or_to_our_own(
+    service: Service, post: Post, settings: Settings, app_url: str | None, page: str
+) -> None:
+    await service.register("ada@example.com")
+    parts = make_parts(settings.model_copy(update={"smtp_port": post.port, "app_url": app_url}))
+    assert parts.mail_sender is not None
+    await parts.mail_sender.send_due(utc_now())
+    await parts.close()
+    _, mail = post.inbox.take()
+    for part in ("plain", "html"):
+        body = mail.get_body((part,))
+        assert body is not None
+        assert f"{page}/verify-address#token=" in body.get_content()
 
 
 async def test_the_page_of_a_link_runs_nothing_but_its_own_script(service: Service) -> None:
