@@ -11,10 +11,8 @@ from auth_service.sessions.service import Sessions
 from service_kit.dependencies import InsufficientRole, require
 from service_kit.tokens import Caller
 
-SCOPE = "sessions"
 
-
-async def get_person(caller: Annotated[Caller, Depends(require(scopes=[SCOPE]))]) -> Caller:
+async def get_person(caller: Annotated[Caller, Depends(require(scopes=["sessions"]))]) -> Caller:
     """A client's own token is of no session: there is nothing to list, and ending "all" would leave it good."""
     if caller.credentials_version is None:
         raise NotAPerson
