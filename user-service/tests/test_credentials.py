@@ -182,6 +182,17 @@ async def test_the_same_keystrokes_are_the_same_password() -> None:
     passwords.close()
 
 
+@pytest.mark.parametrize("beginning", ["x" * 255, "\N{GRINNING FACE}" * 255, "long enough\0and"])
+async def test_a_password_counts_to_its_last_character(beginning: str) -> None:
+    passwords = Passwords(1)
+    with passwords.place() as place:
+        stored = await place.hash(f"{beginning}a")
+        assert await place.verify(stored, f"{beginning}a")
+        assert not await place.verify(stored, f"{beginning}b")
+        assert not await place.verify(stored, beginning)
+    passwords.close()
+
+
 async def test_a_full_queue_refuses_at_once_and_the_loop_stays_free() -> None:
     passwords = Passwords(threads=2, queue=3)
     started = time.perf_counter()
