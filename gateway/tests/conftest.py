@@ -126,14 +126,18 @@ _FINAL = re.compile(rb"(?:\A|\r\n\r\n)HTTP/1\.1 [2-5].*\r\n\r\n", re.DOTALL)
 
 @asynccontextmanager
 async def running(
-    folder: Path, revocations: str | None = None, upstream: Upstream | None = None, **settings_too: Any
+    folder: Path,
+    revocations: str | None = None,
+    upstream: Upstream | None = None,
+    table: str = "",
+    **settings_too: Any,
 ) -> AsyncIterator[House]:
-    """A gateway; with the URL of a Redis one that follows the revocations there."""
+    """A gateway; with the URL of a Redis one that follows the revocations there, with a table one of more routes."""
     issuer = TestIssuer()
     upstream = upstream or Upstream()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     (folder / "echo").mkdir()
-    (folder / "echo" / "routes.toml").write_text(ROUTES)
+    (folder / "echo" / "routes.toml").write_text(ROUTES + table)
 
     async def fetch() -> dict[str, Any]:
         return issuer.jwks()

@@ -1,0 +1,239 @@
+"""Who may pass and how often: addresses and proxies, roles, limits, sockets of browsers, tokens nobody can check."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import House, running
+from tests.test_exchange import is_problem, status
+from tests.wire import get
+
+LAST = b"Connection: close"
+TABLE = """
+[[routes]]
+name = "echo.owners"
+path = "/owners"
+methods = ["GET"]
+roles = ["owner", "admin"]
+
+[[routes]]
+name = "echo.few"
+path = "/few"
+methods = ["GET"]
+limit = { rate = 1, per_seconds = 600, burst = 2 }
+
+[[routes]]
+name = "echo.moved"
+path = "/things/{id}/*"
+methods = ["GET"]
+access = "public"
+rewrite = "/v2/{rest}/of/{id}"
+
+[[routes]]
+name = "echo.chat"
+path = "/chat"
+methods = ["GET"]
+websocket = true
+cors = { origins = ["https://app.example"] }
+"""
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+OPENING = (
+    b"Connection: Upgrade",
+    b"Upgrade: websocket",
+    b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+
+
+def bearer(house: House, **claims: Any) -> bytes:
+    return b"Authorization: Bearer " + house.issuer.token(**claims).encode()
+
+
+def crossed(house: House) -> bytes:
+    return b"".join(house.upstream.got)
+
+
+@pytest.mark.parametrize("name", [b"X-Forwarded-For", b"Forwarded", b"X-Real-IP", b"X-Client-IP"])
+async def test_whoever_says_another_address_each_time_is_limited_like_anyone(
+    tmp_path: Path, name: bytes
+) -> None:
+    async with running(tmp_path, address_rate=0.001, address_burst=4) as house:
+        told = [await house.send(get(b"/public/a", LAST, name + b": 192.0.2.%d" % n)) for n in range(8)]
+        assert [status(answer) for answer in told] == [200] * 5 + [429] * 3
+        assert is_problem(told[-1], 429, b"address_limited")
+        assert re.search(rb"\r\nRetry-After: [1-9]\d*\r\n", told[-1])
+        assert b"192.0.2." not in crossed(house)
+        assert crossed(house).count(b"\r\nX-Forwarded-For: 127.0.0.1\r\n") == 5
+
+
+async def test_clients_behind_a_trusted_proxy_have_an_allowance_each(tmp_path: Path) -> None:
+    """The rightmost address that is no trusted proxy's is the client; what stands left of it was said by the client."""
+    bounds: dict[str, Any] = {
+        "address_rate": 0.001,
+        "address_burst": 2,
+        "trusted_proxies": ("127.0.0.1/32", "10.0.0.0/8"),
+    }
+    async with running(tmp_path, **bounds) as house:
+        for client in (b"192.0.2.1", b"192.0.2.2"):
+            forged = [b"X-Forwarded-For: 203.0.113.%d, " % n + client + b", 10.0.0.1" for n in range(5)]
+            told = [
+                await house.send(get(b"/public/a", LAST, line, b"X-Forwarded-Proto: https"))
+                for line in forged
+            ]
+            assert [status(answer) for answer in told] == [200] * 3 + [429] * 2
+            assert crossed(house).count(b"\r\nX-Forwarded-For: " + client + b"\r\n") == 3
+        assert b"203.0.113." not in crossed(house)
+        assert crossed(house).count(b"\r\nX-Forwarded-Proto: https\r\n") == 6
+
+
+async def test_a_scheme_is_believed_from_a_trusted_proxy_alone(house: House) -> None:
+    await house.send(get(b"/public/a", LAST, b"X-Forwarded-Proto: https"))
+    assert b"\r\nX-Forwarded-Proto: http\r\n" in crossed(house)
+    assert crossed(house).lower().count(b"x-forwarded-proto") == 1
+
+
+async def test_one_of_a_routes_roles_is_enough_and_none_is_not(tmp_path: Path) -> None:
+    async with running(tmp_path, table=TABLE) as house:
+        refused = await house.send(get(b"/owners", LAST, bearer(house, roles=["guest"])))
+        assert is_problem(refused, 403, b"insufficient_role"), refused
+        assert house.upstream.got == []
+        assert status(await house.send(get(b"/owners", LAST, bearer(house, roles=["guest", "admin"])))) == 200
+
+
+async def test_a_caller_sees_an_allowance_shrink_and_another_has_one_of_their_own(tmp_path: Path) -> None:
+    async with running(tmp_path, table=TABLE) as house:
+        ada = bearer(house, sub="ada")
+        told = [await house.send(get(b"/few", LAST, ada)) for _ in range(3)]
+        assert [status(answer) for answer in told] == [200, 200, 429]
+        left = [re.search(rb'\r\nRateLimit: "echo.few";r=(\d+);t=\d+\r\n', answer) for answer in told]
+        assert [found and found[1] for found in left] == [b"1", b"0", b"0"]
+        assert all(b'\r\nRateLimit-Policy: "echo.few";q=1;w=600\r\n' in answer for answer in told)
+        assert is_problem(told[2], 429, b"rate_limited")
+        assert re.search(rb"\r\nRetry-After: [1-9]\d*\r\n", told[2])
+        assert status(await house.send(get(b"/few", LAST, bearer(house, sub="eve")))) == 200
+
+
+async def test_a_moved_path_reaches_its_service_where_the_route_says(tmp_path: Path) -> None:
+    async with running(tmp_path, table=TABLE) as house:
+        assert status(await house.send(get(b"/things/7/a/b%20c?q=/things/8", LAST))) == 200
+        assert crossed(house).startswith(b"GET /v2/a/b%20c/of/7?q=/things/8 HTTP/1.1\r\n")
+
+
+async def test_a_request_keeps_its_id_and_its_trace_if_they_are_such(house: House) -> None:
+    trace = b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    answer = await house.send(get(b"/public/a", LAST, b"X-Request-Id: mine-1234", trace))
+    assert b"\r\nX-Request-Id: mine-1234\r\n" in answer
+    for line in (trace, b"X-Request-Id: mine-1234"):
+        assert b"\r\n" + line + b"\r\n" in crossed(house)
+    house.upstream.got.clear()
+    await house.send(get(b"/public/a", LAST, b"X-Request-Id: a b", b"traceparent: 00-0-0-1"))
+    assert re.search(rb"\r\nX-Request-Id: [0-9a-f]{32}\r\n", crossed(house))
+    assert re.search(rb"\r\ntraceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-00\r\n", crossed(house))
+
+
+async def test_while_no_revocation_is_known_tokens_are_503_and_public_routes_live(tmp_path: Path) -> None:
+    async with running(tmp_path, "redis://127.0.0.1:1/0") as house:
+        answer = await house.send(get(b"/private", LAST, bearer(house)))
+        assert status(answer) == 503
+        assert b"\r\nRetry-After: " in answer
+        assert b"WWW-Authenticate" not in answer
+        assert house.upstream.got == []
+        assert status(await house.send(get(b"/public/a", LAST))) == 200
+
+
+@pytest.mark.parametrize("origin", [b"https://app.example", b"http://localhost", b""])
+async def test_a_websocket_opens_for_its_own_origin_a_listed_one_and_who_is_no_browser(
+    tmp_path: Path, origin: bytes
+) -> None:
+    async with running(tmp_path, table=TABLE) as house:
+        house.upstream.answer = SWITCH
+        lines = (*OPENING, b"Origin: " + origin) if origin else OPENING
+        answer = await house.send(get(b"/chat", bearer(house), *lines), wait=1)
+        assert answer.startswith(b"HTTP/1.1 101 "), answer
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        (b"https://evil.example",),
+        (b"https://app.example.evil.example",),
+        (b"http://app.example",),
+        (b"HTTPS://APP.EXAMPLE",),
+        (b"https://localhost",),
+        (b"null",),
+        (b"",),
+        (b"https://app.example", b"https://evil.example"),
+    ],
+)
+async def test_a_page_of_an_origin_that_is_not_listed_opens_no_websocket(
+    tmp_path: Path, origins: tuple[bytes, ...]
+) -> None:
+    async with running(tmp_path, table=TABLE) as house:
+        house.upstream.answer = SWITCH
+        lines = (b"Origin: " + origin for origin in origins)
+        answer = await house.send(get(b"/chat", bearer(house), *OPENING, *lines))
+        assert is_problem(answer, 403, b"origin_refused"), answer
+        assert house.upstream.got == []
+
+
+async def test_the_token_of_a_browsers_websocket_ends_here_and_the_other_subprotocols_cross(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, table=TABLE) as house:
+        house.upstream.answer = SWITCH[:-2] + b"Sec-WebSocket-Protocol: chat.v2\r\n\r\n"
+        token = house.issuer.token().encode()
+        offered = b"Sec-WebSocket-Protocol: chat.v2, bearer." + token + b", chat.v1"
+        answer = await house.send(get(b"/chat", *OPENING, b"Origin: https://app.example", offered), wait=1)
+        assert answer.startswith(b"HTTP/1.1 101 "), answer
+        assert b"\r\nSec-WebSocket-Protocol: chat.v2\r\n" in answer
+        assert b"\r\nSec-WebSocket-Protocol: chat.v2, chat.v1\r\n" in crossed(house)
+        assert token not in crossed(house)
+
+
+async def test_a_websocket_without_a_token_or_with_a_forged_one_is_a_401(tmp_path: Path) -> None:
+    async with running(tmp_path, table=TABLE) as house:
+        house.upstream.answer = SWITCH
+        for lines in ((), (b"Sec-WebSocket-Protocol: bearer.forged",), (b"Authorization: Bearer forged",)):
+            assert status(await house.send(get(b"/chat", *OPENING, *lines))) == 401
+        assert house.upstream.got == []
+
+
+async def test_what_a_client_says_before_the_switch_reaches_the_service_behind_it(tmp_path: Path) -> None:
+    async with running(tmp_path, table=TABLE) as house:
+        house.upstream.answer = SWITCH
+        answer = await house.send(get(b"/chat", bearer(house), *OPENING) + b"\x81\x80early", wait=1)
+        assert answer.startswith(b"HTTP/1.1 101 "), answer
+        assert crossed(house).partition(b"\r\n\r\n")[2] == b"\x81\x80early"
+
+
+async def test_a_service_that_refuses_the_switch_ends_the_connection(tmp_path: Path) -> None:
+    async with running(tmp_path, table=TABLE) as house:
+        answer = await house.send(get(b"/chat", bearer(house), *OPENING) + get(b"/public/smuggled"))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nConnection: close\r\n" in answer
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"smuggled" not in crossed(house)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (b"Connection: Upgrade", b"Upgrade: h2c", *OPENING[2:]),
+        (b"Connection: Upgrade", b"Upgrade: websocket, h2c", *OPENING[2:]),
+        (*OPENING[:2], b"Sec-WebSocket-Version: 8", OPENING[3]),
+        OPENING[:3],
+        (*OPENING, OPENING[3]),
+        (*OPENING, b"Content-Length: 2"),
+    ],
+)
+async def test_any_other_wish_to_switch_is_forwarded_as_a_plain_request(
+    tmp_path: Path, lines: tuple[bytes, ...]
+) -> None:
+    async with running(tmp_path, table=TABLE) as house:
+        body = b"ab" if lines[-1].startswith(b"Content-Length") else b""
+        answer = await house.send(get(b"/chat", bearer(house), *lines) + body)
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        assert b"\r\nupgrade:" not in crossed(house).lower()
+        assert b"\r\nconnection:" not in crossed(house).lower()

@@ -1,0 +1,358 @@
+"""One request and its answer at their edges: who waits for whom and for how long, and what is never sent twice."""
+
+import asyncio
+import socket
+import time
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Settings
+from service_kit.worker import KEEP_ALIVE_SECONDS
+from tests.conftest import House, Upstream, running
+from tests.process import connected, until
+from tests.wire import get, post
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LAST = b"Connection: close"
+
+
+class Scripted(Upstream):
+    """Does with each connection what the test says, and knows which of them have ended."""
+
+    def __init__(self, script: Callable[["Scripted", StreamReader, StreamWriter], Awaitable[None]]) -> None:
+        super().__init__()
+        self._script = script
+        self.go = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        try:
+            await self._script(self, reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.ended.set()
+            writer.close()
+
+    async def head(self, reader: StreamReader) -> bytes:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.got.append(head)
+        return head
+
+
+def status(answer: bytes) -> int:
+    return int(answer[9:12])
+
+
+def is_problem(answer: bytes, status_code: int, code: bytes) -> bool:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return (
+        status(answer) == status_code
+        and b"\r\nContent-Type: application/problem+json" in head
+        and b'"code":"' + code + b'"' in body
+        and b'"request_id":"' in body
+    )
+
+
+async def asks_for_the_body(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+    await upstream.head(reader)
+    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    upstream.got.append(await reader.readexactly(4))
+    writer.write(OK)
+
+
+async def test_a_client_that_waits_to_be_asked_sends_its_body_when_it_is(tmp_path: Path) -> None:
+    upstream = Scripted(asks_for_the_body)
+    async with running(tmp_path, upstream=upstream) as house, connected(house.port) as (reader, writer):
+        writer.write(post(b"Expect: 100-continue", b"Content-Length: 4", LAST))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert len(upstream.got) == 1
+        writer.write(b"body")
+        assert status(await reader.read()) == 200
+    assert b"\r\nExpect: 100-continue\r\n" in upstream.got[0]
+    assert upstream.got[1] == b"body"
+
+
+async def test_a_client_that_does_not_expect_to_be_asked_hears_no_100(tmp_path: Path) -> None:
+    upstream = Scripted(asks_for_the_body)
+    async with running(tmp_path, upstream=upstream) as house:
+        answer = await house.send(post(b"Content-Length: 4", LAST, body=b"body"))
+    assert status(answer) == 200
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_a_service_that_refuses_before_it_asks_for_the_body_is_heard(tmp_path: Path) -> None:
+    async def refuse(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+        await upstream.head(reader)
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+        await reader.read()
+
+    async with running(tmp_path, upstream=Scripted(refuse)) as house:
+        answer = await house.send(post(b"Expect: 100-continue", b"Content-Length: 4"))
+    assert status(answer) == 403
+    assert b"\r\nConnection: close\r\n" in answer, "the body may come, or not: nobody can tell"
+
+
+async def test_pipelined_requests_are_asked_and_answered_one_after_the_other(tmp_path: Path) -> None:
+    async def when_told(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+        while path := (await upstream.head(reader)).split(b" ")[1]:
+            await upstream.go.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+
+    upstream = Scripted(when_told)
+    async with running(tmp_path, upstream=upstream) as house, connected(house.port) as (reader, writer):
+        writer.write(b"".join(get(b"/public/%d" % n) for n in range(3)) + get(b"/public/3", LAST))
+        await until(lambda: upstream.got, 5)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.2)
+        assert len(upstream.got) == 1
+        upstream.go.set()
+        answers = (await reader.read()).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    assert [answer[-9:] for answer in answers] == [b"/public/%d" % n for n in range(4)]
+
+
+async def test_a_client_that_has_said_its_last_gets_the_whole_answer(tmp_path: Path) -> None:
+    body = bytes(4 * 2**20)
+
+    async def pour(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+        await upstream.head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+
+    async with (
+        running(tmp_path, upstream=Scripted(pour)) as house,
+        connected(house.port) as (reader, writer),
+    ):
+        writer.write(get(b"/public/a"))
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(), 20)
+    assert status(answer) == 200
+    assert answer.endswith(b"\r\n\r\n" + body)
+
+
+async def test_a_part_of_a_thing_crosses_as_a_part(house: House) -> None:
+    part = b'HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/9\r\nETag: "a"\r\nContent-Length: 2\r\n\r\nok'
+    house.upstream.answer = part
+    answer = await house.send(get(b"/public/a", b"Range: bytes=0-1", LAST))
+    for line in part.split(b"\r\n"):
+        assert line in answer.split(b"\r\n")
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"br", b"x-nobody-knows"])
+@pytest.mark.parametrize("said", [b"200 OK", b"503 Service Unavailable"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+async def test_a_coded_body_crosses_as_it_is_with_its_length_and_tag(
+    house: House, coding: bytes, said: bytes, method: bytes
+) -> None:
+    body = b"\x1f\x8b\x00 not what it says it is"
+    lines = [b"Content-Encoding: " + coding, b"Content-Length: %d" % len(body), b'ETag: "a-' + coding + b'"']
+    sent = b"" if method == b"HEAD" else body
+    house.upstream.answer = b"\r\n".join([b"HTTP/1.1 " + said, *lines, b"", sent])
+    answer = await house.send(method + get(b"/public/a", b"Accept-Encoding: " + coding, LAST)[3:])
+    head, _, got = answer.partition(b"\r\n\r\n")
+    assert got == sent
+    assert head.split(b"\r\n")[0] == b"HTTP/1.1 " + said
+    assert {*lines} <= {*head.split(b"\r\n")}
+    assert b"\r\nAccept-Encoding: " + coding + b"\r\n" in house.upstream.got[0]
+
+
+# Deadlines.
+
+
+async def says_nothing(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+    await upstream.head(reader)
+    await reader.read()
+
+
+async def test_a_service_that_does_not_answer_in_time_is_a_504_and_is_told(tmp_path: Path) -> None:
+    upstream = Scripted(says_nothing)
+    async with running(tmp_path, upstream=upstream, first_byte_seconds=0.5) as house:
+        started = time.monotonic()
+        answer = await house.send(get(b"/public/a"))
+        assert time.monotonic() - started >= 0.5
+        assert is_problem(answer, 504, b"upstream_timeout"), answer
+        await asyncio.wait_for(upstream.ended.wait(), 5)
+    assert len(upstream.got) == 1, "it may have been done: it is not asked again"
+
+
+async def test_a_route_has_a_deadline_of_its_own(tmp_path: Path) -> None:
+    table = (
+        '[[routes]]\nname = "quick"\npath = "/quick"\nmethods = ["GET"]\naccess = "public"\n'
+        "first_byte_seconds = 0.3\n"
+    )
+    async with running(
+        tmp_path, upstream=Scripted(says_nothing), table=table, first_byte_seconds=60
+    ) as house:
+        assert status(await house.send(get(b"/quick"))) == 504
+
+
+async def test_an_answer_that_stops_half_way_is_cut_and_the_service_told(tmp_path: Path) -> None:
+    async def half(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+        await upstream.head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        await reader.read()
+
+    upstream = Scripted(half)
+    async with running(tmp_path, upstream=upstream, idle_seconds=0.5) as house:
+        async with connected(house.port) as (reader, writer):
+            writer.write(get(b"/public/a"))
+            await reader.readuntil(b"half")
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(reader.read(), 10)
+        await asyncio.wait_for(upstream.ended.wait(), 5)
+
+
+async def reads_a_body(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+    await upstream.head(reader)
+    upstream.got.append(await reader.readexactly(26))
+    writer.write(OK)
+
+
+async def test_a_body_that_stops_is_a_408_and_never_a_whole_one_to_the_service(tmp_path: Path) -> None:
+    upstream = Scripted(reads_a_body)
+    async with running(tmp_path, upstream=upstream, idle_seconds=0.5) as house:
+        async with connected(house.port) as (reader, writer):
+            writer.write(post(b"Content-Length: 26", body=b"some of it"))
+            answer = await asyncio.wait_for(reader.read(), 10)
+        assert is_problem(answer, 408, b"request_timeout"), answer
+        await asyncio.wait_for(upstream.ended.wait(), 5)
+    assert len(upstream.got) == 1
+
+
+async def test_a_body_that_is_slow_but_steady_has_the_time_it_needs(tmp_path: Path) -> None:
+    upstream = Scripted(reads_a_body)
+    async with (
+        running(tmp_path, upstream=upstream, idle_seconds=1, first_byte_seconds=1) as house,
+        connected(house.port) as (reader, writer),
+    ):
+        writer.write(post(b"Content-Length: 26", LAST))
+        for _ in range(26):
+            writer.write(b"a")
+            await asyncio.sleep(0.1)
+        assert status(await reader.read()) == 200
+    assert upstream.got[1] == b"a" * 26
+
+
+async def test_a_service_that_cannot_be_connected_to_is_a_503_in_time(tmp_path: Path) -> None:
+    """A listener whose queue is full drops what comes, as a host behind a broken wire does."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        crowd = [socket.socket() for _ in range(4)]
+        for one in crowd:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        upstreams = {"echo": f"127.0.0.1:{full.getsockname()[1]}"}
+        async with running(tmp_path, upstreams=upstreams, connect_seconds=0.3) as house:
+            started = time.monotonic()
+            answer = await house.send(post(b"Content-Length: 2", body=b"ab"))
+            assert time.monotonic() - started >= 0.3
+        for one in crowd:
+            one.close()
+    assert is_problem(answer, 503, b"upstream_unavailable"), answer
+    assert b"\r\nRetry-After: " in answer
+
+
+def test_a_kept_connection_is_given_up_before_its_service_gives_it_up() -> None:
+    assert Settings.model_fields["upstream_idle_seconds"].default < KEEP_ALIVE_SECONDS
+    assert Settings.model_fields["keepalive_seconds"].default > 60, (
+        "longer than usual load balancers keep theirs"
+    )
+
+
+# Bounds.
+
+
+async def test_a_connection_beyond_the_cap_hears_why_and_one_that_ends_makes_room(tmp_path: Path) -> None:
+    async with running(tmp_path, connections_max=2) as house, connected(house.port) as (reader, writer):
+        writer.write(get(b"/public/a"))
+        await reader.readuntil(b"ok")
+        async with connected(house.port):
+            answer = await house.send(get(b"/public/a"))
+            assert is_problem(answer, 503, b"overloaded"), answer
+            assert b"\r\nRetry-After: 1\r\n" in answer
+            assert b"\r\nConnection: close\r\n" in answer
+            writer.write(get(b"/public/a"))
+            await reader.readuntil(b"ok")
+
+        async def has_room() -> bool:
+            return status(await house.send(get(b"/public/a", LAST))) == 200
+
+        await until(has_room, 10)
+
+
+async def test_who_finds_the_queue_of_a_service_full_hears_it_at_once(tmp_path: Path) -> None:
+    async def when_told(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+        while await upstream.head(reader):
+            await upstream.go.wait()
+            writer.write(OK)
+
+    upstream = Scripted(when_told)
+    bounds: dict[str, Any] = {"upstream_connections": 1, "upstream_outstanding": 2}
+    async with running(tmp_path, upstream=upstream, **bounds) as house, queued(house, 2) as waiting:
+        await until(lambda: upstream.got, 5)
+        answer = await house.send(get(b"/public/late"))
+        assert is_problem(answer, 503, b"overloaded"), answer
+        assert b"\r\nRetry-After: " in answer
+        assert len(upstream.got) == 1, "the other waits for the one connection"
+        upstream.go.set()
+        assert [status(await reader.read()) for reader in waiting] == [200, 200]
+
+
+@asynccontextmanager
+async def queued(house: House, clients: int) -> AsyncIterator[list[StreamReader]]:
+    """Clients whose requests the gateway has read."""
+    if not clients:
+        yield []
+        return
+    async with connected(house.port) as (reader, writer):
+        writer.write(get(b"/public/a", LAST))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        async with queued(house, clients - 1) as others:
+            yield [reader, *others]
+
+
+# A service that fails.
+
+
+async def test_a_storm_of_failures_is_repeated_for_a_fifth_of_the_requests_at_most(house: House) -> None:
+    """No answer at all: each of these could be repeated. The rest is told at once that the service is down."""
+    house.upstream.closes = 1000
+    answers = [await house.send(get(b"/public/a", LAST)) for _ in range(30)]
+    assert {status(answer) for answer in answers} == {502, 503}
+    assert len(house.upstream.got) <= 30 * 1.2
+
+
+async def test_an_answer_is_an_answer_and_a_5xx_is_never_asked_for_again(house: House) -> None:
+    house.upstream.answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
+    answers = [await house.send(get(b"/public/a", LAST)) for _ in range(20)]
+    assert {(status(answer), answer[-4:]) for answer in answers} == {(503, b"busy")}
+    assert len(house.upstream.got) == 20
+
+
+async def test_a_service_that_is_down_is_asked_once_a_second_and_serves_all_when_it_is_back(
+    house: House,
+) -> None:
+    ask = post(b"Content-Length: 0", LAST)  # never repeated, so that each that comes through is one request
+    house.upstream.closes = 1000
+    answers = [await house.send(ask) for _ in range(5)]
+    assert [status(answer) for answer in answers] == [502] * 5
+    house.upstream.got.clear()
+    started = time.monotonic()
+    while time.monotonic() - started < 2.5:
+        told = await house.send(ask)
+        assert is_problem(told, 503, b"upstream_down") or is_problem(told, 502, b"bad_gateway"), told
+    probes = len(house.upstream.got)
+    assert 1 <= probes <= time.monotonic() - started
+    house.upstream.closes = 0
+
+    async def is_back() -> bool:
+        return status(await house.send(ask)) == 200
+
+    await until(is_back, 10)
+    answers = await asyncio.gather(*(house.send(ask) for _ in range(10)))
+    assert [status(answer) for answer in answers] == [200] * 10
