@@ -97,6 +97,10 @@ def _bounds(route: Route) -> list[str]:
         f"deadlines  first byte after {route.first_byte_seconds:g} s, then never idle for {route.idle_seconds:g} s",
         f"body       at most {route.body_max_bytes} bytes",
     ]
+    if route.media is not None and route.media.consumes:
+        lines[-1] += f", of {' or '.join(route.media.consumes)}"
+    if route.media is not None and route.media.produces:
+        lines.append(f"answers    {' or '.join(route.media.produces)}")
     if route.limit is not None:
         lines.append(f"limit      {_limit(route.limit)}")
     if route.websocket:

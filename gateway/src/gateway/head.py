@@ -152,12 +152,6 @@ class Head:
         return values[0] if values is not None and len(values) == 1 else None
 
 
-def check_length(head: Head, most: int) -> None:
-    """Refuses an announced body that is too large; one without a length is counted as it comes."""
-    if head.length is not None and head.length > most:
-        raise BodyTooLarge(f"more than {most} bytes")
-
-
 def request_id_of(head: Head) -> bytes | None:
     """The caller's X-Request-Id, when it is one that can be logged and passed on."""
     value = head.value(b"x-request-id")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gateway import cors, forwarding, upgrade
 from gateway.callers import Callers, InvalidToken, refusal_of
-from gateway.head import Head, check_length
+from gateway.head import Head
 from gateway.limits import Limits
 from gateway.passage import Passage
 from gateway.routes import Routes
@@ -39,7 +39,7 @@ class Pipeline:
             passage.answer_fields = cors.fields_for(passage)
             if passage.preflight:
                 return passage
-            check_length(head, route.body_max_bytes)
+            route.take(head)
             caller = passage.caller = None if route.public else self.callers.identify(head, now)
             route.admit(caller)
             if route.limit is not None:

@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from gateway.head import BodyTooLarge, Head
+from gateway.media import Media
 from service_kit.problems import Problem
 from service_kit.tokens import Caller
 
@@ -95,9 +97,18 @@ class Route:
     first_byte_seconds: float = 5.0
     idle_seconds: float = 30.0
     body_max_bytes: int = 1024 * 1024
+    media: Media | None = None  # any, both ways
     websocket: bool = False
     cors: Cors | None = None
     rewrite: str | None = None
+
+    def take(self, head: Head) -> None:
+        """Refuses a body that is announced too large, and what is of a media type that has no place here; a body
+        without a length is counted as it comes."""
+        if head.length is not None and head.length > self.body_max_bytes:
+            raise BodyTooLarge(f"more than {self.body_max_bytes} bytes")
+        if self.media is not None:
+            self.media.check(head)
 
     def admit(self, caller: Caller | None) -> None:
         """Refuses a caller who lacks a scope (all are needed) or a role (one is enough)."""

@@ -8,11 +8,17 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from gateway.media import Media
 from gateway.routes import Cors, Limit, Route, Routes, RoutesRefused, Strict
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 _PATTERN: Final = re.compile(r"/|(?:/(?:[A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))*(?:/\*)?")
+
+
+_NAME: Final = r"[a-z0-9][a-z0-9!#$&^_.+-]*"
+_MediaType = Annotated[str, Field(pattern=rf"^{_NAME}/{_NAME}$")]
+_MediaRange = Annotated[str, Field(pattern=rf"^{_NAME}/(\*|{_NAME})$")]
 
 
 class RouteEntry(Strict):
@@ -26,6 +32,8 @@ class RouteEntry(Strict):
     first_byte_seconds: Annotated[float, Field(gt=0)] | None = None
     idle_seconds: Annotated[float, Field(gt=0)] | None = None
     body_max_bytes: Annotated[int, Field(ge=0)] | None = None
+    consumes: tuple[_MediaRange, ...] = ()
+    produces: tuple[_MediaType, ...] = ()
     websocket: bool = False
     cors: Cors | None = None
     rewrite: str | None = None
@@ -118,6 +126,7 @@ def _route(service: str, source: str, entry: RouteEntry, defaults: Defaults) -> 
         first_byte_seconds=entry.first_byte_seconds or defaults.first_byte_seconds,
         idle_seconds=entry.idle_seconds or defaults.idle_seconds,
         body_max_bytes=defaults.body_max_bytes if entry.body_max_bytes is None else entry.body_max_bytes,
+        media=Media(entry.consumes, entry.produces) if entry.consumes or entry.produces else None,
         websocket=entry.websocket,
         cors=entry.cors,
         rewrite=entry.rewrite,

@@ -41,6 +41,8 @@ _OWN_COMPONENTS: Final[Document] = {
         for name, text in (
             ("Unauthorized", "No token, or one that is not accepted; `WWW-Authenticate` says which."),
             ("Forbidden", "The token lacks a scope, or the caller a role."),
+            ("NotAcceptable", "No media type that the client accepts is given here."),
+            ("UnsupportedMediaType", "The body is of a media type that is not taken here; `Accept` says which are."),
             ("TooManyRequests", "Slow down: `Retry-After` says for how long."),
             ("BadGateway", "The service's answer could not be read, or broke off."),
             ("Unavailable", "The service, or the check of tokens, is not available; see `Retry-After`."),
@@ -206,6 +208,9 @@ def _as_consumers_see(operation: Document, route: Route, document: Document, see
     answers = {"429": "TooManyRequests", "502": "BadGateway", "503": "Unavailable", "504": "GatewayTimeout"}
     if protected:
         answers |= {"401": "Unauthorized"}
+    if route.media is not None:
+        answers |= {"406": "NotAcceptable"} if route.media.produces else {}
+        answers |= {"415": "UnsupportedMediaType"} if route.media.consumes else {}
     if route.scopes or route.roles:
         answers |= {"403": "Forbidden"}
         needed = [f"the scope `{scope}`" for scope in sorted(route.scopes)]

@@ -10,18 +10,27 @@ from fastapi import FastAPI, Header, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from gateway.media import Media
 from gateway.portal.merge import OWN, merge
 from gateway.portal.services import Documents, Health
 from gateway.routes import Route, Routes
 from service_kit import answers
 
 OWN_ROUTES: Final = tuple(
-    Route(service=OWN, name=name, path=path, methods=frozenset(("GET",)), source="gateway", public=True)
-    for name, path in (
-        ("home", "/"),
-        ("docs", "/docs"),
-        ("docs.file", "/docs/{file}"),
-        ("openapi", "/openapi.json"),
+    Route(
+        service=OWN,
+        name=name,
+        path=path,
+        methods=frozenset(("GET",)),
+        source="gateway",
+        public=True,
+        media=Media(produces=media_types),
+    )
+    for name, path, media_types in (
+        ("home", "/", ("text/html",)),
+        ("docs", "/docs", ("text/html",)),
+        ("docs.file", "/docs/{file}", ()),
+        ("openapi", "/openapi.json", ("application/json",)),
     )
 )
 _LOCAL: Final = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
