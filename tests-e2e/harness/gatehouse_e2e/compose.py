@@ -64,9 +64,11 @@ class Compose(System):
             system.up(say, "--build")
             remove_nameless(before - images(images_of(checkout)))
         except BaseException:
-            with suppress(CommandFailed):  # why it did not start is to be told, not what came after it
-                system.keep_evidence(evidence)
-                system.stop()
+            for tidy in (partial(system.keep_evidence, evidence), system.stop):
+                try:
+                    tidy()
+                except (CommandFailed, subprocess.TimeoutExpired) as error:
+                    say(str(error))  # why it did not start is to be raised, not what came after it
             raise
         return system
 
@@ -94,15 +96,19 @@ class Compose(System):
         say(f"{time.monotonic() - began:4.0f} s  up at {self.url}")
 
     def stop(self) -> None:
-        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "3", seconds=120)
+        down = self._command("down", "--volumes", "--remove-orphans", "--timeout", "3")
+        run(down, cwd=self.checkout, environment=self.environment, seconds=120, apart=True)
 
     def compose(
         self, *arguments: str, overlays: Sequence[str] = (), seconds: float = 120, **environment: str
     ) -> str:
+        command = self._command(*arguments, overlays=overlays)
+        return run(command, cwd=self.checkout, environment=self.environment | environment, seconds=seconds)
+
+    def _command(self, *arguments: str, overlays: Sequence[str] = ()) -> list[str]:
         files = (*self.files, *(self.checkout / "tests-e2e" / overlay for overlay in overlays))
         named = [part for file in files for part in ("-f", str(file))]
-        command = ["docker", "compose", "-p", self.project, *named, "--profile", "*", *arguments]
-        return run(command, cwd=self.checkout, environment=self.environment | environment, seconds=seconds)
+        return ["docker", "compose", "-p", self.project, *named, "--profile", "*", *arguments]
 
     def states(self) -> dict[str, str]:
         """Part -> what docker says of it, e.g. `Up 3 seconds (healthy)`."""

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import pytest
@@ -35,6 +36,8 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 SYSTEM = pytest.StashKey[System]()
 EVIDENCE = pytest.StashKey[Evidence]()
 REPORT_LOCK = pytest.StashKey[int]()
+# Ctrl-C, and what a CI job that is ended says.
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
 # Floors in seconds are for a machine that does nothing else; the quick set allows this many times as long.
 QUICK_ALLOWANCE = 4
 # Programs that want to run, for each core; a run's own containers and load are far below.
@@ -87,8 +90,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     if not kind or config.option.collectonly:
         return
-    # An ended CI job says SIGTERM: clean up for it as for Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in ENDINGS:
+        signal.signal(ending, _end_once)
     system = _start(config, kind)
     config.stash[SYSTEM] = system
     whole = config.getoption("full") and not any(".py" in asked for asked in config.args)
@@ -98,6 +101,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         "full": str(bool(config.getoption("full"))).lower(),
     }
     config.pluginmanager.register(Report(_report_folder(config), results, about), "gatehouse-report")
+
+
+def _end_once(number: int, frame: FrameType | None) -> None:
+    """The first ends the run. What impatience sends after it, and uv once more, must not end the cleaning up."""
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _say(config: pytest.Config) -> Callable[[str], None]:
@@ -173,6 +183,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         system = config.stash[SYSTEM]
         del config.stash[SYSTEM]
         system.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

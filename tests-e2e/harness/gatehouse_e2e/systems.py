@@ -150,8 +150,12 @@ def run(
     environment: dict[str, str] | None = None,
     seconds: float = 60,
     stdin: str | None = None,
+    apart: bool = False,
 ) -> str:
-    """The command's standard output; CommandFailed with everything it said when it did not end well."""
+    """The command's standard output; CommandFailed with everything it said when it did not end well.
+
+    What runs `apart` does not hear the terminal's Ctrl-C.
+    """
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -161,6 +165,7 @@ def run(
         text=True,
         timeout=seconds,
         check=False,
+        start_new_session=apart,
     )
     if done.returncode:
         raise CommandFailed(

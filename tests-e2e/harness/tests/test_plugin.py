@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from gatehouse_e2e.people import People
+from gatehouse_e2e.waiting import until
 
 from .conftest import answer, http_server
 
@@ -94,6 +98,40 @@ def test_what_an_earlier_run_kept_of_a_failure_is_gone_once_the_test_passes(
     with http_server(lambda *_: answer(200, {})) as url:
         pytester.runpytest_inprocess("--system", url).assert_outcomes(passed=1)
     assert not kept.exists()
+
+
+SLOW_TO_END = """
+import os, pathlib, signal, sys, time
+print(f"Gatehouse is up: http://localhost:{os.environ['PORT']} ", flush=True)
+def end(*_):
+    time.sleep(1)
+    pathlib.Path("ended").touch()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_however_often_it_is_interrupted_a_run_ends_what_it_started(
+    ending: signal.Signals, pytester: pytest.Pytester
+) -> None:
+    pytester.mkdir("deploy").joinpath("embedded").mkdir()
+    (pytester.path / "deploy/embedded/run.py").write_text(SLOW_TO_END)
+    pytester.makepyfile(
+        "import pathlib, time\ndef test_long(): pathlib.Path('begun').touch(); time.sleep(60)"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:schemathesis", "--system", "embedded"]
+    run = subprocess.Popen(
+        [*command, "--checkout", "."], stdout=subprocess.PIPE, cwd=pytester.path, text=True
+    )
+    until((pytester.path / "begun").exists, 30, "the test has begun")
+    for _ in range(5):
+        run.send_signal(ending)
+        time.sleep(0.1)
+    said, _ = run.communicate(timeout=30)
+    assert (pytester.path / "ended").exists(), said
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
 
 
 @pytest.mark.parametrize("part", [["-k", "one"], ["test_rows.py"], ["test_rows.py::test_one"]])
