@@ -169,6 +169,22 @@ async def test_a_malformed_entry_is_passed_over_and_what_follows_it_is_not(syste
     assert len(system.revocations) == 1
 
 
+async def test_a_stream_that_is_missing_is_told_once_and_not_with_every_look(
+    redis_server: RedisServer, issuer: TestIssuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    system = System(redis_server, issuer)
+    await system.redis.delete(EPOCH, STREAM)
+    following = asyncio.create_task(system.follower.run())
+    await asyncio.sleep(0.5)  # some looks
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await system.tail.aclose()
+    await system.redis.aclose()
+    assert [r.message for r in caplog.records if "the epoch or the stream is missing" in r.message] == [
+        "revocations are read from the beginning: the epoch or the stream is missing"
+    ]
+
+
 # What is held, without a stream
 
 

@@ -17,10 +17,11 @@ from service_kit import answers
 from service_kit.bearer import challenge
 from service_kit.dependencies import get_current_user, get_service_caller, require
 from service_kit.identity import Identity
+from service_kit.jws import MAX_TOKEN
 from service_kit.settings import VerifierSettings
 from service_kit.testing import TestIssuer
 from service_kit.testing.refused import REFUSED, Refused
-from service_kit.tokens import MAX_TOKEN, Caller, CannotVerify, TokenRefused
+from service_kit.tokens import Caller, CannotVerify, TokenRefused
 
 
 class Issuer:

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service_kit.jwks import KeyCache
+from service_kit.jws import MAX_TOKEN
 from service_kit.revocations import Revocations
 from service_kit.testing import TestIssuer
 from service_kit.testing.issuer import encode
-from service_kit.tokens import MAX_TOKEN, Caller, CannotVerify, TokenRefused, Verifier
+from service_kit.tokens import Caller, CannotVerify, TokenRefused, Verifier
 
 
 async def test_a_good_token_names_its_caller(verifier: Verifier, issuer: TestIssuer) -> None:

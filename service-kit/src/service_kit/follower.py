@@ -69,6 +69,7 @@ class Follower:
         self._cursor = _BEGINNING
         self._epoch: str | None = None
         self._reading_on = False
+        self._restarted_for = ""  # why it reads from the beginning, while it does
         self._connected_at = time.monotonic()
         self.caught_up = False  # whether the stream was ever read to its end
 
@@ -141,12 +142,14 @@ class Follower:
         if self._reading_on:
             # Nothing came although it was waited for: what lies between cursor and last id was trimmed.
             self._revocations.prove(time.time())
+            self._restarted_for = ""
             self.caught_up = True
         return True
 
     def _start_over(self, why: str) -> None:
-        if self._reading_on or self._epoch is None:
+        if why != self._restarted_for:  # not once a round while it stays so
             logger.warning("revocations are read from the beginning: %s", why)
+            self._restarted_for = why
         self._revocations.unprove()
         self._cursor = _BEGINNING
         self._reading_on = False
@@ -155,8 +158,10 @@ class Follower:
         try:
             revocation = _read(fields)
         except (KeyError, ValueError):
-            logger.error(
-                "a malformed entry on the revocation stream is passed over: kind=%r", fields.get("kind")
+            # Malformed, or of a kind that is newer than this code.
+            logger.warning(
+                "an entry of the revocation stream is not understood and passed over: kind=%r",
+                fields.get("kind"),
             )
             return
         if revocation is None or revocation.until <= time.time():

@@ -1,10 +1,8 @@
-"""Verifying access tokens (RFC 9068, ES256): strict reading, one signature check, a memo of what was verified."""
+"""Verifying access tokens (RFC 9068): what the claims must say, one signature check, a memo of what was verified."""
 
-import json
 import math
 import re
 import time
-from binascii import a2b_base64, b2a_base64
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,27 +10,15 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Protocol
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
-
+from service_kit import jws
 from service_kit.jwks import KEY_ID, FetchOutcome, KeyCache
 
-MAX_TOKEN = 8 * 1024
-
-_MAX_NESTED = 32
 _TYPES = ("at+jwt", "application/at+jwt")
 _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749, section 3.3
-
-# Prehashed, as hashlib is quicker than a hash context made for one signature.
-_es256 = ECDSA(Prehashed(SHA256()))
 _HEADERS = 64  # one or two a key are in use
 # Values that many tokens share are kept once for all callers in the memo. They are kept before the signature is
 # checked, and no forger may fill memory: so many of each, no scope longer than this, no more roles than that.
 _SHARED_VALUES, _SHARED_SCOPE_LENGTH, _SHARED_ROLES = 128, 256, 8
-# From base64url to Base64, whose own characters are none of base64url's.
-_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/---")
 
 
 class TokenRefused(Exception):
@@ -138,7 +124,10 @@ class Verifier:
             self.hits += 1
         else:
             self.misses += 1
-            caller = self._read(token, now)
+            try:
+                caller = self._read(token, now)
+            except jws.Malformed as fault:
+                raise TokenRefused("token_malformed", f"The token is malformed. {fault}") from None
             self._remember(digest, caller)
         self._revocations.check(caller, now)
         return caller
@@ -158,16 +147,16 @@ class Verifier:
         return self.verify(token, time.time())
 
     def _read(self, token: bytes, now: float) -> Caller:
-        first, second, signature, signed = _split(token)
+        first, second, signature, signed = jws.split(token)
         known = self._headers.get(first)
-        header = _object(first) if known is None else {}
-        claims = _object(second)
+        header = jws.read_object(first) if known is None else {}
+        claims = jws.read_object(second)
         kid = known or _key_id(header)
         caller = self._caller(claims, kid, now)
         key = self._keys.find(kid)
         if key is None:
             raise KeyUnknown(kid)
-        if not _is_signed(signed, key, signature):
+        if not jws.is_signed(signed, key, signature):
             raise TokenRefused("bad_signature", "The token's signature is wrong.")
         if known is None and len(self._headers) < _HEADERS:
             self._headers[first] = kid
@@ -217,68 +206,6 @@ def digest_of(token: bytes) -> bytes:
     return sha256(token).digest()
 
 
-def _split(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Header and claims as they stand, the signature, and the bytes that were signed."""
-    parts = token.split(b".", 3) if len(token) <= MAX_TOKEN else []
-    if len(parts) != 3:
-        raise _malformed("It must be three parts and at most 8 KiB.")
-    signature = _decode(parts[2])
-    if len(signature) != 64:
-        raise _malformed("An ES256 signature is 64 bytes.")
-    return parts[0], parts[1], signature, token[: token.rindex(b".")]
-
-
-def _is_signed(signed: bytes, key: EllipticCurvePublicKey, signature: bytes) -> bool:
-    """ES256 (RFC 7518, 3.4): the signature is R and S, one after the other."""
-    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
-    try:
-        key.verify(encode_dss_signature(r, s), sha256(signed).digest(), _es256)
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _decode(part: bytes) -> bytes:
-    # Python's decoders overlook padding, foreign characters and trailing bits; no two texts may mean one token,
-    # so what was decoded must encode to the very same text.
-    text = part.translate(_TO_BASE64) + b"=" * (-len(part) % 4)
-    try:
-        decoded = a2b_base64(text)
-    except ValueError:
-        decoded = b""
-    if b2a_base64(decoded, newline=False) != text:
-        raise _malformed("A part is not base64url.")
-    return decoded
-
-
-def _object(part: bytes) -> dict[str, Any]:
-    text = _decode(part)
-    # Every level costs a bracket, so few brackets are few levels.
-    if text.count(b"{") + text.count(b"[") > _MAX_NESTED:
-        raise _malformed("It is nested too deeply.")
-    try:
-        value = _json.decode(text.decode("utf-8"))
-    except ValueError:
-        raise _malformed("A part is not a JSON object with unique members.") from None
-    if not isinstance(value, dict):
-        raise _malformed("A part is not a JSON object with unique members.")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
-    return members
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-_json = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
-
-
 def _key_id(header: dict[str, Any]) -> str:
     """The key's id, of a header that asks for nothing but what we do anyway.
 
@@ -289,15 +216,11 @@ def _key_id(header: dict[str, Any]) -> str:
     if header.get("typ") not in _TYPES:
         raise TokenRefused("token_type", "The token is not an access token.")
     if "crit" in header or "b64" in header:
-        raise _malformed("Its header asks for an extension.")
+        raise jws.Malformed("Its header asks for an extension.")
     kid = header.get("kid")
     if not isinstance(kid, str) or not KEY_ID.fullmatch(kid):
-        raise _malformed("Its key id is missing or malformed.")
+        raise jws.Malformed("Its key id is missing or malformed.")
     return kid
-
-
-def _malformed(why: str) -> TokenRefused:
-    return TokenRefused("token_malformed", f"The token is malformed. {why}")
 
 
 def _text(claims: dict[str, Any], name: str) -> str:

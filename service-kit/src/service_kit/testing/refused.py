@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from service_kit.jwks import public_jwk
+from service_kit.jws import MAX_TOKEN
 from service_kit.testing.issuer import TestIssuer, encode
-from service_kit.tokens import MAX_TOKEN
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of the curve P-256
 _HASHES = {"HS256": "sha256", "HS512": "sha512"}
