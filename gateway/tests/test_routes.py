@@ -37,6 +37,43 @@ def test_a_misspelt_field_is_named_before_the_one_it_stands_for(tmp_path: Path) 
         load(tmp_path)
 
 
+PLAIN = '[[routes]]\nname = "a"\npath = "/a"\nmethods = ["GET"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PLAIN + "limit = { rate = a }", ":5: not TOML: "),
+        (PLAIN + 'name = "b"', ":5: not TOML: "),
+        ('x = "', ":1: not TOML: Unterminated string"),
+        ('\n[[route]]\nname = "a"', ":2: route: a file holds [[routes]] tables and nothing else"),
+        ('\n[routes]\nname = "a"', ":2: routes: each route is a table that begins with [[routes]]"),
+        ('routes = ["a"]', ":1: routes: each route is a table that begins with [[routes]]"),
+        (PLAIN.replace('["GET"]', '"GET"'), ":4: methods: a list is needed: [ ... ]"),
+        (PLAIN + "limit = 5", ":5: limit: a table is needed: { ... }"),
+        (PLAIN + "[routes.limit]\nrate = 1\nwindow = 5", ":5: limit.window: there is no such field"),
+        (PLAIN + 'access = "public"\nscopes = ["x"]', ":1: a public route cannot ask for scopes or roles"),
+        (
+            PLAIN + 'rewrite = "/{id}"',
+            ":1: rewrite begins with / and can use nothing, as path has no parameter",
+        ),
+    ],
+)
+def test_every_fault_is_told_with_its_line_in_words_of_the_file(tmp_path: Path, text: str, said: str) -> None:
+    write(tmp_path, "one", text)
+    with pytest.raises(RoutesRefused) as refused:
+        load(tmp_path)
+    assert str(refused.value).startswith(f"{tmp_path}/one/routes.toml{said}")
+
+
+def test_a_file_that_lies_in_no_services_folder_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text(PLAIN)
+    with pytest.raises(
+        RoutesRefused, match=r"one.toml: a routes file lies in a folder that is named like its"
+    ):
+        load(tmp_path)
+
+
 def test_the_readme_lists_every_field_of_a_route() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     listed = {

@@ -50,9 +50,13 @@ def _services(table: Routes) -> list[Route]:
 
 
 def _list(table: Routes) -> Iterator[str]:
-    for route in _services(table):
-        methods = ",".join(sorted(route.methods))
-        yield f"{methods:<12} {route.path:<40} {route.service:<16} {_who(route):<28} {route.source}"
+    rows = [
+        (",".join(sorted(route.methods)), route.path, route.service, _who(route), route.source)
+        for route in _services(table)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _explain(table: Routes, settings: RouteSettings, method: str, target: str) -> tuple[bool, list[str]]:
@@ -75,7 +79,9 @@ def _explain(table: Routes, settings: RouteSettings, method: str, target: str) -
     lines.append(f"upstream   {route.service} at {upstreams}, as {method} {sent}")
     lines.append(f"access     {_who(route)}")
     lines += _bounds(route)
-    for other in _also_matching(table, head.method, head.path, route):
+    # HEAD is answered by a route for GET.
+    method_of_route = head.method if head.method.decode() in route.methods else b"GET"
+    for other in _also_matching(table, method_of_route, head.path, route):
         lines.append(
             f"why        {route.path} is more exact than {other.path} ({other.name}, {other.source})"
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from gateway.media import Media
 from gateway.routes import Cors, Limit, Route, Routes, RoutesRefused, Strict
@@ -16,9 +16,13 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _PATTERN: Final = re.compile(r"/|(?:/(?:[A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))*(?:/\*)?")
 
 
-_NAME: Final = r"[a-z0-9][a-z0-9!#$&^_.+-]*"
-_MediaType = Annotated[str, Field(pattern=rf"^{_NAME}/{_NAME}$")]
-_MediaRange = Annotated[str, Field(pattern=rf"^{_NAME}/(\*|{_NAME})$")]
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
+# Where pydantic's own words speak of Python.
+_REASONS: Final = {
+    "extra_forbidden": "there is no such field",
+    "tuple_type": "a list is needed: [ ... ]",
+    "model_type": "a table is needed: { ... }",
+}
 
 
 class RouteEntry(Strict):
@@ -32,8 +36,8 @@ class RouteEntry(Strict):
     first_byte_seconds: Annotated[float, Field(gt=0)] | None = None
     idle_seconds: Annotated[float, Field(gt=0)] | None = None
     body_max_bytes: Annotated[int, Field(ge=0)] | None = None
-    consumes: tuple[_MediaRange, ...] = ()
-    produces: tuple[_MediaType, ...] = ()
+    consumes: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
     websocket: bool = False
     cors: Cors | None = None
     rewrite: str | None = None
@@ -47,6 +51,14 @@ class RouteEntry(Strict):
         if path != "/" and any(segment in (".", "..") for segment in path.split("/")):
             raise ValueError("a path has no dot segments")
         return path
+
+    @field_validator("consumes", "produces")
+    @classmethod
+    def _media_types(cls, types: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
+        for one in types:
+            if not _MEDIA_TYPE.fullmatch(one) or (one.endswith("/*") and field.field_name == "produces"):
+                raise ValueError(f"{one!r} is not a media type in lower case, like application/json")
+        return types
 
     @model_validator(mode="after")
     def _consistent(self) -> "RouteEntry":
@@ -62,7 +74,10 @@ class RouteEntry(Strict):
             )
             unknown = set(re.findall(r"\{([a-z0-9_]+)\}", self.rewrite)) - known
             if unknown or not self.rewrite.startswith("/"):
-                raise ValueError(f"rewrite must begin with / and use only {sorted(known)}")
+                usable = (
+                    " ".join(f"{{{name}}}" for name in sorted(known)) or "nothing, as path has no parameter"
+                )
+                raise ValueError(f"rewrite begins with / and can use {usable}")
         return self
 
 
@@ -82,6 +97,8 @@ def load(folder: Path, own: Iterable[Route] = (), defaults: Defaults | None = No
     """The table of `folder/<service>/*.toml`, after the gateway's own routes."""
     if not folder.is_dir():
         raise RoutesRefused(f"{folder}: there is no such folder (ROUTES_DIR)")
+    for stray in sorted(folder.glob("*.toml")):
+        raise RoutesRefused(f"{stray}: a routes file lies in a folder that is named like its service")
     routes = list(own)
     for file in sorted(folder.glob("*/*.toml")):
         routes.extend(_load_file(file, defaults or Defaults()))
@@ -92,17 +109,12 @@ def _load_file(file: Path, defaults: Defaults) -> Iterator[Route]:
     try:
         text = file.read_text(encoding="utf-8")
         entries = _RoutesFile.model_validate(tomllib.loads(text)).routes
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
+        raise RoutesRefused(f"{file}{_syntax(str(error), text)}") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise RoutesRefused(f"{file}: {error}") from None
     except ValidationError as error:
-        # A misspelt name first: that the right one is missing only follows from it.
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        where = [str(part) for part in first["loc"][2:]]
-        index = first["loc"][1] if len(first["loc"]) > 1 else 0
-        line = _line_of(text, int(index) if isinstance(index, int) else 0, where[0] if where else "")
-        field_name = f"{'.'.join(where)}: " if where else ""
-        reason = "there is no such field" if first["type"] == "extra_forbidden" else first["msg"]
-        raise RoutesRefused(f"{file}:{line}: {field_name}{reason}") from None
+        raise RoutesRefused(f"{file}:{_first_fault(error, text)}") from None
     seen: set[str] = set()
     for index, entry in enumerate(entries):
         source = f"{file}:{_line_of(text, index, '')}"
@@ -110,6 +122,27 @@ def _load_file(file: Path, defaults: Defaults) -> Iterator[Route]:
             raise RoutesRefused(f"{source}: a second route is named {entry.name}")
         seen.add(entry.name)
         yield _route(file.parent.name, source, entry, defaults)
+
+
+def _syntax(error: str, text: str) -> str:
+    """What TOML's reader says, with the line where all other faults have it."""
+    reason, _, place = error.rstrip(")").rpartition(" (at ")
+    line = re.fullmatch(r"line (\d+), column \d+", place)
+    return f":{line[1] if line else len(text.splitlines())}: not TOML: {reason}"
+
+
+def _first_fault(error: ValidationError, text: str) -> str:
+    """Line, field and reason; a misspelt name first: that the right one is missing only follows from it."""
+    fault = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    place = [str(part) for part in fault["loc"]]
+    if place[0] != "routes":
+        return f"{_line_of_key(text, place[0])}: {place[0]}: a file holds [[routes]] tables and nothing else"
+    if len(place) == 1 or (len(place) == 2 and fault["type"] == "model_type"):
+        return f"{_line_of_key(text, 'routes')}: routes: each route is a table that begins with [[routes]]"
+    where = place[2:]
+    line = _line_of(text, int(place[1]), where[0] if where else "")
+    reason = _REASONS.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+    return f"{line}: {'.'.join(where)}: {reason}" if where else f"{line}: {reason}"
 
 
 def _route(service: str, source: str, entry: RouteEntry, defaults: Defaults) -> Route:
@@ -143,6 +176,12 @@ def _line_of(text: str, index: int, key: str) -> int:
             if found > index:
                 break
             start = number
-        elif found == index and key and re.match(rf"\s*{re.escape(key)}\s*[=.]", line):
+        elif found == index and key and re.match(rf"\s*(\[routes\.)?{re.escape(key)}\s*[=.\]]", line):
             return number
     return start
+
+
+def _line_of_key(text: str, key: str) -> int:
+    """The line where a key of the whole file, or the table of its name, stands first."""
+    place = re.compile(rf"\s*\[*{re.escape(key)}\s*[=.\]]")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if place.match(line)), 1)
