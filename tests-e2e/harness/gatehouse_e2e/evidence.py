@@ -95,6 +95,8 @@ class Evidence:
                 found.append(("plot", _write(folder / f"{file_name(node)}-{number}.svg", plot)))
                 records = "".join(json.dumps(asdict(one)) + "\n" for one in history.select())
                 _write(folder / f"{file_name(node)}-{number}.jsonl", records)
+                spans = json.dumps([asdict(span) for span in history.spans], indent=1)
+                _write(folder / f"{file_name(node)}-{number}.spans.json", spans + "\n")
         for number, (title, history) in enumerate(self.measured):
             found += [
                 ("latency", json.dumps({"load": title, **asdict(Latencies.of(history, operation))}))

@@ -174,8 +174,8 @@ def test_a_broken_invariant_fails_the_test_and_its_plot_is_in_the_page(pytester:
 
         def test_forged(load):
             somebody = Person("1", "", "", "", "10.0.0.1")
-            with load(Share(50, ReadRefused("forged", [somebody]))).running() as history:
-                while not history.exchanges:
+            with load(Share(50, ReadRefused("forged", [somebody]))).running() as seen, seen.span("told"):
+                while not seen.exchanges:
                     time.sleep(0.01)
         """
     )
@@ -184,6 +184,10 @@ def test_a_broken_invariant_fails_the_test_and_its_plot_is_in_the_page(pytester:
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*no success for a bad or revoked token*"])
     assert "<svg" in (pytester.path / "report/report.html").read_text()
+    plots = pytester.path / "report/plots"
+    [first, *_] = (plots / "test_forged-0.jsonl").read_text().splitlines()
+    assert json.loads(first)["operation"] == "read (forged)"
+    assert [span["name"] for span in json.loads((plots / "test_forged-0.spans.json").read_text())] == ["told"]
 
 
 def test_parallel_workers_share_the_system(pytester: pytest.Pytester) -> None:
