@@ -75,10 +75,11 @@ def _spans(spans: Sequence[Span], across: Callable[[float], float]) -> list[str]
             f'<rect x="{left:.1f}" y="{TOP}" width="{max(1.5, right - left):.1f}"'
             f' height="{BARS + GAP + LATENCY}" fill="#f6d9d5"/>'
         )
-        line = 0 if taken[0] <= left or taken[1] > left else 1
-        if taken[line] <= left:
-            taken[line] = left + LETTER * len(span.name) + 6
-            start = min(left, WIDTH - LETTER * len(span.name))
+        wide = LETTER * len(span.name)
+        start = min(left, WIDTH - wide)
+        line = next((line for line in (0, 1) if taken[line] <= start), None)
+        if line is not None:
+            taken[line] = start + wide + 6
             parts.append(
                 f'<text x="{start:.1f}" y="{TOP - 6 - 13 * line}" fill="#8a1c14">{escape(span.name)}</text>'
             )

@@ -160,7 +160,7 @@ def test_the_bars_of_a_steady_load_are_equally_high() -> None:
 
 
 def test_names_of_faults_that_follow_each_other_do_not_meet() -> None:
-    history = History(spans=[Span(f"fault {number}", number, number + 0.5) for number in range(60)])
+    history = History(spans=[Span(f"fault number {number}", number, number + 0.5) for number in range(60)])
     for number in range(60):
         history.add(Exchange("read", number, number, ended=number + 0.9, status=200))
     root = ElementTree.fromstring(timeline(history, "many"))
@@ -168,7 +168,7 @@ def test_names_of_faults_that_follow_each_other_do_not_meet() -> None:
     assert len(names) > 10
     for line in {name.get("y") for name in names}:
         starts = sorted(float(name.get("x", "0")) for name in names if name.get("y") == line)
-        assert all(after - before > 40 for before, after in pairwise(starts))
+        assert all(after - before > 90 for before, after in pairwise(starts))
 
 
 def test_a_share_smaller_than_one_caller_is_not_drawn() -> None:
