@@ -92,7 +92,7 @@ class Gateway:
         return text in self.log.read_text()
 
     async def status(self, path: str) -> int:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as client:
             try:
                 status = (await client.get(f"http://127.0.0.1:{self.port}{path}")).status_code
             except httpx.TransportError:
@@ -101,7 +101,7 @@ class Gateway:
         return status
 
     async def internal(self, path: str) -> str:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as client:
             return (await client.get(f"http://127.0.0.1:{self.internal_port}{path}")).text
 
     async def metric(self, name: str) -> float:

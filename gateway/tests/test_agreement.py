@@ -347,7 +347,8 @@ def explore(
     return lambda test: bounded(given(**strategies)(test))
 
 
-MANY = pytest.param(10_000, marks=pytest.mark.endurance)
+# Ten times the usual minutes on a machine with other things to do; SECONDS finds what hangs.
+MANY = pytest.param(10_000, marks=[pytest.mark.endurance, pytest.mark.timeout(3000)])
 
 
 @pytest.mark.parametrize("examples", [300, MANY])

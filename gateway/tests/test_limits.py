@@ -46,10 +46,9 @@ async def load(
     return admitted, time.time() - started
 
 
-async def test_a_limit_holds_over_all_workers_within_a_tenth_over_ten_seconds(
-    pair: tuple[Leases, Leases],
-) -> None:
-    one, other = pair
+async def test_a_limit_holds_over_all_workers_within_a_tenth_over_ten_seconds(store: RedisServer) -> None:
+    # Patient ones: a store that a busy machine keeps from answering for 0.2 s is away to a worker, which then goes alone.
+    one, other = (Leases(Ledger(Redis.from_url(store.url, decode_responses=True)), 2) for _ in range(2))
     running = [asyncio.create_task(leases.run()) for leases in (one, other)]
     both = Limit(rate=100, per_seconds=10, burst=10)
     uneven = Limit(rate=400, per_seconds=10, burst=40)

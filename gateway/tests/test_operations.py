@@ -126,7 +126,9 @@ async def test_counts_of_all_workers_add_up_and_outlive_a_worker(tmp_path: Path)
         await until(lambda: len(gateway.workers()) == 2)
 
         async def counted() -> bool:
-            return await gateway.metric("gateway_request_duration_seconds_count") == gateway.answered
+            seen = await gateway.metric("gateway_request_duration_seconds_count")
+            print(f"{seen:g} counted of {gateway.answered}")
+            return seen == gateway.answered
 
         for _ in range(40):
             assert await gateway.status("/a") == 200
