@@ -134,8 +134,7 @@ async def test_at_three_times_what_a_service_can_do_the_admitted_are_served_in_b
     tmp_path: Path, seconds: int
 ) -> None:
     async with busy(tmp_path) as gateway:
-        capacity = await measure(gateway.upstream_port)
-        below = await offer(gateway, 0.7 * capacity, int(2 * capacity))
+        capacity, below = await offer_less(gateway)
         assert {answer[9:12] for _, _, answer in below} == {b"200"}
         usual = p99([took for _, took, _ in below])
         above = await offer(gateway, 3 * capacity, int(3 * capacity * seconds))
@@ -154,8 +153,19 @@ async def test_at_three_times_what_a_service_can_do_the_admitted_are_served_in_b
         assert after < 5 * usual + 2 * FEW / at_present, "as many as always may wait, one after the other"
         assert len(served) > 0.5 * capacity * seconds, "nobody is refused while hands are free"
         await asyncio.sleep(0.5)
-        again = await offer(gateway, 0.7 * capacity, int(0.7 * capacity))
+        _, again = await offer_less(gateway)
         assert {answer[9:12] for _, _, answer in again} == {b"200"}
+
+
+async def offer_less(gateway: Gateway) -> tuple[float, list[tuple[float, float, bytes]]]:
+    """What the service can do, and what comes of 0.7 of it for three seconds, in which it could go on doing that: other
+    work may come to the machine."""
+    for _ in range(5):
+        capacity = await measure(gateway.upstream_port)
+        results = await offer(gateway, 0.7 * capacity, int(2 * capacity))
+        if await measure(gateway.upstream_port) > 0.8 * capacity:
+            break
+    return capacity, results
 
 
 async def measure(port: int) -> float:

@@ -56,7 +56,7 @@ class Watch:
             self.refused = False
             self.used += 1
             self._use(routes)
-            _log.info("the routes changed: %d in use", len(list(routes)))
+            _log.info("the routes changed: %d in use, the gateway's own pages among them", len(list(routes)))
 
     async def _settled(self) -> _Stamp:
         """The files as they are left alone: half of one that is being saved is a table too, of half the routes."""
@@ -72,7 +72,7 @@ class Watch:
 def _stamp_of(folder: Path) -> _Stamp:
     """What tells one state of the files from another."""
     found = []
-    for file in sorted(folder.glob("*/*.toml")):
+    for file in sorted((*folder.glob("*/*.toml"), *folder.glob("*.toml"))):  # the latter are refused
         try:
             stat = file.stat()
         except OSError:
