@@ -1,5 +1,7 @@
 """Requests over a raw socket: what is refused, what crosses, and as what."""
 
+import re
+
 import pytest
 
 from tests.conftest import House
@@ -66,6 +68,8 @@ async def test_what_is_over_a_bound_or_unknown_gets_its_status(
 ) -> None:
     answer = await house.send(raw)
     assert answer[9:12] == status
+    assert b"\r\nContent-Type: application/problem+json\r\n" in answer
+    assert re.search(rb'\r\n\r\n\{.*"code":"\w+".*"request_id":"\w+"', answer)
     assert house.upstream.got == []
 
 

@@ -161,6 +161,21 @@ async def test_a_coded_body_crosses_as_it_is_with_its_length_and_tag(
     assert b"\r\nAccept-Encoding: " + coding + b"\r\n" in house.upstream.got[0]
 
 
+async def test_a_body_without_a_length_that_grows_too_large_is_a_413_and_the_service_is_told(
+    tmp_path: Path,
+) -> None:
+    upstream = Scripted(reads_a_body)
+    async with running(tmp_path, upstream=upstream, body_max_bytes=20) as house:
+        async with connected(house.port) as (reader, writer):
+            writer.write(post(b"Transfer-Encoding: chunked", body=b"a\r\n0123456789\r\n"))
+            await until(lambda: upstream.got, 5)
+            writer.write(b"b\r\n0123456789a\r\n0\r\n\r\n")
+            answer = await asyncio.wait_for(reader.read(), 10)
+        assert is_problem(answer, 413, b"body_too_large"), answer
+        await asyncio.wait_for(upstream.ended.wait(), 5)
+    assert len(upstream.got) == 1, "never a whole one"
+
+
 # Deadlines.
 
 
