@@ -36,6 +36,10 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 SYSTEM = pytest.StashKey[System]()
 EVIDENCE = pytest.StashKey[Evidence]()
 REPORT_LOCK = pytest.StashKey[int]()
+MARKERS = (
+    "breaks: breaks a part of the system; needs containers of its own, and skips elsewhere with the reason",
+    "full: a long row of the fault table; runs with --full only",
+)
 # Ctrl-C, and what a CI job that is ended says.
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 # Floors in seconds are for a machine that does nothing else; the quick set allows this many times as long.
@@ -67,6 +71,8 @@ def _report_folder(config: pytest.Config) -> Path:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """The report is one run's alone: who comes while another writes there gets a folder beside it."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
     if _is_worker(config) or not config.getoption("system") or config.option.collectonly:
         return
     folder = _report_folder(config)

@@ -32,6 +32,13 @@ def test_what_breaks_containers_skips_on_a_deployed_system(pytester: pytest.Pyte
     result.stdout.fnmatch_lines(["*not a compose project of ours*", "*no mail catcher in reach*"])
 
 
+def test_its_marks_are_known_to_a_strict_suite(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        "import pytest\n@pytest.mark.breaks\ndef test_one(): ...\n@pytest.mark.full\ndef test_two(): ..."
+    )
+    pytester.runpytest_inprocess("--strict-markers").assert_outcomes(passed=1, skipped=1)
+
+
 def test_an_unknown_kind_of_system_is_said(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_any(): ...")
     result = pytester.runpytest_inprocess("--system", "moon")
