@@ -6,6 +6,7 @@ import time
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.process import DEADLINE, Gateway, connected, echo, until
@@ -119,6 +120,17 @@ async def test_changed_routes_are_taken_into_use_under_load_and_bad_ones_are_not
         await load.stop()
         assert load.failed == []
         assert await gateway.metric("gateway_routes_refused") == 0
+
+
+async def test_a_gateway_that_knows_no_keys_and_no_revocations_is_alive_but_not_ready(tmp_path: Path) -> None:
+    """Neither can be asked in these tests; public routes live all the same."""
+    async with serving(tmp_path) as gateway, httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as client:
+        internal = f"http://127.0.0.1:{gateway.internal_port}"
+        assert (await client.get(f"{internal}/healthz")).status_code == 200
+        ready = await client.get(f"{internal}/readyz")
+        assert ready.status_code == 503
+        assert "identity" in ready.text
+        assert await gateway.status("/a") == 200
 
 
 async def test_counts_of_all_workers_add_up_and_outlive_a_worker(tmp_path: Path) -> None:
