@@ -334,6 +334,32 @@ async def queued(house: House, clients: int) -> AsyncIterator[list[StreamReader]
 # A service that fails.
 
 
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_kept_connections_that_the_service_has_closed_fail_nobody(
+    tmp_path: Path, method: bytes
+) -> None:
+    kept: list[StreamWriter] = []
+
+    async def serve(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+        kept.append(writer)
+        while await upstream.head(reader):
+            if not upstream.go.is_set():  # until all are here, each needs a connection of its own
+                await upstream.go.wait()
+            writer.write(OK)
+
+    upstream = Scripted(serve)
+    async with running(tmp_path, upstream=upstream) as house:
+        ask = method + get(b"/public/a", LAST)[3:]
+        first = [asyncio.create_task(house.send(ask, wait=20)) for _ in range(20)]
+        await until(lambda: len(kept) == 20, 10)
+        upstream.go.set()
+        assert [status(answer) for answer in await asyncio.gather(*first)] == [200] * 20
+        for writer in kept:
+            writer.transport.abort()
+        answers = await asyncio.gather(*(house.send(ask, wait=20) for _ in range(20)))
+        assert [status(answer) for answer in answers] == [200] * 20
+
+
 async def test_a_storm_of_failures_is_repeated_for_a_fifth_of_the_requests_at_most(house: House) -> None:
     """No answer at all: each of these could be repeated. The rest is told at once that the service is down."""
     house.upstream.closes = 1000
