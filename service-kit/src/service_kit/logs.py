@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import sys
-import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,8 +12,9 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
+from service_kit.served import Served
 from service_kit.settings import ServiceSettings
 from service_kit.tracing import request_id, trace_id
 
@@ -169,30 +169,12 @@ def configure(settings: ServiceSettings, service: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-class AccessLog:
-    """Pure ASGI: one line per request, without the query; a probe that succeeds is one for LOG_LEVEL=DEBUG."""
+class AccessLog(Served):
+    """One line per request, without the query; a probe that succeeds is one for LOG_LEVEL=DEBUG."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 500
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watch)
-        finally:
-            seconds = time.perf_counter() - began
-            level = logging.DEBUG if status < 400 and scope["path"] in _PROBES else logging.INFO
-            _access.log(level, "%s %r %d %.4f s", scope["method"], nameless(scope["path"]), status, seconds)
+    def served(self, scope: Scope, status: int, seconds: float) -> None:
+        level = logging.DEBUG if status < 400 and scope["path"] in _PROBES else logging.INFO
+        _access.log(level, "%s %r %d %.4f s", scope["method"], nameless(scope["path"]), status, seconds)
 
 
 def nameless(path: str) -> str:

@@ -1,7 +1,5 @@
 """Prometheus metrics that add up across the workers of one service."""
 
-import time
-
 from fastapi import APIRouter, Response
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -12,7 +10,9 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
+
+from service_kit.served import Served
 
 _requests = Histogram(
     "http_request_duration_seconds",
@@ -44,28 +44,11 @@ def _registry() -> CollectorRegistry:
     return registry
 
 
-class RequestMetrics:
-    """Pure ASGI: duration of each request by route template, method and status."""
+class RequestMetrics(Served):
+    """Duration of each request by route template, method and status."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 500
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watch)
-        finally:
-            # The template, never the path: a label for each id would grow without end.
-            route = getattr(scope.get("route"), "path", "none")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            _requests.labels(route, method, str(status)).observe(time.perf_counter() - began)
+    def served(self, scope: Scope, status: int, seconds: float) -> None:
+        # The template, never the path: a label for each id would grow without end.
+        route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        _requests.labels(route, method, str(status)).observe(seconds)
