@@ -42,6 +42,11 @@ def described(*paths: str, thing: str = "string", methods: tuple[str, ...] = ("g
     }
 
 
+def issuing_tokens(flows: dict[str, Any]) -> dict[str, Any]:
+    schemes = {"oauth2": {"type": "oauth2", "flows": flows}, "odd": "not an object"}
+    return described("/auth/token", methods=("post",)) | {"components": {"securitySchemes": schemes}}
+
+
 def route(service: str, path: str, **more: Any) -> Route:
     return Route(service, path, path, more.pop("methods", frozenset(("GET",))), "x.toml:1", **more)
 
@@ -105,10 +110,20 @@ def test_parameters_of_a_path_lead_to_the_route_of_that_shape() -> None:
 
 
 def test_addresses_in_the_document_are_relative() -> None:
-    document = merged([])
+    document = merged([], auth=issuing_tokens({"password": {"tokenUrl": "/auth/token", "scopes": {}}}))
     assert document["servers"] == [{"url": "./"}]
     flow = document["components"]["securitySchemes"]["oauth2"]["flows"]["password"]
     assert flow["tokenUrl"] == "auth/token"
+
+
+def test_a_password_is_asked_for_only_where_the_issuer_takes_one() -> None:
+    password = {"password": {"tokenUrl": "/auth/token", "scopes": {}}}
+    elsewhere = described("/b") | {"components": {"securitySchemes": {"oauth2": {"flows": password}}}}
+    for documents in ({}, {"auth": issuing_tokens({})}, {"auth": issuing_tokens({}), "two": elsewhere}):
+        document = merged([route("two", "/b")], **documents)
+        assert document["components"]["securitySchemes"]["oauth2"]["flows"] == {}
+    document = merged([], auth=issuing_tokens(password), two=elsewhere)
+    assert list(document["components"]["securitySchemes"]["oauth2"]["flows"]) == ["password"]
 
 
 def test_one_operation_id_is_given_once() -> None:

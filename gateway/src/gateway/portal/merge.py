@@ -101,7 +101,7 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
         for path, method, route, operation in _forwarded(service, document, routes):
             item = paths.setdefault(path, {})
             item[method] = _as_consumers_see(operation, route, document, seen_ids)
-    components["securitySchemes"] = _SECURITY | {"oauth2": _sign_in(paths)}
+    components["securitySchemes"] = _SECURITY | {"oauth2": _sign_in(paths, documents.values())}
     _prune(paths, components)
     return {
         "openapi": "3.1.0",
@@ -131,8 +131,14 @@ def _description(parts: Sequence[Part]) -> str:
     return "\n\n".join(said)
 
 
-def _sign_in(paths: Document) -> Document:
-    """The password grant, with every scope that an operation asks for."""
+def _sign_in(paths: Document, documents: Iterable[Document]) -> Document:
+    """The password grant if it is offered, with every scope that an operation asks for."""
+    if not any(map(_takes_passwords, documents)):
+        return {
+            "type": "oauth2",
+            "description": "No service behind this gateway says that it takes passwords.",
+            "flows": {},
+        }
     asked = {
         scope
         for item in paths.values()
@@ -146,6 +152,13 @@ def _sign_in(paths: Document) -> Document:
         "description": "Sign in with e-mail address and password; the client's fields stay empty.",
         "flows": {"password": flow},
     }
+
+
+def _takes_passwords(document: Document) -> bool:
+    """Whether it is of the service that issues tokens, which says so by the flow of a security scheme."""
+    schemes = document.get("components", {}).get("securitySchemes", {}).values()
+    flows = [scheme.get("flows") for scheme in schemes if isinstance(scheme, dict)]
+    return "/auth/token" in document.get("paths", {}) and any("password" in flow for flow in flows if flow)
 
 
 # Which operations there are, and under which path.
