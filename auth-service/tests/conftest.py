@@ -36,11 +36,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(scope="session")
-def canary() -> Canary:
-    """One for the whole run."""
+def canary() -> Iterator[Canary]:
+    """One for all that a process runs, from its first test until its last part has stopped."""
     listening = Canary()
     listening.listen()
-    return listening
+    yield listening
+    assert not listening.heard
 
 
 @pytest.fixture(autouse=True)
@@ -164,14 +165,14 @@ Start = Callable[[Settings], Any]
 
 
 @asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[Service]:
-    """A service that is ready, until the block ends."""
+async def started(settings: Settings, *, ready: bool = True) -> AsyncIterator[Service]:
+    """A service, and one that is ready if it is to be, until the block ends."""
     parts = make_parts(settings)
     app = create_app(settings, parts)
     async with running(app):
         service = Service(app, parts)
         async with asyncio.timeout(5):
-            while (await service.internal.get("/readyz")).status_code != 200:
+            while ready and (await service.internal.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.01)
         yield service
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,45 @@ def test_a_sealed_key_opens_under_its_own_name_and_its_own_kek_alone() -> None:
         Sealer([b"x" * 32]).open(key)
     with pytest.raises(KeysUnavailable):
         SEALER.open(replace(key, kid="another"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda text: "", id="empty"),
+        pytest.param(lambda text: text[: len(text) // 2], id="cut off"),
+        pytest.param(lambda text: "[1]", id="something else"),
+        pytest.param(lambda text: text.replace('"kid"', '"name"'), id="of other members"),
+        pytest.param(lambda text: text.replace('"sealed": "', '"sealed": "A'), id="not Base64"),
+        pytest.param(lambda text: re.sub('"sealed": "[^"]*', '"sealed": "', text), id="without secrets"),
+    ],
+)
+async def test_a_damaged_ring_is_refused_with_its_reason_and_never_replaced(
+    damage: Callable[[str], str],
+    redis: Any,
+    redis_url: str,
+    people: People,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with started(make_settings(redis_url, people.url, tmp_path)):
+        whole = await redis.get("auth:ring")
+    damaged = damage(whole)
+    await redis.set("auth:ring", damaged)
+    form = {"grant_type": "password", "username": "ada@example.com", "password": People.PASSWORD}
+    async with started(make_settings(redis_url, people.url, tmp_path), ready=False) as service:
+        for answer in (
+            await service.public.get("/.well-known/jwks.json"),
+            await service.internal.get("/readyz"),
+            await service.token(**form),
+        ):
+            assert answer.status_code == 503
+        assert any("the key ring cannot be used: " in record.message for record in caplog.records)
+        assert await redis.get("auth:ring") == damaged
+        await redis.set("auth:ring", whole)  # restored: nobody has to start anything again
+        async with asyncio.timeout(5):
+            while (await service.token(**form)).status_code != 200:
+                await asyncio.sleep(0.05)
 
 
 async def test_of_two_replicas_that_find_a_rotation_due_one_rotates(

@@ -490,6 +490,8 @@ async def test_the_password_grant_can_be_switched_off_and_what_was_signed_in_goe
         assert said(answer) == (400, "unsupported_grant_type")
         told = (await service.public.get("/.well-known/oauth-authorization-server")).json()
         assert told["grant_types_supported"] == ["refresh_token", "client_credentials"]
+        document = (await service.public.get("/openapi.json")).json()
+        assert document["components"]["securitySchemes"]["oauth2"]["flows"] == {}
         assert (await service.refresh(grant["refresh_token"])).status_code == 200
     assert not any(request.url.path.endswith("/verify") for request in people.requests[1:])
 

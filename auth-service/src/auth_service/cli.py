@@ -13,7 +13,7 @@ from auth_service.clients.models import hash_secret, new_secret
 from auth_service.clients.service import Clients
 from auth_service.config import Settings
 from auth_service.exceptions import Unavailable
-from auth_service.keys.exceptions import KeyNotInRing
+from auth_service.keys.exceptions import KeyNotInRing, KeysUnavailable
 from auth_service.keys.models import Policy, Ring, TooEarly
 from auth_service.keys.service import KeyRing
 from auth_service.main import make_clients, make_keys, make_store
@@ -33,6 +33,8 @@ def main() -> None:
         sys.exit(f"refused: no key {refusal} is in the ring.")
     except ClientFault as refusal:
         sys.exit(f"refused: {refusal}.")
+    except KeysUnavailable as failure:
+        sys.exit(f"failed: the key ring cannot be used: {failure.why}.")
     except Unavailable as failure:
         sys.exit(
             f"failed: {failure.title}. It may have been done all the same: look at `list`, and do it again."

@@ -206,6 +206,8 @@ def create_app(settings: Settings, parts: Parts) -> ASGIApp:
             await parts.close()
 
     public = public_api(lifespan)
+    if not settings.grant_password:
+        _leave_out_password_flow(public)
     internal = internal_api(parts)
     for app in (public, internal):
         app.state.identity = parts.identity
@@ -266,6 +268,12 @@ async def _on_oauth_error(_: Request, error: Exception) -> JSONResponse:
         error.status,
         {"cache-control": "no-store", "pragma": "no-cache"} | error.headers,
     )
+
+
+def _leave_out_password_flow(app: FastAPI) -> None:
+    """Where nobody can sign in with a password, no documentation offers it."""
+    for scheme in app.openapi()["components"]["securitySchemes"].values():
+        scheme.get("flows", {}).pop("password", None)
 
 
 def _own_keys(keys: KeyRing) -> Callable[[], Awaitable[dict[str, Any]]]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from auth_service.keys.exceptions import RingMalformed
+
 State = Literal["next", "current", "retired"]
 
 
@@ -79,10 +81,13 @@ class Ring:
 
     @classmethod
     def from_json(cls, text: str) -> "Ring":
-        stored: Mapping[str, Any] = json.loads(text)
-        return cls(
-            Key(**stored["current"]), Key(**stored["next"]), tuple(Key(**key) for key in stored["retired"])
-        )
+        """RingMalformed if this is no ring."""
+        try:
+            stored: Mapping[str, Any] = json.loads(text)
+            current, following = Key(**stored["current"]), Key(**stored["next"])
+            return cls(current, following, tuple(Key(**key) for key in stored["retired"]))
+        except (ValueError, KeyError, TypeError) as malformed:
+            raise RingMalformed from malformed
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -4,6 +4,7 @@ import os
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import ECAlgorithm
 
-from auth_service.keys.exceptions import KeysUnavailable
+from auth_service.keys.exceptions import SealUnknown
 from auth_service.keys.models import Key
 
 
@@ -54,10 +55,8 @@ class Sealer:
         return b64encode(nonce + self._ciphers[0].encrypt(nonce, der, kid.encode())).decode()
 
     def _unseal(self, key: Key) -> tuple[int, bytes]:
-        blob = b64decode(key.sealed)
         for index, cipher in enumerate(self._ciphers):
-            try:
+            with suppress(InvalidTag, ValueError):  # by the cipher, by Base64 or for want of bytes
+                blob = b64decode(key.sealed)
                 return index, cipher.decrypt(blob[:12], blob[12:], key.kid.encode())
-            except InvalidTag:
-                continue
-        raise KeysUnavailable
+        raise SealUnknown

@@ -101,6 +101,8 @@ class KeyRing:
             self._wake.clear()
             try:
                 await self.tend()
+            except KeysUnavailable as failure:
+                logger.error("the key ring cannot be used: %s", failure.why)
             except Unavailable as failure:
                 logger.warning("the key ring could not be read: %s", failure.code)
             with suppress(TimeoutError):
