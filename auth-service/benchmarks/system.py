@@ -7,9 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -107,24 +108,25 @@ def _somewhere() -> str:
     return f"198.18.{os.urandom(1)[0]}.{os.urandom(1)[0]}"
 
 
-async def refresh_tokens(port: int, people: Mapping[int, str]) -> dict[int, str]:
-    """A new session of each person."""
+async def refresh_tokens(port: int, people: Sequence[str]) -> dict[int, str]:
+    """A new session for each caller."""
     tokens: dict[int, str] = {}
     async with Caller.on(port) as caller:
-        for number, email in people.items():
-            grant = await caller.token(grant_type="password", username=email, password=PASSWORD)
+        for number in range(CALLERS):
+            grant = await caller.token(grant_type="password", username=people[number], password=PASSWORD)
             assert grant is not None, "the system refuses a single sign-in"
             tokens[number] = grant["refresh_token"]
     return tokens
 
 
-async def sign_ins(port: int, people: Mapping[int, str], seconds: float) -> float:
-    """How many a second all callers get done, each with a person of its own."""
+async def sign_ins(port: int, people: Sequence[str], seconds: float) -> float:
+    """How many a second all callers get done, each with people of its own in turn."""
+    turns = [cycle(people[number::CALLERS]) for number in range(CALLERS)]
     return await _by_everybody(
         port,
         seconds,
         lambda caller, number: caller.token(
-            grant_type="password", username=people[number], password=PASSWORD
+            grant_type="password", username=next(turns[number]), password=PASSWORD
         ),
     )
 
@@ -161,6 +163,8 @@ def probing(port: int, seconds: float) -> "Iterator[subprocess.Popen[str]]":
     command = [sys.executable, "-m", "benchmarks.system", str(port), str(seconds)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
+        assert process.stdout is not None
+        process.stdout.readline()  # it begins: what starting it takes of the machine is over
         yield process
     finally:
         process.terminate()
@@ -177,6 +181,7 @@ async def _probe(port: int, seconds: float) -> float:
     """Counted from when a question was due, if the answer before came later: a loop at a standstill is not asked less."""
     waits: list[float] = []
     async with Caller.on(port) as caller:
+        print("begun", flush=True)
         began = time.perf_counter()
         for number in range(int(seconds * PROBES_PER_SECOND)):
             asked = began + number / PROBES_PER_SECOND
