@@ -1,5 +1,7 @@
 """Sign-in limits: who is slowed down, who never is, and what an answer tells."""
 
+import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -8,6 +10,9 @@ from conftest import Service, make_settings, started
 from people import People
 
 from auth_service.throttle.devices import Devices, fold
+from service_kit import testing
+
+OF_A_PEER = ("x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
 
 
 async def attempt(service: Service, password: str = "wrong", **how: Any) -> httpx.Response:
@@ -26,6 +31,13 @@ async def until_locked(service: Service, **how: Any) -> httpx.Response:
         if answer.status_code == 429:
             return answer
     raise AssertionError("thirty failures and no limit")
+
+
+async def until_locked_for_long(service: Service, redis: Any) -> None:
+    """As after many more failures: longer than the test takes, however busy the machine."""
+    await until_locked(service)
+    [backoff] = [key async for key in redis.scan_iter("signin:backoff:*")]
+    await redis.hset(backoff, "until", int(time.time() * 1000) + 600_000)
 
 
 async def test_failed_sign_ins_are_slowed_down_and_told_how_long_to_wait(service: Service) -> None:
@@ -55,13 +67,19 @@ async def test_no_spelling_of_an_address_buys_another_allowance(service: Service
     assert (await attempt(service, username="aDa@example.com")).status_code == 429
 
 
+@pytest.mark.parametrize("gateway", ["a stranger's address", "ours"])
 async def test_rotating_forwarded_headers_change_nothing(
-    redis_url: str, people: People, tmp_path: Any
+    redis_url: str, people: People, tmp_path: Any, gateway: str
 ) -> None:
-    async with started(make_settings(redis_url, people.url, tmp_path, gateway_peers="192.0.2.1")) as service:
+    """From whom nothing is believed, and from the gateway itself, of which one header is."""
+    peers = "127.0.0.1" if gateway == "ours" else "192.0.2.1"
+    async with started(make_settings(redis_url, people.url, tmp_path, gateway_peers=peers)) as service:
         answers = []
         for number in range(30):
-            forged = {"x-forwarded-for": f"198.51.100.{number}", "x-real-ip": f"198.51.100.{number}"}
+            address = f"198.51.100.{number}"
+            forged = dict.fromkeys(OF_A_PEER, address) | {"forwarded": f"for={address}"}
+            if gateway != "ours":
+                forged["x-forwarded-for"] = address
             answers.append(await attempt(service, username=f"p{number}@example.com", headers=forged))
     assert [answer.status_code for answer in answers].count(429) >= 9
 
@@ -71,6 +89,58 @@ async def test_two_clients_behind_one_trusted_hop_have_two_allowances(service: S
         await attempt(service, username=f"p{number}@example.com", address="203.0.113.7")
     assert (await attempt(service, username="q@example.com", address="203.0.113.7")).status_code == 429
     assert (await attempt(service, username="q@example.com", address="203.0.113.8")).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("within", "again", "beyond"),
+    [
+        ("2001:db8:0:1::{:x}", "2001:db8:0:1:f::1", "2001:db8:0:2::1"),
+        ("::ffff:203.0.113.7", "203.0.113.7", "::ffff:203.0.113.8"),
+    ],
+)
+async def test_one_customers_addresses_share_one_allowance(
+    service: Service, within: str, again: str, beyond: str
+) -> None:
+    for number in range(1, 26):
+        await attempt(service, username=f"p{number}@example.com", address=within.format(number))
+    limited = await attempt(service, username="q@example.com", address=again)
+    assert limited.status_code == 429
+    assert limited.headers["ratelimit-policy"].startswith('"address"')
+    assert (await attempt(service, username="q@example.com", address=beyond)).status_code == 400
+
+
+async def test_all_strangers_together_have_an_allowance_that_no_known_device_needs(
+    redis_url: str, people: People, tmp_path: Any
+) -> None:
+    few = make_settings(redis_url, people.url, tmp_path, sign_in_global_per_minute=5)
+    async with started(few) as service:
+        device = (await attempt(service, People.PASSWORD)).headers["x-device-token"]
+        answers = [
+            await attempt(service, username=f"p{number}@example.com", address=f"198.51.100.{number}")
+            for number in range(6)
+        ]
+        assert [answer.status_code for answer in answers] == [400] * 5 + [429]
+        assert answers[-1].headers["ratelimit-policy"].startswith('"everybody"')
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 12
+        mine = {"x-device-token": device}
+        assert (await attempt(service, People.PASSWORD, headers=mine)).status_code == 200
+
+
+async def test_guesses_at_once_from_many_addresses_are_counted_before_any_is_hashed(
+    service: Service, people: People, redis: Any
+) -> None:
+    began = time.monotonic()
+    answers = await asyncio.gather(
+        *(attempt(service, address=f"198.51.100.{number}") for number in range(50))
+    )
+    told = [answer.status_code for answer in answers]
+    assert set(told) == {400, 429}
+    # Ten for the account, and one more every six seconds.
+    assert told.count(400) == len(people.requests) <= 10 + (time.monotonic() - began) / 6
+    await until_locked_for_long(service, redis)
+    hashed = len(people.requests)
+    assert (await attempt(service, People.PASSWORD)).status_code == 429
+    assert len(people.requests) == hashed
 
 
 @pytest.mark.parametrize("by", ["cookie", "header"])
@@ -92,6 +162,57 @@ async def test_a_device_is_known_to_its_own_account_alone(service: Service, peop
     await until_locked(service)
     answer = await attempt(service, People.PASSWORD, headers={"x-device-token": theirs})
     assert answer.status_code == 429
+
+
+async def test_a_device_that_we_did_not_sign_is_a_stranger(service: Service, redis: Any) -> None:
+    device = (await attempt(service, People.PASSWORD)).headers["x-device-token"]
+    name, _, mac = device.partition(".")
+    await until_locked_for_long(service, redis)
+    for forged in (
+        f"{name}x.{mac}",
+        f"{name}.{mac[::-1]}",
+        f"{name}.",
+        f".{mac}",
+        name,
+        f"{device}=",
+        "x",
+        ".",
+    ):
+        for headers in ({"x-device-token": forged}, {"cookie": f"device={forged}"}):
+            assert (await attempt(service, People.PASSWORD, headers=headers)).status_code == 429, headers
+    genuine = {"x-device-token": device}
+    assert (await attempt(service, People.PASSWORD, headers=genuine)).status_code == 200
+
+
+async def test_guesses_from_a_known_device_spend_its_own_share_alone(service: Service) -> None:
+    device = (await attempt(service, People.PASSWORD)).headers["x-device-token"]
+    locked = await until_locked(service, headers={"x-device-token": device})
+    assert locked.headers["ratelimit-policy"].startswith('"device"')
+    assert (await attempt(service, People.PASSWORD)).status_code == 200
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8080", "https://api.example.com"])
+async def test_the_devices_cookie_is_for_no_script_no_other_site_and_no_plain_http(
+    redis_url: str, people: People, tmp_path: Any, url: str
+) -> None:
+    async with started(make_settings(redis_url, people.url, tmp_path, public_url=url)) as service:
+        answer = await attempt(service, People.PASSWORD)
+    said = {part.strip().lower() for part in answer.headers["set-cookie"].split(";")[1:]}
+    assert {"httponly", "samesite=strict", "path=/auth/token"} <= said
+    assert ("secure" in said) is url.startswith("https:")
+
+
+async def test_a_clock_that_stepped_back_makes_no_wait_longer(service: Service, redis: Any) -> None:
+    await until_locked(service)
+    ahead = int(time.time() * 1000) + 3_600_000
+    async for key in redis.scan_iter("signin:*"):
+        if "backoff" in key:
+            await redis.hset(key, "until", ahead)
+        else:
+            await redis.set(key, ahead, keepttl=True)
+    answer = await attempt(service, People.PASSWORD)
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) <= 6  # until the account's next one
 
 
 async def test_the_back_off_doubles_to_fifteen_minutes_and_ends(service: Service, redis: Any) -> None:
@@ -139,6 +260,34 @@ async def test_without_the_limits_store_too_only_failures_count(
     async with started(make_settings(redis_url, people.url, tmp_path, limits_redis_url=nowhere)) as service:
         codes = [(await attempt(service, People.PASSWORD)).status_code for _ in range(8)]
     assert codes == [200] * 8
+
+
+async def test_without_the_limits_store_too_a_known_device_is_not_locked_out(
+    redis_url: str, people: People, tmp_path: Any
+) -> None:
+    nowhere = "redis://127.0.0.1:1/0"
+    async with started(make_settings(redis_url, people.url, tmp_path, limits_redis_url=nowhere)) as service:
+        device = (await attempt(service, People.PASSWORD)).headers["x-device-token"]
+        await until_locked(service)
+        assert (await attempt(service, People.PASSWORD)).status_code == 429
+        mine = {"x-device-token": device}
+        assert (await attempt(service, People.PASSWORD, headers=mine)).status_code == 200
+
+
+async def test_a_limits_store_that_hangs_holds_nobody_up(
+    redis_url: str, people: People, tmp_path: Any
+) -> None:
+    with testing.redis_server() as limits:
+        async with started(
+            make_settings(redis_url, people.url, tmp_path, limits_redis_url=limits.url)
+        ) as service:
+            assert (await attempt(service, People.PASSWORD)).status_code == 200
+            limits.pause()
+            began = time.monotonic()
+            answer = await attempt(service, People.PASSWORD)
+            limits.resume()
+            assert answer.status_code == 200
+            assert time.monotonic() - began < 2.5
 
 
 def test_an_account_is_named_without_telling_its_address() -> None:
