@@ -1,12 +1,14 @@
-"""Revoke meets refresh, 200 times: once both have been answered, no token of that round works anywhere."""
+"""What meets a refresh: the session's end, 200 times, fifty others, and clients that do not wait for the answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import jwt
 import pytest
 from conftest import Service, make_settings, started
 from people import People
+from test_rotation import UNLIMITED
 
 EMAIL = "ada@example.com"
 
@@ -53,6 +55,53 @@ async def test_after_an_end_met_a_refresh_no_token_of_that_round_works(
             assert (await service.refresh(grant["refresh_token"])).status_code == 400
             await _until_refused(service, grant["access_token"])
     assert 200 in met
+
+
+async def test_fifty_refreshes_that_meet_the_end_are_each_renewed_or_told_of_it(service: Service) -> None:
+    met: set[int] = set()
+    for _ in range(5):
+        token = (await service.sign_in())["refresh_token"]
+        early = [asyncio.ensure_future(service.refresh(token)) for _ in range(25)]
+        await asyncio.wait(early, return_when=asyncio.FIRST_COMPLETED)
+        end = service.public.post("/auth/revoke", data={"token": token})
+        late = [service.refresh(token) for _ in range(25)]
+        ended, *answers = await asyncio.gather(end, *early, *late)
+        assert ended.status_code == 200
+        for answer in answers:
+            met.add(answer.status_code)
+            if answer.status_code == 200:
+                answer = await service.refresh(answer.json()["refresh_token"])
+            refusal = answer.status_code, answer.json()["error"], answer.json()["code"]
+            assert refusal == (400, "invalid_grant", "session_ended")
+    assert met == {200, 400}
+
+
+async def test_whoever_does_not_wait_for_the_answer_takes_no_connection_along_and_gets_nobody_elses(
+    redis_url: str, people: People, tmp_path: Any
+) -> None:
+    """Sixteen hundred refreshes and sign-ins given up at whatever they are doing; then a hundred of a hundred."""
+    names = [f"person-{number}@example.com" for number in range(20)]
+    for name in names:
+        people.add(name)
+    patient = UNLIMITED | {"users_concurrency": 100, "users_timeout_seconds": 10, "redis_timeout_seconds": 10}
+    async with started(make_settings(redis_url, people.url, tmp_path, **patient)) as service:
+        tokens = [(await service.sign_in(name))["refresh_token"] for name in names]
+        for number in range(40):
+            asking: list[Awaitable[Any]] = [service.refresh(token) for token in tokens]
+            asking += [service.sign_in(name) for name in names]
+            leaving = [asyncio.ensure_future(each) for each in asking]
+            await asyncio.wait(leaving, timeout=number / 500)
+            for each in leaving:
+                each.cancel()
+            await asyncio.gather(*leaving, return_exceptions=True)
+        answers = await asyncio.gather(*(service.refresh(token) for token in tokens for _ in range(5)))
+        assert [answer.text for answer in answers if answer.status_code != 200] == []
+        for number, answer in enumerate(answers):
+            claims = jwt.decode(answer.json()["access_token"], options={"verify_signature": False})
+            assert claims["sub"] == people[names[number // 5]]["id"]
+            assert claims["sid"] == tokens[number // 5].split(".")[0]
+        async with service.parts.store.answering() as redis:
+            assert not redis.connection_pool._in_use_connections
 
 
 async def _until_refused(service: Service, token: str) -> None:
