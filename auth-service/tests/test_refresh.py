@@ -104,6 +104,17 @@ async def test_a_disabled_person_cannot_refresh_though_no_event_came(
     await service.until_refused(grant["access_token"], "session_revoked")
 
 
+async def test_a_disabled_person_gets_no_token_while_user_service_is_away_either(
+    service: Service, people: People
+) -> None:
+    token = (await service.sign_in())["refresh_token"]
+    people.change("ada@example.com", status="disabled")
+    people.status = 500
+    assert (await service.refresh(token)).status_code == 503
+    people.status = None
+    assert (await service.refresh(token)).json()["code"] == "account_inactive"
+
+
 async def test_a_password_change_ends_every_session_by_its_event(
     service: Service, people: People, redis: Any
 ) -> None:
