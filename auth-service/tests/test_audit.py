@@ -226,6 +226,17 @@ async def test_an_event_tells_who_did_it_to_whom_in_which_session(
     assert (ended["actor"], ended["subject"]) == (people["root@example.com"]["id"], ada)
 
 
+async def test_one_address_is_told_in_the_audit_and_among_the_sessions(service: Service, told: Told) -> None:
+    form = {"grant_type": "password", "username": "ada@example.com", "password": People.PASSWORD}
+    # The gateway writes the last entry; what stands left of it is what the client wrote.
+    async with service.client(address="203.0.113.1, 198.51.100.9") as client:
+        grant = (await client.post("/auth/token", data=form)).json()
+    [event] = told()
+    async with service.client(grant["access_token"]) as client:
+        [session] = (await client.get("/auth/sessions")).json()["items"]
+    assert event["address"] == session["address"] == "198.51.100.0/24"
+
+
 async def test_what_could_not_be_decided_is_no_decision(scene: Scene, people: People, told: Told) -> None:
     people.status = 503
     began = len(told())
@@ -282,3 +293,18 @@ async def test_no_answer_echoes_what_was_sent(service: Service, form: dict[str, 
     )
     assert answer.status_code == 401
     assert "canary" not in answer.text
+
+
+async def test_no_complaint_about_an_address_echoes_it(service: Service) -> None:
+    async with service.client((await service.sign_in())["access_token"]) as client:
+        for method, path in (
+            ("DELETE", "/auth/sessions?keep=canary"),
+            ("DELETE", "/auth/sessions/canary"),
+            ("GET", "/auth/sessions?user=canary"),
+            ("GET", "/auth/verify?scope=canary%22"),
+            ("GET", "/auth/verify?access_token=canary.canary.canary"),
+            ("GET", "/auth/canary"),
+        ):
+            answer = await client.request(method, path)
+            assert 400 <= answer.status_code < 500, path
+            assert "canary" not in answer.text + str(answer.headers), path
