@@ -1,10 +1,12 @@
 """The OAuth endpoints beyond the standards' own clauses, which are in test_oauth_checklist.py."""
 
 from pathlib import Path
+from typing import Any
 
-from conftest import Service
+from conftest import Service, make_settings, started
 from people import People
 
+from auth_service.clients.models import hash_secret, new_secret
 from auth_service.contract import PATH, document
 
 
@@ -50,6 +52,30 @@ async def test_a_client_with_both_its_secrets_gets_tokens_without_a_refresh_toke
     )
     assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
     assert refused.headers["www-authenticate"].startswith("Basic")
+
+
+async def test_a_clients_secret_is_kept_as_its_hash_alone(service: Service, redis: Any) -> None:
+    secrets = [
+        await service.parts.clients.register("reports", {"a"}, set()),
+        await service.parts.clients.add_secret("reports"),
+    ]
+    kept = str(await redis.hgetall("auth:clients"))
+    for secret in secrets:
+        assert hash_secret(secret) in kept
+        assert secret not in kept
+
+
+async def test_a_client_of_the_settings_may_change_its_secret_with_two_valid_meanwhile(
+    redis_url: str, people: People, tmp_path: Path
+) -> None:
+    old, new = new_secret(), new_secret()
+    form = {"grant_type": "client_credentials"}
+    for valid in ([old], [old, new], [new]):
+        clients = {"reports": {"secret_hashes": list(map(hash_secret, valid))}}
+        async with started(make_settings(redis_url, people.url, tmp_path, clients=clients)) as service:
+            for secret in (old, new):
+                answer = await service.public.post("/auth/token", data=form, auth=("reports", secret))
+                assert answer.status_code == (200 if secret in valid else 401)
 
 
 async def test_a_person_sees_and_ends_their_own_sessions_alone(service: Service, people: People) -> None:
