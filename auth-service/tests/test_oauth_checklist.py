@@ -162,6 +162,28 @@ async def test_a_client_that_failed_by_basic_is_challenged_with_basic(service: S
             assert answer.headers["www-authenticate"].startswith("Basic ")
 
 
+async def test_a_client_that_failed_by_its_form_is_challenged_too(service: Service) -> None:
+    for path in ENDPOINTS:
+        for form in (
+            {"client_id": "odd.client", "client_secret": "wrong"},
+            {"client_id": "odd.client"},
+            {"client_id": "nobody", "client_secret": "x"},
+            {"client_id": "first-party", "client_secret": "x"},
+            {"client_secret": "x"},
+        ):
+            answer = await service.public.post(path, data={"token": "x", **CLIENT_TOKEN, **form})
+            assert said(answer) == (401, "invalid_client"), (path, form)
+            assert answer.headers["www-authenticate"], "RFC 9110, section 15.5.2: every 401 has one"
+
+
+async def test_whoever_must_wait_is_told_so_in_oauths_words(service: Service) -> None:
+    answers = [
+        await service.public.post("/auth/token", data=sign_in_form(password="wrong")) for _ in range(12)
+    ]
+    assert {said(answer) for answer in answers} == {(400, "invalid_grant"), (429, "invalid_grant")}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers if answer.status_code == 429)
+
+
 async def test_both_parts_of_basic_are_form_decoded(service: Service) -> None:
     for name in ("odd.client", "odd%2Eclient", "%6F%64%64.client"):
         for scheme in ("Basic", "basic", "BASIC"):
@@ -320,6 +342,15 @@ async def test_revoking_either_token_ends_both_and_every_earlier_access_token(se
                 assert (await service.refresh(grant["refresh_token"])).json()["code"] == "session_ended"
 
 
+async def test_revoking_once_more_is_no_error_and_ends_nothing_else(service: Service) -> None:
+    grant, other = await service.sign_in(), await service.sign_in()
+    for _ in range(2):
+        for token in (grant["refresh_token"], grant["access_token"]):
+            answer = await service.public.post("/auth/revoke", data={"token": token})
+            assert (answer.status_code, answer.content) == (200, b"")
+    assert (await service.refresh(other["refresh_token"])).status_code == 200
+
+
 async def test_a_client_revokes_its_own_token_for_another_audience(service: Service) -> None:
     form = {**CLIENT_TOKEN, "audience": "users"}
     token = (await service.public.post("/auth/token", data=form, headers=ODD)).json()["access_token"]
@@ -357,6 +388,16 @@ async def test_what_is_not_active_is_said_in_exactly_these_bytes(service: Servic
     for token in (grant["access_token"], grant["refresh_token"], "a.b.c", "unknown", "\u20ac"):
         answer = await service.public.post("/auth/introspect", data={"token": token}, headers=ODD)
         assert (answer.status_code, answer.content) == (200, b'{"active":false}')
+
+
+async def test_a_client_hears_nothing_of_a_token_that_is_for_somebody_elses_service(service: Service) -> None:
+    secret = await service.parts.clients.register("others", set(), {"orders"})
+    form = {**CLIENT_TOKEN, "audience": "users"}
+    token = (await service.public.post("/auth/token", data=form, headers=ODD)).json()["access_token"]
+    for headers, active in ((ODD, True), (basic("others", secret), False)):
+        answer = await service.public.post("/auth/introspect", data={"token": token}, headers=headers)
+        assert answer.json()["active"] is active
+    assert answer.content == b'{"active":false}'
 
 
 # 5: metadata
