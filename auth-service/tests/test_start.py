@@ -1,6 +1,7 @@
 """Starting with secret files as editors, shells and mistakes leave them."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,13 +10,18 @@ from pathlib import Path
 import pytest
 from conftest import ISSUER, Service
 
-NAMES = ("refresh_key", "key_encryption_key", "device_key")
+from auth_service.config import Settings
+from service_kit.settings import is_secret
+
+NAMES = sorted(name for name, field in Settings.model_fields.items() if is_secret(field))
 
 
 def settings_in(folder: Path) -> "subprocess.CompletedProcess[str]":
-    """The settings read by a process of its own, which prints its refresh key."""
-    code = "from auth_service.config import Settings, secret_keys; from service_kit.settings import load\n"
-    code += "print(secret_keys(load(Settings).refresh_key))"
+    """The settings read by a process of its own, which prints every secret."""
+    code = "from auth_service.config import Settings; from service_kit.settings import load\n"
+    code += (
+        f"settings = load(Settings)\nprint([getattr(settings, name).get_secret_value() for name in {NAMES}])"
+    )
     environment = {"PATH": os.environ["PATH"], "SECRETS_DIR": str(folder), "PUBLIC_URL": ISSUER}
     environment["REVOCATIONS_REDIS_URL"] = "redis://127.0.0.1:1/0"
     return subprocess.run(
@@ -25,9 +31,10 @@ def settings_in(folder: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
 def test_a_newline_at_the_end_of_a_secret_is_no_part_of_it(tmp_path: Path, ending: str) -> None:
+    assert {"refresh_key", "key_encryption_key_previous", "device_key", "redis_password"} <= set(NAMES)
     for name in NAMES:
         (tmp_path / name).write_bytes(f"{'k' * 40}{ending}".encode())
-    assert settings_in(tmp_path).stdout.strip() == f"[{b'k' * 40!r}]"
+    assert settings_in(tmp_path).stdout.strip() == str(["k" * 40] * len(NAMES))
 
 
 @pytest.mark.parametrize("content", ["", "\n", "short"])
@@ -35,10 +42,20 @@ def test_an_empty_or_short_secret_is_one_clear_line_and_a_failure(tmp_path: Path
     for name in NAMES:
         (tmp_path / name).write_text("k" * 40)
     (tmp_path / "device_key").write_text(content)
-    ended = settings_in(tmp_path)
+    assert_one_line_about("device_key", settings_in(tmp_path))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whichever_secret_is_empty_is_named(tmp_path: Path, name: str) -> None:
+    for each in NAMES:
+        (tmp_path / each).write_text("" if each == name else "k" * 40)
+    assert_one_line_about(name, settings_in(tmp_path))
+
+
+def assert_one_line_about(name: str, ended: "subprocess.CompletedProcess[str]") -> None:
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
-    assert "device_key" in line.lower()
+    assert re.search(rf"\b{name}\b", line.lower())
     assert "Traceback" not in ended.stderr
 
 
