@@ -91,6 +91,14 @@ def test_every_refusal_in_the_code_is_explained_on_the_page_and_no_other() -> No
     assert all(len(codes) == len(set(codes)) for codes in page.values())
 
 
+def test_each_line_says_what_happened_and_what_to_do_next() -> None:
+    page = (ROOT / "docs" / "refusals.md").read_text("utf-8")
+    lines = re.findall(r"^\| `\w+` \|.*$", page, re.MULTILINE)
+    assert len(lines) == sum(map(len, codes_on_the_page().values()))
+    for line in lines:
+        assert re.fullmatch(r"\| `\w+` \| [^|]*\w{3}[^|]* \| [^|]*\w{3}[^|]* \|", line), line
+
+
 def test_the_sources_are_really_read() -> None:
     found = codes_in_the_sources()
     assert {"token_expired", "unknown_key", "session_revoked", "invalid_client"} <= found["401"]
