@@ -74,14 +74,17 @@ async def test_rotating_forwarded_headers_change_nothing(
     """From whom nothing is believed, and from the gateway itself, of which one header is."""
     peers = "127.0.0.1" if gateway == "ours" else "192.0.2.1"
     async with started(make_settings(redis_url, people.url, tmp_path, gateway_peers=peers)) as service:
-        answers = []
+        answers, began = [], time.monotonic()
         for number in range(30):
             address = f"198.51.100.{number}"
             forged = dict.fromkeys(OF_A_PEER, address) | {"forwarded": f"for={address}"}
             if gateway != "ours":
                 forged["x-forwarded-for"] = address
             answers.append(await attempt(service, username=f"p{number}@example.com", headers=forged))
-    assert [answer.status_code for answer in answers].count(429) >= 9
+    tried = [answer.status_code for answer in answers].count(400)
+    assert (
+        tried <= 20 + (time.monotonic() - began) / 3
+    )  # twenty for the address, and one more every three seconds
 
 
 async def test_two_clients_behind_one_trusted_hop_have_two_allowances(service: Service) -> None:
@@ -144,22 +147,26 @@ async def test_guesses_at_once_from_many_addresses_are_counted_before_any_is_has
 
 
 @pytest.mark.parametrize("by", ["cookie", "header"])
-async def test_a_flood_never_locks_out_the_victims_known_device(service: Service, by: str) -> None:
+async def test_a_flood_never_locks_out_the_victims_known_device(
+    service: Service, redis: Any, by: str
+) -> None:
     first = await attempt(service, People.PASSWORD)
     device = first.headers["x-device-token"]
     assert f"device={device}" in first.headers["set-cookie"]
     assert "HttpOnly" in first.headers["set-cookie"]
-    await until_locked(service)
+    await until_locked_for_long(service, redis)
     assert (await attempt(service, People.PASSWORD)).status_code == 429
     mine = {"cookie": f"device={device}"} if by == "cookie" else {"x-device-token": device}
     for _ in range(20):
         assert (await attempt(service, People.PASSWORD, headers=mine)).status_code == 200
 
 
-async def test_a_device_is_known_to_its_own_account_alone(service: Service, people: People) -> None:
+async def test_a_device_is_known_to_its_own_account_alone(
+    service: Service, people: People, redis: Any
+) -> None:
     people.add("eve@example.com")
     theirs = (await attempt(service, People.PASSWORD, username="eve@example.com")).headers["x-device-token"]
-    await until_locked(service)
+    await until_locked_for_long(service, redis)
     answer = await attempt(service, People.PASSWORD, headers={"x-device-token": theirs})
     assert answer.status_code == 429
 
