@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import Service, make_settings, started
 from people import People
 
+from auth_service.clients.exceptions import ClientFault
 from auth_service.clients.models import hash_secret, new_secret
 from auth_service.contract import PATH, document
 
@@ -52,6 +54,35 @@ async def test_a_client_with_both_its_secrets_gets_tokens_without_a_refresh_toke
     )
     assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
     assert refused.headers["www-authenticate"].startswith("Basic")
+
+
+async def test_a_client_of_a_command_is_called_and_given_what_one_of_the_settings_may_be(
+    redis_url: str, people: People, tmp_path: Path
+) -> None:
+    configured = {"billing": {"secret_hashes": [hash_secret("x")]}}
+    async with started(make_settings(redis_url, people.url, tmp_path, clients=configured)) as service:
+        clients = service.parts.clients
+        await clients.register("reports", {"a"}, set())
+        before = [client.id for client in await clients.all()]
+        for name in ("a b", "é", "", "a/b", "x" * 65, "first-party", "billing", "reports"):
+            with pytest.raises(ClientFault):
+                await clients.register(name, {"a"}, set())
+        for scope in ("*", "a b", "é", "", '"'):
+            with pytest.raises(ClientFault):
+                await clients.register("more", {"a", scope}, set())
+        assert (
+            [client.id for client in await clients.all()] == before == ["billing", "first-party", "reports"]
+        )
+
+
+async def test_a_client_that_was_removed_gets_nothing_more(service: Service) -> None:
+    secret = await service.parts.clients.register("reports", {"a"}, set())
+    form = {"grant_type": "client_credentials"}
+    for status in (200, 401):
+        answer = await service.public.post("/auth/token", data=form, auth=("reports", secret))
+        assert answer.status_code == status
+        if status == 200:
+            await service.parts.clients.remove("reports")
 
 
 async def test_a_clients_secret_is_kept_as_its_hash_alone(service: Service, redis: Any) -> None:
