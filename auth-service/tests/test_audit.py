@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from canary import Canary
+from canary import OURS, Canary
 from conftest import Service
 from people import People
 from test_keys import age
@@ -308,3 +308,28 @@ async def test_no_complaint_about_an_address_echoes_it(service: Service) -> None
             answer = await client.request(method, path)
             assert 400 <= answer.status_code < 500, path
             assert "canary" not in answer.text + str(answer.headers), path
+
+
+@pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke", "/auth/introspect"])
+async def test_no_complaint_about_a_form_echoes_or_logs_it(
+    service: Service, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    word = "canary-7f3"
+    for body in (
+        f"grant_type=password&password={word}",
+        f"grant_type=password&username={word}&password={word}",
+        f"grant_type=refresh_token&refresh_token={word}",
+        f"grant_type={word}",
+        f"grant_type=password&username=a&password=b&scope={word}%22",
+        f"password={word}&password={word}",
+        f"{word}={word}&{word}=%ff",
+        f"token={word}&client_id={word}&client_secret={word}",
+        f'{{"username": 7, "password": "{word}"}}',
+    ):
+        kind = "application/json" if body.startswith("{") else "application/x-www-form-urlencoded"
+        answer = await service.public.post(path, content=body, headers={"content-type": kind})
+        assert answer.status_code < 500, body
+        assert word not in answer.text + str(answer.headers), body
+    ours = [record for record in caplog.records if record.name.startswith(OURS)]
+    assert len(ours) >= 9  # a line for each request
+    assert not [record.getMessage() for record in ours if word in str(vars(record))]
