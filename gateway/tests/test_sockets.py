@@ -102,10 +102,21 @@ async def test_all_of_a_persons_websockets_are_closed_when_the_password_changed(
         assert await asyncio.wait_for(reader.read(), 1) == close_frame(1008, "credentials_changed")
 
 
-async def test_an_event_stream_ends_cleanly_with_its_session(streamed: Streamed) -> None:
+async def test_an_event_stream_ends_cleanly_with_its_session_and_whoever_asks_again_is_told_why(
+    streamed: Streamed,
+) -> None:
     reader = await streamed.open("/private", EVENTS)
     await streamed.revoke(kind="session", sid=str(ADA["sid"]))
-    assert await asyncio.wait_for(reader.read(), 1) == b"8\r\ndata: 1\n\r\n0\r\n\r\n"
+    assert await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 1) == b"8\r\ndata: 1\n\r\n0\r\n\r\n"
+    # On the same connection, which a client that read the end takes for its next request.
+    await asyncio.sleep(0.1)
+    token = streamed.house.issuer.token(**ADA)
+    streamed.writers[-1].write(
+        f"GET /private HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    )
+    again = await asyncio.wait_for(reader.readuntil(b"}"), 1)
+    assert again.startswith(b"HTTP/1.1 401 ")
+    assert b"session_revoked" in again
 
 
 async def test_a_websocket_outlives_its_token(streamed: Streamed) -> None:

@@ -175,7 +175,8 @@ class Exchange:
             self.connection.close()
         end = b"0\r\n\r\n" if self._chunked_down else b""
         self._client.write(end if self.responded else self._answer_head + end)
-        self._client.finished(self, False)
+        # Closed only where nothing else tells the end: a client may be asking again at this very moment.
+        self._client.finished(self, self.keep and self._chunked_down)
 
     def timed_out(self) -> None:
         """The deadline passed, whichever it was."""
