@@ -43,7 +43,7 @@ def described(*paths: str, thing: str = "string", methods: tuple[str, ...] = ("g
 
 
 def issuing_tokens(flows: dict[str, Any]) -> dict[str, Any]:
-    schemes = {"oauth2": {"type": "oauth2", "flows": flows}, "odd": "not an object"}
+    schemes = {"oauth2": {"type": "oauth2", "flows": flows}, "odd": "not an object", "odder": {"flows": 1}}
     return described("/auth/token", methods=("post",)) | {"components": {"securitySchemes": schemes}}
 
 

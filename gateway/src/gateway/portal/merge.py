@@ -157,8 +157,10 @@ def _sign_in(paths: Document, documents: Iterable[Document]) -> Document:
 def _takes_passwords(document: Document) -> bool:
     """Whether it is of the service that issues tokens, which says so by the flow of a security scheme."""
     schemes = document.get("components", {}).get("securitySchemes", {}).values()
-    flows = [scheme.get("flows") for scheme in schemes if isinstance(scheme, dict)]
-    return "/auth/token" in document.get("paths", {}) and any("password" in flow for flow in flows if flow)
+    offered = [scheme.get("flows") for scheme in schemes if isinstance(scheme, dict)]
+    return "/auth/token" in document.get("paths", {}) and any(
+        isinstance(flows, dict) and "password" in flows for flows in offered
+    )
 
 
 # Which operations there are, and under which path.
