@@ -1,6 +1,7 @@
 """user-service's events, consumed at least once: none is lost with a replica, none counts twice, none stops the next."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,36 @@ from auth_service.users.events import ABANDONED_MS, CONSUMER, GROUP, STREAM
 EMAIL = "ada@example.com"
 
 
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(5):
+        while not await holds():
+            await asyncio.sleep(0.01)
+
+
 async def until_ended(service: Service, grant: dict[str, Any]) -> None:
     """By the event alone: a refresh would ask user-service."""
-    async with asyncio.timeout(5):
-        while await service.parts.sessions.get(service.session_of(grant["access_token"])) is not None:
-            await asyncio.sleep(0.01)
+    session = service.session_of(grant["access_token"])
+
+    async def is_gone() -> bool:
+        return await service.parts.sessions.get(session) is None
+
+    await until(is_gone)
     await service.until_refused(grant["access_token"], "credentials_changed")
 
 
+async def until_group(redis: Any) -> None:
+    async def is_there() -> bool:
+        return bool(await redis.exists(STREAM))
+
+    await until(is_there)
+
+
 async def until_handled(redis: Any) -> None:
-    async with asyncio.timeout(5):
-        while True:
-            [group] = await redis.xinfo_groups(STREAM)
-            if not group["pending"] and not group["lag"]:
-                return
-            await asyncio.sleep(0.01)
+    async def has_nothing_left() -> bool:
+        [group] = await redis.xinfo_groups(STREAM)
+        return not group["pending"] and not group["lag"]
+
+    await until(has_nothing_left)
 
 
 async def test_what_happened_while_every_replica_was_away_ends_sessions_once_one_is_back(
@@ -53,12 +69,6 @@ async def test_what_a_replica_read_before_it_died_is_done_by_another(
     async with started(settings) as service:
         await until_ended(service, grant)
         await until_handled(redis)
-
-
-async def until_group(redis: Any) -> None:
-    async with asyncio.timeout(5):
-        while not await redis.exists(STREAM):
-            await asyncio.sleep(0.01)
 
 
 async def test_an_event_that_comes_again_or_late_ends_nothing_that_began_after_it(
