@@ -60,6 +60,7 @@ async def test_an_admin_sees_and_ends_another_persons_sessions_and_no_others(
     assert not any(each["current"] for each in listed)
 
     assert await end(service, root, f"/{first}") == 404, "it is not the admin's own"
+    assert await end(service, root, user="") == 422, "a form without an id means nobody"
     assert await end(service, root, f"/{first}", user=ada) == 204
     assert (await service.refresh(theirs[0]["refresh_token"])).json()["code"] == "session_ended"
     assert (await service.refresh(theirs[1]["refresh_token"])).status_code == 200

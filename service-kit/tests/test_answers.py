@@ -6,12 +6,12 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Header, Request, Response
 from prometheus_client import REGISTRY
 
 from service_kit import answers, logs, metrics
@@ -102,6 +102,24 @@ async def test_what_may_be_said_instead_is_told_as_callers_write_it() -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         (fault,) = (await client.get("/links/other")).json()["errors"]
     assert fault == {"field": "kind", "message": "Input should be 'verify-address' or 'reset-password'"}
+
+
+async def test_a_parameter_that_may_be_left_out_is_not_published_as_one_that_may_be_null() -> None:
+    app = FastAPI()
+    answers.install(app)
+
+    @app.get("/things")
+    async def things(
+        colour: str | None = None,
+        size: int | Literal["any"] | None = None,
+        if_match: Annotated[str | None, Header()] = None,
+    ) -> None: ...
+
+    published = {one["name"]: one for one in app.openapi()["paths"]["/things"]["get"]["parameters"]}
+    assert published["colour"]["schema"] == {"title": "Colour", "type": "string"}
+    assert published["if-match"]["schema"] == {"title": "If-Match", "type": "string"}
+    assert [one["type"] for one in published["size"]["schema"]["anyOf"]] == ["integer", "string"]
+    assert not any(one["required"] for one in published.values())
 
 
 async def test_a_request_that_breaks_off_is_no_error_of_ours(

@@ -180,6 +180,15 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 
+def _that_is_sent(schema: dict[str, Any]) -> dict[str, Any]:
+    """Pydantic's `T | None` of a parameter without its null: one is sent or left out, and no URL or header says null."""
+    if {"type": "null"} not in schema.get("anyOf", ()):
+        return schema
+    sent = [one for one in schema["anyOf"] if one != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return rest | (sent[0] if len(sent) == 1 else {"anyOf": sent})
+
+
 def _describe(app: FastAPI) -> None:
     generate = app.openapi
 
@@ -193,6 +202,8 @@ def _describe(app: FastAPI) -> None:
             content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
             for path in document.get("paths", {}).values():
                 for operation in path.values():
+                    for parameter in operation.get("parameters", ()):
+                        parameter["schema"] = _that_is_sent(parameter["schema"])
                     responses = operation.setdefault("responses", {})
                     responses.setdefault("default", {"description": "Problem"})["content"] = content
                     if "422" in responses:

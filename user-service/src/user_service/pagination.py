@@ -25,7 +25,7 @@ class PageQuery(BaseModel, extra="forbid"):
     """Which page of a list, and how long."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Annotated[str | None, Field(max_length=2048)] = None
+    cursor: Annotated[str | None, Field(min_length=1, max_length=2048)] = None
 
 
 @dataclass(frozen=True, slots=True)

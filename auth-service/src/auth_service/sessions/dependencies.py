@@ -30,7 +30,7 @@ async def get_sessions(request: Request) -> Sessions:
 async def get_subject(
     caller: Person,
     origin: TheOrigin,
-    user: Annotated[str | None, Query(description="Another person's id, for an admin")] = None,
+    user: Annotated[str | None, Query(min_length=1, description="Another person's id, for an admin")] = None,
 ) -> str:
     if user is None or user == caller.subject:
         return caller.subject
