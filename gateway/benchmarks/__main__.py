@@ -100,6 +100,7 @@ def measure(
     results: dict[str, Any] = {
         "medians": readings.medians(),
         "cpu_us_per_request": readings.cpu_us(),
+        "cpu_us_by_rate": readings.cpu_us_by_rate(),
         "ratios": readings.ratios(),
         "cpu_ratios": readings.cpu_ratios(),
         "rounds": plan.rounds,

@@ -8,6 +8,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 
 from benchmarks.promises import PROMISES, figure
 from benchmarks.throughput import ROWS, Throughput
@@ -16,12 +17,12 @@ OURS, THEIRS = "#1b6ca8", "#b9b4ab"
 
 
 def print_table(results: dict[str, Any]) -> None:
-    print(f"\n{'requests per second':38}{'median':>10}   {'core busy':>9}   {'CPU us/request':>14}")
+    print(f"\n{'requests per second':38}{'median':>10}   {'core busy':>9}   CPU us/request")
     for row in ROWS:
-        rate, busy = results["medians"].get(row.name), results["core_busy"].get(row.name)
-        saturated = f"{rate:10,.0f}   {busy:9.0%}" if rate else f"{'':22}"
-        cost = f"{results['cpu_us_per_request'][row.name]:12,.1f} at {row.rate:,}/s"
-        print(f"  {row.name:36}{saturated}   {cost}")
+        rate, busy = results["medians"][row.name], results["core_busy"][row.name]
+        costs = results["cpu_us_by_rate"][row.name]
+        told = ", ".join(f"{costs[rate]:,.1f} at {rate:,}/s" for rate in reversed(row.rates))
+        print(f"  {row.name:36}{rate:10,.0f}   {busy:9.0%}   {told}")
     print(f"\n{'the gateway against':48}{'measured':>13}{'floor':>13}{'aim':>12}   reached")
     for promise in PROMISES:
         value = figure(results, promise)
@@ -39,36 +40,55 @@ def write(results: dict[str, Any], throughput: Throughput, file: Path) -> None:
 
 
 def _plot(throughput: Throughput, file: Path) -> None:
-    """Medians as bars, every round as a dot: how far rounds differ is part of the result."""
+    """Every round is a dot: how far rounds differ is part of the result."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
-    panels = (
-        (
-            left,
-            "requests per second at saturation",
-            {n: [r.per_second for r in rs] for n, rs in throughput.saturated.items()},
-            throughput.medians(),
-        ),
-        (
-            right,
-            "CPU microseconds per request at a fixed rate",
-            {n: [r.cpu_us for r in rs] for n, rs in throughput.at_rate.items()},
-            throughput.cpu_us(),
-        ),
-    )
-    for axes, title, rounds, medians in panels:
-        names = list(medians)
-        colours = [OURS if name.startswith("gateway") else THEIRS for name in names]
-        bars = axes.barh(names, list(medians.values()), color=colours)
-        axes.bar_label(bars, [f"{value:,.0f}" for value in medians.values()], padding=6, fontsize=8)
-        for position, name in enumerate(names):
-            axes.plot(rounds[name], [position] * len(rounds[name]), "o", color="black", markersize=2.5)
-        axes.set_xscale("log")
-        axes.margins(x=0.2)
-        axes.set_title(title, loc="left", fontsize=10)
-        axes.invert_yaxis()
+    _plot_saturation(left, throughput)
+    _plot_costs(right, throughput)
+    for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=130)
     pyplot.close(figure)
+
+
+def _plot_saturation(axes: Axes, throughput: Throughput) -> None:
+    medians = throughput.medians()
+    names = list(medians)
+    bars = axes.barh(names, list(medians.values()), color=[_colour(name) for name in names])
+    axes.bar_label(bars, [f"{value:,.0f}" for value in medians.values()], padding=6, fontsize=8)
+    for position, name in enumerate(names):
+        rounds = [reading.per_second for reading in throughput.saturated[name]]
+        axes.plot(rounds, [position] * len(rounds), "o", color="black", markersize=2.5)
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    axes.set_title("requests per second at saturation", loc="left", fontsize=10)
+    axes.invert_yaxis()
+
+
+def _plot_costs(axes: Axes, throughput: Throughput) -> None:
+    for name, costs in throughput.cpu_us_by_rate().items():
+        axes.plot(list(costs), list(costs.values()), "-", color=_colour(name), linewidth=1.5)
+        for rate in costs:
+            rounds = [reading.cpu_us for reading in throughput.at_rate[name, rate]]
+            axes.plot([rate] * len(rounds), rounds, "o", color="black", markersize=2.5)
+        last = max(costs)
+        # Rows of one rate stand beside the others' ends: their names go to the other side.
+        side, offset = ("left", 8) if len(costs) > 1 else ("right", -8)
+        axes.annotate(
+            f"{name} {costs[last]:,.0f}",
+            (last, costs[last]),
+            (offset, -3),
+            textcoords="offset points",
+            horizontalalignment=side,
+            fontsize=8,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.margins(x=0.35)
+    axes.set_title("CPU microseconds per request, by requests per second", loc="left", fontsize=10)
+
+
+def _colour(name: str) -> str:
+    return OURS if name.startswith("gateway") else THEIRS
 
 
 def _rounded(value: Any) -> Any:
