@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -21,6 +22,7 @@ from .waiting import until
 
 UP_SECONDS = 600
 PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
+CHECKOUT_LABEL = "gatehouse.e2e.checkout"  # of an image: the machine and the folder that it was built for
 METRICS = (
     "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9000/metrics', timeout=5).read().decode())"
 )
@@ -56,6 +58,7 @@ class Compose(System):
                 "E2E_MAIL_PORT": str(mail),
                 "E2E_TOXICS_PORT": str(toxics),
                 "E2E_IMAGES": images_of(checkout),
+                "E2E_CHECKOUT": checkout_label(checkout),
             },
             toxic_control=ToxicControl("127.0.0.1", toxics),
         )
@@ -339,6 +342,10 @@ def images_of(checkout: Path) -> str:
     return f"gatehouse-e2e-{hashlib.sha256(bytes(checkout.resolve())).hexdigest()[:8]}"
 
 
+def checkout_label(checkout: Path) -> str:
+    return f"{socket.gethostname()}:{checkout.resolve()}"
+
+
 def images(named: str) -> set[str]:
     """The ids of the images whose names begin so."""
     listed = run(["docker", "images", "--no-trunc", "--format", "{{.Repository}} {{.ID}}"]).splitlines()
@@ -351,6 +358,17 @@ def remove_nameless(replaced: set[str]) -> None:
     for image in replaced.intersection(nameless):
         with suppress(CommandFailed):  # another run of this checkout has containers of it
             run(["docker", "image", "rm", image])
+
+
+def remove_images_of_vanished_checkouts() -> None:
+    """Whose label names a folder of this machine that is gone: another machine that uses the engine keeps its own."""
+    built = set(run(["docker", "images", "--quiet", "--filter", f"label={CHECKOUT_LABEL}"]).split())
+    for image in built:
+        with suppress(CommandFailed):  # another run was quicker, or has containers of it
+            found = json.loads(run(["docker", "image", "inspect", image]))[0]
+            machine, _, folder = found["Config"]["Labels"][CHECKOUT_LABEL].partition(":")
+            if machine == socket.gethostname() and not Path(folder).exists():
+                run(["docker", "image", "rm", *(found["RepoTags"] or [image])])
 
 
 def remove_leftovers() -> None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import pytest
 
 from .api import Api, Person
-from .compose import Compose, engine_missing, remove_leftovers
+from .compose import Compose, engine_missing, remove_images_of_vanished_checkouts, remove_leftovers
 from .evidence import Evidence, file_name
 from .history import History
 from .load import Load, Share
@@ -139,6 +139,7 @@ def _start(config: pytest.Config, kind: str) -> System:
             if reason := engine_missing():
                 pytest.exit(f"--system compose: {reason}", returncode=4)
             remove_leftovers()
+            remove_images_of_vanished_checkouts()
             return Compose.start(checkout, _say(config), _report_folder(config) / "containers" / "start")
     except (RuntimeError, AssertionError) as error:
         pytest.exit(f"--system {kind} did not start: {error}", returncode=3)

@@ -1,15 +1,27 @@
-"""What a run leaves of its images: one set for each checkout, whichever builder made it."""
+"""What a run leaves of its images: one set for each checkout that is still there, whichever builder made it."""
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gatehouse_e2e.compose import engine_missing, images, images_of, remove_nameless
+from gatehouse_e2e.compose import (
+    CHECKOUT_LABEL,
+    checkout_label,
+    engine_missing,
+    images,
+    images_of,
+    remove_images_of_vanished_checkouts,
+    remove_nameless,
+)
+from gatehouse_e2e.plugin import CHECKOUT
 from gatehouse_e2e.systems import run
+
+BUILDERS = pytest.mark.parametrize("buildkit", ["0", "1"], ids=["classic builder", "BuildKit"])
 
 
 def test_images_are_named_after_the_checkout_and_not_the_run(tmp_path: Path) -> None:
@@ -27,7 +39,7 @@ def name() -> Iterator[str]:
         run(["docker", "image", "rm", "--force", image])
 
 
-@pytest.mark.parametrize("buildkit", ["0", "1"], ids=["classic builder", "BuildKit"])
+@BUILDERS
 def test_a_changed_image_takes_the_place_of_the_one_before(buildkit: str, name: str) -> None:
     before = build(name, "one", buildkit)
     remove_nameless(before - images(name))
@@ -42,11 +54,40 @@ def test_a_changed_image_takes_the_place_of_the_one_before(buildkit: str, name: 
     assert images(name) == after | again, "still another's"
 
 
-def build(name: str, said: str, buildkit: str) -> set[str]:
+@BUILDERS
+def test_images_go_with_their_checkout(buildkit: str, name: str, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    elsewhere = build(f"{name}-elsewhere", "same", buildkit, f"another-machine:{checkout}")
+    replaced = build(name, "one", buildkit, checkout_label(checkout))
+    built = build(name, "two", buildkit, checkout_label(checkout))
+    remove_images_of_vanished_checkouts()
+    assert images(name) == elsewhere | built, "it is still there"
+    checkout.rmdir()
+    remove_images_of_vanished_checkouts()
+    assert images(name) == elsewhere, "what another machine built is for its own runs to judge"
+    assert not (built | replaced) & everything()
+
+
+def test_every_image_that_is_built_says_for_which_checkout() -> None:
+    if reason := engine_missing():
+        pytest.skip(reason)
+    files = ("-f", str(CHECKOUT / "docker-compose.yml"), "-f", str(CHECKOUT / "tests-e2e/compose.yaml"))
+    told = run(
+        ["docker", "compose", *files, "config", "--format", "json"], environment={"E2E_CHECKOUT": "here"}
+    )
+    built = {part: one["build"] for part, one in json.loads(told)["services"].items() if "build" in one}
+    assert {"gateway", "auth-service", "user-service"} <= set(built)
+    assert {part: one["labels"] for part, one in built.items()} == {
+        part: {CHECKOUT_LABEL: "here"} for part in built
+    }
+
+
+def build(name: str, said: str, buildkit: str, checkout: str = "") -> set[str]:
     """The ids that carry the name afterwards."""
     dockerfile = f"FROM scratch\nLABEL said={name}-{said}\n"
     run(
-        ["docker", "build", "--tag", f"{name}-part", "-"],
+        ["docker", "build", "--tag", f"{name}-part", "--label", f"{CHECKOUT_LABEL}={checkout}", "-"],
         stdin=dockerfile,
         environment={"DOCKER_BUILDKIT": buildkit},
     )
