@@ -1,7 +1,11 @@
 """What compose starts has no more than it needs."""
 
+import json
+import subprocess
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -47,3 +51,34 @@ def test_an_image_is_built_apart_from_what_runs_and_runs_as_nobody(dockerfile: P
     assert "HEALTHCHECK" in final
     assert "pip install" not in final
     assert "apt-get" not in final
+
+
+class Readiness(BaseHTTPRequestHandler):
+    """A service whose readiness is what its server's `status` says."""
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Readying)
+        self.send_response(self.server.status if self.path == "/readyz" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Readying(ThreadingHTTPServer):
+    status = 200
+
+
+@pytest.mark.parametrize("dockerfile", sorted(ROOT.glob("*/Dockerfile")), ids=lambda path: path.parent.name)
+def test_a_container_is_healthy_while_its_service_says_that_it_is_ready(dockerfile: Path) -> None:
+    check: list[str] = json.loads(dockerfile.read_text().partition("HEALTHCHECK")[2].split("CMD", 2)[1])
+    with Readying(("127.0.0.1", 0), Readiness) as server:
+        Thread(target=server.serve_forever).start()
+        asks_here = [part.replace("9000", str(server.server_port)) for part in check]
+        try:
+            assert subprocess.run(asks_here, timeout=10, check=False).returncode == 0
+            server.status = 503
+            assert subprocess.run(asks_here, timeout=10, check=False).returncode == 1
+        finally:
+            server.shutdown()
+    assert subprocess.run(asks_here, timeout=10, check=False).returncode == 1, "nobody listens"
