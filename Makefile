@@ -40,19 +40,19 @@ docker = @docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 
 	  || { echo "make $@: no docker engine with compose answers (on a bare Debian: bash .ci/engine)" >&2; exit 2; }
 
 .PHONY: help
-help:  ## this list
+help:  ## show this list
 	@echo 'usage: make VERB [SERVICE=room] [ARGS=…]     rooms: $(ROOMS)'
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p; s/^## /\n/p' $(MAKEFILE_LIST) | awk -F'\t' 'NF > 1 {printf "  %-16s %s\n", $$1, $$2; next} {print}'
 
-## On this machine alone
+## Without containers
 .PHONY: run test lint fmt lock contract bench refresh-check
-run: $(UV)  ## the whole system on embedded defaults (PORT=8080 VAR=var)
+run: $(UV)  ## run the whole system without containers (PORT=8080 VAR=var)
 	@exec python3 deploy/embedded/run.py
 
-test: $(UV)  ## every test that needs no container
+test: $(UV)  ## run every test that needs no container
 	@$(call each,if [ $$room = tests-e2e ]; then $(one) pytest harness/tests journeys --system embedded -n 2 $(ARGS); else $(one) pytest $(ARGS); fi)
 
-lint: $(UV)  ## ruff, mypy --strict, import rules, migrations; Dockerfiles, scripts, compose files and manifests
+lint: $(UV)  ## check code (ruff, mypy, import rules, migrations), Dockerfiles, scripts, compose files and manifests
 	@$(MAKE) $(side_by_side) $(rooms:%=lint/%) $(if $(SERVICE),,lint-rest)
 
 lint/%: rooms = $*
@@ -64,17 +64,17 @@ lint/%:
 lint-rest:
 	@$(UV) run --locked --project deploy deploy/lint
 
-fmt: $(UV)  ## format, and mend what ruff can
+fmt: $(UV)  ## format the code and apply ruff's fixes
 	@$(call each,$(one) ruff format . && $(one) ruff check --fix-only --quiet .)
 
-lock: $(UV)  ## lock every room again, after a change of dependencies (ARGS=--upgrade)
+lock: $(UV)  ## lock every room again, after a change of dependencies (ARGS=--upgrade for newer versions)
 	@$(call each,$(UV) lock $(ARGS))
 
-contract: $(UV)  ## write every service's contract/openapi.json anew
+contract: $(UV)  ## write every service's contract/openapi.json, after a change of its API
 	@for room in $(or $(SERVICE),$(foreach room,$(ROOMS),$(if $(wildcard $(room)/src/*/contract.py),$(room)))); do \
 	  package=$${room##*/}; (cd $$room && $(one) python -m $${package//-/_}.contract) || exit; done
 
-bench: $(UV)  ## measure against peers (SUITE=gateway, auth, users, async or changes; FULL=1: users with a million)
+bench: $(UV)  ## run a benchmark (SUITE=gateway, auth, users, async or changes; FULL=1: a million users)
 	$(call need,SUITE,SUITE=gateway)
 	@cd $(or $(SERVICE),$(bench-$(SUITE)),gateway) && $(one) python -m benchmarks $(SUITE) $(if $(FULL),--full) $(ARGS)
 bench-auth := auth-service
@@ -82,7 +82,7 @@ bench-users := user-service
 bench-async := user-service
 bench-changes := user-service
 
-refresh-check: $(UV)  ## the refresh contract as a report, against any system (URL=http://localhost:8080)
+refresh-check: $(UV)  ## try the refresh contract on any system and report (URL=http://localhost:8080)
 	@cd auth-service && $(one) python tests/refresh_check.py $(or $(URL),http://localhost:$(PORT)) $(ARGS)
 
 ## Your own services
@@ -90,14 +90,14 @@ refresh-check: $(UV)  ## the refresh contract as a report, against any system (U
 scaffold = @python3 deploy/scaffold/create.py
 tidy = (cd $(1) && $(one) ruff check --quiet --fix-only --select I . && $(one) ruff format --quiet .)
 
-service: $(UV)  ## a new service behind the gateway, complete and tested (NAME=orders)
+service: $(UV)  ## create a service behind the gateway, complete and tested (NAME=orders)
 	$(call need,NAME,NAME=orders)
 	$(scaffold) service "$(NAME)"
 	@cd "$(NAME)" && $(UV) lock --quiet
 	@$(call tidy,$(NAME)) && $(MAKE) contract SERVICE="$(NAME)"
 	@echo "$(NAME) is there: make lint test SERVICE=$(NAME), then make run or make up serves it behind the gateway"
 
-app: $(UV)  ## a new domain package in a service (SERVICE=orders NAME=invoices)
+app: $(UV)  ## create a domain package in a service (SERVICE=orders NAME=invoices)
 	$(call need,SERVICE,SERVICE=orders NAME=invoices)
 	$(call need,NAME,SERVICE=orders NAME=invoices)
 	$(scaffold) app "$(SERVICE)" "$(NAME)"
@@ -105,7 +105,7 @@ app: $(UV)  ## a new domain package in a service (SERVICE=orders NAME=invoices)
 
 ## On containers
 .PHONY: up roll down logs ps test-containers e2e
-up:  ## build, start and wait (PORT=8080 PROJECT=gatehouse SCALE=1)
+up:  ## build and start the containers, and wait until they are ready (PORT=8080 PROJECT=gatehouse SCALE=1)
 	$(call fits,PORT,[1-9][0-9]*,a port number)
 	$(call fits,PROJECT,[a-z0-9][a-z0-9_-]*,a name out of a-z 0-9 - _)
 	$(call fits,SCALE,[1-9][0-9]?,a number of replicas)
@@ -116,12 +116,12 @@ up:  ## build, start and wait (PORT=8080 PROJECT=gatehouse SCALE=1)
 	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 secrets user-service-migrate; exit 1; }
 	@echo; echo "Gatehouse is up: http://localhost:$(PORT)   API: http://localhost:$(PORT)/docs   stop: make down PROJECT=$(PROJECT)"
 
-roll:  ## bring one service to a new release without an unanswered request (SERVICE=user-service)
+roll:  ## replace one service with a new release without an unanswered request (SERVICE=user-service)
 	$(call need,SERVICE,SERVICE=user-service)
 	$(docker)
 	@deploy/compose/roll $(SERVICE)
 
-down:  ## stop the containers; the data stays
+down:  ## stop the containers and keep their data
 	$(docker)
 	@$(compose) down $(ARGS)
 
@@ -129,31 +129,31 @@ logs:  ## follow the logs
 	$(docker)
 	@$(compose) logs -f $(ARGS) $(SERVICE)
 
-ps:  ## what runs, and how it is
+ps:  ## list the containers and their state
 	$(docker)
 	@$(compose) ps $(ARGS) $(SERVICE)
 
-test-containers: $(UV)  ## what only MySQL and Redis themselves decide
+test-containers: $(UV)  ## run the tests that need the real MySQL and Redis
 	$(docker)
 	@UV=$(UV) deploy/compose/with-stores $(MAKE) test SERVICE="$(or $(SERVICE),user-service auth-service)" ARGS="-m containers $(ARGS)"
 
-e2e: $(UV)  ## the end-to-end suites (SUITE=journeys, hostile, failures or load; URL= a deployed system; FULL=1)
+e2e: $(UV)  ## run the end-to-end suites (SUITE=journeys, hostile, failures or load; URL= of a running system; FULL=1)
 	@cd tests-e2e && $(one) pytest $(or $(e2e-$(SUITE)),$(SUITE)) --system $(or $(URL),compose) $(if $(FULL),--full) $(ARGS)
 e2e-failures := failures skew
 
-## Where it runs now: the embedded system on VAR, else the containers of PROJECT (ON=embedded or ON=containers decides)
+## On what runs now: the embedded system on VAR, else the containers of PROJECT (ON=embedded or ON=containers decides)
 .PHONY: admin import seed clean
-admin:  ## make somebody an administrator (EMAIL=ada@example.com)
+admin:  ## make a registered person an administrator (EMAIL=ada@example.com)
 	$(call need,EMAIL,EMAIL=ada@example.com)
 	@deploy/exec user-service python -m user_service.cli admin "$(EMAIL)"
 
-import:  ## bring people in from another system (FILE=people.jsonl); rows that stay out are kept in FILE.rejected
+import:  ## import people from another system (FILE=people.jsonl); rejected rows are kept in FILE.rejected
 	$(call need,FILE,FILE=people.jsonl)
 	@umask 077; deploy/exec user-service python -m user_service.cli import $(ARGS) - <"$(FILE)" >"$(FILE).rejected"; \
 	  code=$$?; if [ -s "$(FILE).rejected" ]; then echo "the rejected rows are in $(FILE).rejected" >&2; \
 	  else rm -f "$(FILE).rejected"; fi; exit $$code
 
-seed:  ## make people up, for trying out sizes (USERS=1000000)
+seed:  ## create made-up people, to try out sizes (USERS=1000000)
 	$(call need,USERS,USERS=1000000)
 	@deploy/exec user-service python -m user_service.cli seed "$(USERS)" $(ARGS)
 
