@@ -84,10 +84,10 @@ class Fields(logging.Formatter):
 class Json(Fields):
     """One JSON object a line: control characters in a value are escaped and cannot forge another line."""
 
+    _encode = json.JSONEncoder(default=str).encode  # json.dumps would make an encoder for each line
+
     def line(self, record: logging.LogRecord) -> str:
-        return json.dumps(
-            {name: value for name, value in self.fields(record).items() if value is not None}, default=str
-        )
+        return self._encode({name: value for name, value in self.fields(record).items() if value is not None})
 
 
 class Text(Fields):
