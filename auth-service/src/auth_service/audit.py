@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
@@ -26,14 +27,14 @@ logger = logging.getLogger("auth_service.audit")
 EVENTS = Counter("auth_decisions", "Security decisions.", ["event", "outcome", "reason"])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Origin:
     """Where a request came from, coarse enough to be kept."""
 
     address: str = ""
     device: str = ""
 
-    @property
+    @cached_property
     def prefix(self) -> str:
         try:
             parsed = ipaddress.ip_address(self.address)

@@ -1,10 +1,10 @@
 """An OAuth request's form, read one way: no duplicates, and empty means absent (RFC 6749 section 3.2)."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 from auth_service.exceptions import InvalidRequest
 
@@ -28,9 +28,6 @@ async def read_form(request: Request) -> Mapping[str, str]:
     if len(set(names)) != len(names):
         raise InvalidRequest("A parameter is given more than once.")
     return {name: value for name, value in pairs if value}
-
-
-Form = Annotated[Mapping[str, str], Depends(read_form)]
 
 
 def form_schema(required: list[str], properties: Mapping[str, str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from hashlib import sha1
 from importlib.resources import files
@@ -45,7 +45,7 @@ def connect(
         username=user if password else None,
         password=password,
         decode_responses=True,
-        socket_connect_timeout=min(timeout, 0.5),
+        socket_connect_timeout=timeout,
         socket_timeout=timeout,
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
         max_connections=connections,
@@ -53,12 +53,14 @@ def connect(
         driver_info=None,  # saves two questions on every new connection
     )
     age = {"oldest": RENEWED_EVERY if replicas else math.inf}
-    pool.connection_class = type("Renewed", (_Renewed, pool.connection_class), age)
+    pool.connection_class = type("OurConnection", (_Connection, pool.connection_class), age)
     return Redis.from_pool(pool)
 
 
-class _Renewed:
-    """A connection that is made anew now and then: a failover may move the name without cutting what is open."""
+class _Connection:
+    """What ours do otherwise than redis-py's. With replicas one is made anew now and then: a failover may move the name
+    without cutting what is open.
+    """
 
     oldest = math.inf
     renewed_after = 0.0  # of its pool: whatever was connected before is left
@@ -79,12 +81,16 @@ class _Renewed:
         this: Any = super()
         await this.disconnect(nowait=True, **reasons)
 
-    async def send_packed_command(self, *command: Any, **options: Any) -> None:
-        this: Any = super()
+    async def send_packed_command(self, command: Iterable[bytes], check_health: bool = True) -> None:
+        """Writes without a time limit, which would cost a task each time: what we ask fits into a socket's buffer."""
+        this: Any = self
+        if not this.is_connected:
+            await self.connect()
         try:
-            await this.send_packed_command(*command, **options)
+            this._writer.writelines(command)
         except RuntimeError as error:
             # uvloop's word for a connection that was reset a moment ago: one to replace, as every lost one.
+            await self.disconnect()
             raise ConnectionLost("closed as it was written to") from error
 
 

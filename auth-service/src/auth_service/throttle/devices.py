@@ -36,8 +36,13 @@ def fold(email: str) -> str:
     local, _, domain = email.strip().rpartition("@")
     visible = "".join(char for char in local if unicodedata.category(char) != "Cf")
     local = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
+    return f"{local}@{_fold_domain(domain.rstrip('.'))}"
+
+
+def _fold_domain(domain: str) -> str:
+    if domain.isascii():
+        return domain.lower()  # as IDNA would have it, which takes its time
     try:
-        domain = idna.encode(domain.rstrip("."), uts46=True).decode()
+        return idna.encode(domain, uts46=True).decode()
     except (idna.IDNAError, UnicodeError):
-        domain = unicodedata.normalize("NFKC", domain).casefold()
-    return f"{local}@{domain.rstrip('.')}"
+        return unicodedata.normalize("NFKC", domain).casefold().rstrip(".")

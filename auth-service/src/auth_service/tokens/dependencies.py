@@ -1,4 +1,4 @@
-"""What the OAuth routes are given: the grants, introspection, and which device asks."""
+"""What the OAuth routes are given: the grants, and introspection; and which device asks."""
 
 from typing import Annotated
 
@@ -21,11 +21,10 @@ async def get_introspection(request: Request) -> Introspection:
     return introspection
 
 
-async def get_device(request: Request) -> str | None:
+def device_of(request: Request) -> str | None:
     """What an earlier sign-in gave this device, by cookie or, for clients without cookies, by header."""
     return request.cookies.get(DEVICE_COOKIE) or request.headers.get(DEVICE_HEADER)
 
 
 TheTokens = Annotated[Tokens, Depends(get_tokens)]
 TheIntrospection = Annotated[Introspection, Depends(get_introspection)]
-TheDevice = Annotated[str | None, Depends(get_device)]

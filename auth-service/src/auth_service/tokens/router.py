@@ -6,17 +6,15 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from auth_service.clients.dependencies import AuthenticatedClient, ConfidentialClient
+from auth_service.clients.dependencies import ConfidentialRequest, OAuthRequest
 from auth_service.config import SCOPE
-from auth_service.dependencies import TheOrigin
-from auth_service.exceptions import InvalidRequest
-from auth_service.forms import Form, form_schema
+from auth_service.forms import form_schema
 from auth_service.tokens.dependencies import (
     DEVICE_COOKIE,
     DEVICE_HEADER,
-    TheDevice,
     TheIntrospection,
     TheTokens,
+    device_of,
 )
 from auth_service.tokens.exceptions import UnsupportedGrantType
 from auth_service.tokens.introspection import claims_of, headers_of
@@ -53,23 +51,16 @@ router = APIRouter(tags=["oauth"])
         },
     ),
 )
-async def token(
-    request: Request,
-    form: Form,
-    client: AuthenticatedClient,
-    tokens: TheTokens,
-    device: TheDevice,
-    origin: TheOrigin,
-) -> Response:
-    scope = form.get("scope")
-    match required(form, "grant_type"):
+async def token(request: Request, asked: OAuthRequest, tokens: TheTokens) -> Response:
+    client, scope, origin = asked.client, asked.form.get("scope"), asked.origin
+    match asked.required("grant_type"):
         case "password":
-            given = SignIn(required(form, "username"), required(form, "password"), device)
+            given = SignIn(asked.required("username"), asked.required("password"), device_of(request))
             grant = await tokens.sign_in(client, given, scope, origin)
         case "refresh_token":
-            grant = await tokens.renew(client, required(form, "refresh_token"), scope, origin)
+            grant = await tokens.renew(client, asked.required("refresh_token"), scope, origin)
         case "client_credentials":
-            grant = await tokens.issue_to_client(client, scope, form.get("audience"), origin)
+            grant = await tokens.issue_to_client(client, scope, asked.form.get("audience"), origin)
         case _:
             raise UnsupportedGrantType
     return _answer(grant, secure=request.app.state.issuer.startswith("https:"))
@@ -90,20 +81,14 @@ async def token(
         },
     ),
 )
-async def revoke(
-    form: Form,
-    client: AuthenticatedClient,
-    tokens: TheTokens,
-    introspection: TheIntrospection,
-    origin: TheOrigin,
-) -> Response:
-    text = required(form, "token")
+async def revoke(asked: OAuthRequest, tokens: TheTokens, introspection: TheIntrospection) -> Response:
+    text = asked.required("token")
     if text.count(".") == 2:
-        caller = await introspection.caller(text, client.audiences)
+        caller = await introspection.caller(text, asked.client.audiences)
         if caller is not None:
-            await tokens.revoke_access_token(client, caller, origin)
+            await tokens.revoke_access_token(asked.client, caller, asked.origin)
     else:
-        await tokens.revoke_refresh_token(client, text, origin)
+        await tokens.revoke_refresh_token(asked.client, text, asked.origin)
     return Response(headers=NO_STORE)
 
 
@@ -121,8 +106,8 @@ async def revoke(
         },
     ),
 )
-async def introspect(form: Form, client: ConfidentialClient, introspection: TheIntrospection) -> Response:
-    caller = await introspection.caller(required(form, "token"), client.audiences)
+async def introspect(asked: ConfidentialRequest, introspection: TheIntrospection) -> Response:
+    caller = await introspection.caller(asked.required("token"), asked.client.audiences)
     body = {"active": True, "token_type": "Bearer", **claims_of(caller)} if caller else {"active": False}
     return JSONResponse(body, headers=NO_STORE)
 
@@ -160,12 +145,6 @@ def describe(issuer: str, *, grant_password: bool) -> Metadata:
         introspection_endpoint=f"{issuer}/auth/introspect",
         grant_types_supported=grants if grant_password else grants[1:],
     )
-
-
-def required(form: Form, name: str) -> str:
-    if name not in form:
-        raise InvalidRequest(f"The parameter {name} is missing.")
-    return form[name]
 
 
 def _answer(grant: Grant, *, secure: bool) -> Response:
