@@ -133,6 +133,22 @@ async def test_once_somebody_was_imported_every_refusal_takes_a_second(
         assert await refused_after(service, email) >= 1
 
 
+async def test_a_caller_that_waits_is_told_at_once_of_a_refusal_and_for_how_long_to_keep_it(
+    service: Service, parts: Parts, tmp_path: Path
+) -> None:
+    with lines(tmp_path / "people.jsonl", someone(1, password=CHEAP)).open() as file:
+        await Importer(parts.database, Origin("command"), ignore, ignore).run(file)
+    path = "/internal/v1/credentials/verify?caller_waits=true"
+    for email in ("p1@example.com", "nobody@example.com"):
+        body = {"email": email, "password": "not the password"}
+        began = time.monotonic()
+        verdict = (await service.auth_service().post(path, json=body)).json()
+        told = time.monotonic() - began
+        # Both together are the second that a refusal takes; what was measured here holds a little more.
+        assert not verdict["verified"]
+        assert 0 < verdict["wait"] < 1 <= verdict["wait"] + told
+
+
 async def refused_after(service: Service, email: str) -> float:
     began = time.monotonic()
     assert not (await service.verify(email, "not the password"))["verified"]

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends, status
 
 from service_kit.dependencies import get_service_caller
 from user_service.credentials.dependencies import CredentialChecks
-from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Refusal, Verified
+from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Verified
+from user_service.credentials.service import Refused
 from user_service.users.dependencies import By, MyId, Users
 from user_service.users.schemas import CurrentState
 
@@ -23,11 +24,13 @@ async def change_password(
 
 
 @internal_router.post("/credentials/verify", dependencies=[Depends(get_service_caller("credentials:verify"))])
-async def verify(sent: Credentials, credentials: CredentialChecks) -> Verified | NotVerified:
+async def verify(
+    sent: Credentials, credentials: CredentialChecks, *, caller_waits: bool = False
+) -> Verified | NotVerified:
     """Whether the password is right. Always 200: a wrong password is an answer, not an error."""
-    verdict = await credentials.verify(sent.email, sent.password)
-    if isinstance(verdict, Refusal):
-        return NotVerified(reason=verdict)
+    verdict = await credentials.verify(sent.email, sent.password, caller_waits=caller_waits)
+    if isinstance(verdict, Refused):
+        return NotVerified(reason=verdict.reason, wait=verdict.wait)
     return Verified(user=CurrentState.of(verdict))
 
 

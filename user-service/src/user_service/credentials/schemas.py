@@ -34,3 +34,6 @@ class Verified(BaseModel):
 class NotVerified(BaseModel):
     verified: Literal[False] = False
     reason: Refusal
+    wait: float = Field(
+        description="Seconds to let pass before anybody learns of it; 0 unless `caller_waits`."
+    )

@@ -1,7 +1,7 @@
 """Checking and changing what a person signs in with. Nothing is locked or open while hashing."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
 from uuid import UUID
 
@@ -25,6 +25,14 @@ _BEAT = 0.02  # seconds
 _LONG_BEAT = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why not, and how many seconds have to pass before whoever tried may learn of it."""
+
+    reason: Refusal
+    wait: float
+
+
 class CredentialService:
     def __init__(
         self,
@@ -39,23 +47,23 @@ class CredentialService:
         self._rules = rules
         self._require_verified = require_verified_email
 
-    async def verify(self, email: str, password: str) -> User | Refusal:
+    async def verify(self, email: str, password: str, *, caller_waits: bool = False) -> User | Refused:
         """The person, as read together with the hash, if the credentials are right; else why not.
 
         If the password changes meanwhile, the version returned is the old one, and the session that is
         started with it ends at its first check. A missing account costs the same hash as a wrong password,
-        and every refusal leaves a whole number of beats after its request came, whatever it took to find. The
-        wait holds no place in the queue.
+        and nobody learns of a refusal but a whole number of beats after its request came, whatever it took to
+        find. The wait holds no place in the queue; a caller with places of its own waits by itself.
         """
         came = monotonic()
-        verified = await self._verify(email, password)
-        if isinstance(verified, Refusal):
-            imported = await self._database.read(repository.any_imported)
-            took = monotonic() - came
-            # Of the long ones only the first: who asks for a sign-in does not wait for a second one.
-            beat = _LONG_BEAT if imported and took < _LONG_BEAT else _BEAT
-            await asyncio.sleep(beat - took % beat)
-        return verified
+        verdict = await self._verify(email, password)
+        if isinstance(verdict, User):
+            return verdict
+        wait = await self._until_a_beat(came)
+        if caller_waits:
+            return Refused(verdict, wait)
+        await asyncio.sleep(wait)
+        return Refused(verdict, 0)
 
     async def change(self, user_id: UUID, current: str, new: str, origin: Origin) -> None:
         """Replace the password; every session ends, the one that asked included."""
@@ -92,6 +100,13 @@ class CredentialService:
                 return Refusal.UNVERIFIED
             await self._renew_hash(place, user, password)
             return user
+
+    async def _until_a_beat(self, came: float) -> float:
+        imported = await self._database.read(repository.any_imported)
+        took = monotonic() - came
+        # Of the long ones only the first: who asks for a sign-in does not wait for a second one.
+        beat = _LONG_BEAT if imported and took < _LONG_BEAT else _BEAT
+        return beat - took % beat
 
     async def _by_email(self, email: str) -> User | None:
         try:
