@@ -119,6 +119,8 @@ async def crowd(service: Service, refresh_token: str) -> list[tuple[httpx.Respon
             b' "credentials_version": 1e999}, "id": "1", "status": "", "roles": [], "credentials_version": 1e999}'
         ),
         Response(b'{"verified": false}'),
+        Response(b'{"verified": false, "reason": "unknown", "wait": 1e999, "id": "1"}'),
+        Response(b'{"verified": false, "reason": "unknown", "wait": NaN, "id": "1"}'),
         Response(status_code=503, headers={"retry-after": "9" * 5000}),
         Response(status_code=503, headers={"retry-after": "\xb2"}),
         Response(status_code=302, headers={"location": "/"}),
@@ -149,6 +151,24 @@ async def test_one_slow_answer_among_others_makes_nobody_else_wait(service: Serv
         await asyncio.sleep(0.05)
     assert is_unavailable(slow.result())
     assert (await service.refresh(token)).status_code == 200
+
+
+async def test_refusals_that_are_kept_back_keep_nobody_else_out(service: Service, people: People) -> None:
+    wait = 1.5
+    people.raw = Response(b'{"verified": false, "reason": "unknown", "wait": %.1f}' % wait)
+    kept_back = [
+        asyncio.ensure_future(timed(sign_in(service, f"person-{number}@example.com")))
+        for number in range(WIDTH)
+    ]
+    async with asyncio.timeout(5):
+        while len(people.requests) < WIDTH or people.under_way:
+            await asyncio.sleep(0.01)
+    people.raw = None
+    assert (await sign_in(service)).status_code == 200
+    for answer, seconds in await asyncio.gather(*kept_back):
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+        assert seconds >= wait
+    assert {request.url.query for request in people.requests} == {"caller_waits=true"}
 
 
 async def test_a_caller_who_goes_away_leaves_nothing_behind(service: Service, people: People) -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+LONGEST_WAIT: Final = 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,17 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The credentials are not good for a sign-in; the reason is for the audit alone, never for the answer."""
+    """The credentials are not good for a sign-in; the reason is for the audit alone, never for the answer.
+
+    `wait` is how many seconds have to pass before whoever tried may learn of it.
+    """
 
     reason: str
+    wait: float = 0.0
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> "Refused":
+        wait = float(body.get("wait", 0))
+        if not 0 <= wait <= LONGEST_WAIT:
+            raise ValueError("a wait that nobody would wait")
+        return cls(str(body["reason"]), wait)
