@@ -137,6 +137,8 @@ def test_what_a_fault_adds_is_more_than_what_the_same_done_to_a_bystander_costs(
     assert added(0.99, [suffered(0.01, 0.04)], [bystander], "read") == 0
     assert round(added(0.99, [suffered(0.01, 0.2)], [bystander], "read"), 6) == 0.16
     assert round(added(0.5, [suffered(0.03, 0.04)], [bystander], "read"), 6) == 0.02
+    hiccup, slower = suffered(0.01, 0.9), suffered(0.01, 0.05)
+    assert round(added(0.99, [slower, slower, slower], [bystander, hiccup, bystander], "read"), 6) == 0.01
 
 
 def test_a_timeline_shows_outcomes_and_the_faults_span() -> None:
