@@ -158,11 +158,28 @@ def test_a_bomb_is_refused_before_it_is_decoded(bomb: bytes) -> None:
     assert time.perf_counter() - begun < 0.2
 
 
+def with_list_of_pictures(jpeg: bytes) -> bytes:
+    """The same JPEG with the list of two pictures (CIPA DC-007) that many telephones write: Pillow's MPO."""
+    entries = [(0xB000, 7, 4, b"0100"), (0xB001, 4, 1, struct.pack("<L", 2)), (0xB002, 7, 32, b"2\0\0\0")]
+    tags = b"".join(struct.pack("<HHL", *tag, count) + value for *tag, count, value in entries)
+    body = b"MPF\0II*\0\x08\0\0\0" + struct.pack("<H", 3) + tags + bytes(4)
+    body += struct.pack("<LLLHH", 0x030000, len(jpeg), 0, 0, 0) + struct.pack("<LLLHH", 0, len(jpeg), 0, 0, 0)
+    return jpeg[:2] + b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
 def test_a_jpeg_of_a_thousand_scans_is_refused() -> None:
     picture = saved(drawn(size=(64, 64)), "JPEG", progressive=True)
     last_scan = picture[picture.rfind(b"\xff\xda") : -2]
-    with pytest.raises(TooManyPixels):
-        reencode(io.BytesIO(picture[:-2] + last_scan * 1000 + b"\xff\xd9"))
+    bomb = picture[:-2] + last_scan * 1000 + b"\xff\xd9"
+    for listed in (bomb, with_list_of_pictures(bomb)):
+        with pytest.raises(TooManyPixels):
+            reencode(io.BytesIO(listed))
+
+
+def test_a_jpeg_that_lists_further_pictures_is_one_like_any_other() -> None:
+    photo = with_list_of_pictures(saved(drawn(size=(8000, 6000)), "JPEG"))
+    assert Image.open(io.BytesIO(photo)).format == "MPO"
+    assert avatar(photo).size == (SIDE, 384)
 
 
 def test_a_jpeg_whose_only_scan_lacks_a_component_counts_at_full_size() -> None:

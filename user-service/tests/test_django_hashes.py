@@ -93,6 +93,8 @@ def test_long_and_unusual_passwords_agree_with_django(name: str, password: str) 
         "argon2$argon2id$v=19$m=8,t=1,p=1,m=2097152" + ARGON2_TAIL,
         "argon2$argon2id$v=19$m=8,t=1,p=8" + ARGON2_TAIL,
         "argon2$argon2id$v=19$m=102400,t=2,p=8",
+        "argon2$argon2id$v=19$m=8,t=1,p=1$" + "A" * 13 + "$" + "A" * 22,
+        "argon2$argon2id$v=19$m=8,t=1,p=1$" + "B" * 11 + "$" + "A" * 22,
         "md5$salt$0123456789abcdef0123456789abcdef",
         "pbkdf2_sha1$1000$salt$AAAA",
         "!unusable",

@@ -35,6 +35,7 @@ def test_equal_addresses_have_one_key(typed: str, key: str) -> None:
         "a@exam_ple.com", "\"a\"@example.com", "a" * 65 + "@example.com", "a@" + "b" * 64 + ".example",
         "a@example.com.", "a@example.com。", "a@localhost.", "a@127.0.0.1", "a@2130706433", "a@0x7f000001",
         "a@１２７.０.０.１", "a@example.1", "a@" + ".".join(["b" * 60] * 5), "\u202ea@example.com", "a\ud800@example.com",
+        "=?utf-8?q?eve=40evil.example=2c?=@example.com", "=?utf-8?b?w6k=?=@example.com",
     ],
 )  # fmt: skip
 def test_what_could_be_read_two_ways_is_refused(typed: str) -> None:

@@ -19,6 +19,7 @@ from service_kit.testing import TestIssuer
 from user_service.config import Settings
 from user_service.database import DatabaseUnavailable
 from user_service.main import Parts
+from user_service.pagination import encode_cursor
 from user_service.users.idempotency import claim, keyed_request
 from user_service.users.models import utc_now
 
@@ -253,9 +254,15 @@ async def test_every_search_has_pages(service: Service, query: str) -> None:
     assert sorted(seen) == [f"p{number}@example.com" for number in range(5)]
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10", "WyJhIl0", "bnVsbA", "é"])
+@pytest.mark.parametrize("cursor", ["x", "W10", "WyJhIl0", "bnVsbA", "é", "W1tb" * 500])
 async def test_a_made_up_cursor_is_refused(service: Service, cursor: str) -> None:
     assert code(await service.admin().get(f"/v1/users?cursor={cursor}")) == (400, "cursor_invalid")
+
+
+async def test_a_cursor_of_half_a_surrogate_pair_is_refused(service: Service) -> None:
+    cursor = encode_cursor("\ud800")
+    asked = await service.admin().get(f"/v1/users?email=a&cursor={cursor}")
+    assert code(asked) == (400, "cursor_invalid")
 
 
 async def test_disabling_ends_sessions_and_enabling_lets_in_again(service: Service) -> None:

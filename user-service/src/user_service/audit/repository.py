@@ -1,7 +1,8 @@
 """Every query against the audit table: rows are added and pseudonymised, never otherwise changed."""
 
+import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import insert, select, update
@@ -9,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit.models import AuditRow, Origin, Record
 from user_service.pagination import CursorInvalid, Page, decode_cursor, encode_cursor
+
+_ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)  # what a BIGINT holds
 
 
 async def append(
@@ -65,7 +68,7 @@ async def pseudonymise(connection: AsyncConnection, user_id: UUID) -> None:
 
 
 def _record_id(cursor: str) -> int:
-    try:
-        return int(decode_cursor(cursor, 1)[0])
-    except ValueError as error:
-        raise CursorInvalid from error
+    position = decode_cursor(cursor, 1)[0]
+    if not _ID.fullmatch(position):
+        raise CursorInvalid
+    return int(position)

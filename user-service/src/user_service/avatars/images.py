@@ -40,7 +40,7 @@ def reencode(file: BinaryIO) -> bytes:
         _check(webp_canvas(file) or (0, 0), MAX_PIXELS_WEBP)
         file.seek(0)
         with Image.open(file, formats=FORMATS) as picture:
-            if picture.format == "JPEG":
+            if picture.format in ("JPEG", "MPO"):  # what Pillow calls a JPEG that lists further pictures
                 _bound_jpeg(picture, file)
             else:
                 _check(picture.size, MAX_PIXELS)

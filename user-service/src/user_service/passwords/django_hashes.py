@@ -155,6 +155,8 @@ def _argon2(encoded: str) -> Argon2:
         raise UnsupportedHash
     if memory * passes > MAX_ARGON2_WORK:
         raise UnsupportedHash
+    if not all(map(_is_base64, encoded.split("$")[-2:])):
+        raise UnsupportedHash
     return Argon2(encoded)
 
 
@@ -171,6 +173,12 @@ def _number(text: str, most: int) -> int:
     if not DECIMAL.fullmatch(text) or int(text) > most:
         raise UnsupportedHash
     return int(text)
+
+
+def _is_base64(text: str) -> bool:
+    """Whether argon2 can decode it: without padding, and with no bit set that belongs to no byte."""
+    decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    return base64.b64encode(decoded).decode().rstrip("=") == text
 
 
 def _digest(text: str, length: int) -> bytes:

@@ -60,6 +60,9 @@ def _plain_local_part(local: str) -> bool:
         return False
     if local.startswith(".") or local.endswith(".") or ".." in local:
         return False
+    # An encoded word (RFC 2047): the mail's To would name whoever is written in it.
+    if "=?" in local:
+        return False
     # Full-width letters, ligatures and the like change under NFKC; U+200B and its kin are category Cf.
     if unicodedata.normalize("NFKC", local) != local:
         return False
