@@ -505,6 +505,17 @@ async def test_a_session_ends_without_use_and_in_any_case(
         assert (await service.refresh(token)).json()["code"] == "session_ended"
 
 
+async def test_shortening_sessions_loses_sight_of_none_that_began_before(
+    redis_url: str, people: People, tmp_path: Path, redis: Any
+) -> None:
+    for absolute in (900_000, 600):
+        settings = make_settings(redis_url, people.url, tmp_path, session_absolute_seconds=absolute)
+        async with started(settings) as service:
+            await service.sign_in()
+    [index] = [key async for key in redis.scan_iter("auth:sessions:*")]
+    assert await redis.ttl(index) > 800_000
+
+
 # 7: the password grant
 
 

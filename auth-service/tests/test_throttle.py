@@ -302,3 +302,14 @@ def test_an_account_is_named_without_telling_its_address() -> None:
     assert devices.account("Ada@Example.com") == devices.account("ada@example.com")
     assert "ada" not in devices.account("ada@example.com")
     assert fold("jos\u200bé@bücher.example") == fold("José@xn--bcher-kva.example.")
+
+
+def test_an_endless_name_costs_no_more_than_a_long_one() -> None:
+    """Putting marks in order takes the square of their number, and it is done before any limit is asked."""
+
+    def seconds(marks: int) -> float:
+        begun = time.perf_counter()
+        fold("a" + "\u0301\u0327" * marks + "@example.com")
+        return time.perf_counter() - begun
+
+    assert min(seconds(5000) for _ in range(3)) < 10 * min(seconds(500) for _ in range(3))

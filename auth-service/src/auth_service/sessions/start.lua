@@ -15,5 +15,6 @@ redis.call('HSET', key, 'sub', a.sub, 'client_id', a.client_id, 'scope', a.scope
   'generation', 0, 'attempt', 0, 'parent_attempt', -1, 'made', now)
 redis.call('PEXPIREAT', key, math.min(now + a.idle, expires))
 redis.call('ZADD', index, now, a.sid)
-redis.call('PEXPIREAT', index, expires)
+-- Never sooner than that of a session which began while sessions might last longer: it could not be found to be ended.
+redis.call('PEXPIREAT', index, math.max(expires, redis.call('PEXPIRETIME', index)))
 return redis.call('HGETALL', key)

@@ -7,6 +7,9 @@ from base64 import urlsafe_b64encode
 
 import idna
 
+# What is longer is nobody's address to user-service either, and normalising takes the square of what marks there are.
+LONGEST = 1024
+
 
 class Devices:
     def __init__(self, key: bytes) -> None:
@@ -33,7 +36,7 @@ class Devices:
 
 def fold(email: str) -> str:
     """At least as coarse as user-service's key, so that no spelling of an address buys a second allowance."""
-    local, _, domain = email.strip().rpartition("@")
+    local, _, domain = email.strip()[:LONGEST].rpartition("@")
     visible = "".join(char for char in local if unicodedata.category(char) != "Cf")
     local = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
     return f"{local}@{_fold_domain(domain.rstrip('.'))}"
