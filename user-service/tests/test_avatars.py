@@ -6,6 +6,7 @@ import io
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -17,8 +18,14 @@ from sqlalchemy.engine import make_url
 from system import begin_revocations, serving
 
 from service_kit.testing import RedisServer, TestIssuer
+from user_service.audit.models import Origin
 from user_service.avatars import service as avatar_service
 from user_service.config import Settings
+from user_service.mails import registering
+from user_service.main import Parts
+from user_service.passwords.policy import PasswordRules
+from user_service.users.exceptions import UserNotFound
+from user_service.users.service import UserService
 
 BOUNDARY = "a-boundary"
 MIB = 1024 * 1024
@@ -280,6 +287,27 @@ async def test_erasing_a_person_erases_their_picture(service: Service, settings:
     await admin.delete(f"/v1/users/{ada.id}")
     assert len(files(settings)) == 1
     assert (await admin.post(f"/v1/users/{ada.id}/erase")).status_code == 204
+    assert files(settings) == []
+
+
+async def test_a_picture_that_comes_while_its_person_is_erased_goes_too(
+    service: Service, settings: Settings, parts: Parts
+) -> None:
+    ada = await service.register()
+    await service.admin().delete(f"/v1/users/{ada.id}")
+
+    async def body() -> AsyncIterator[bytes]:
+        yield picture()
+
+    async def forget_and_receive_another(person: UUID) -> None:
+        await parts.avatars.forget_files(person)
+        with suppress(UserNotFound):
+            await parts.avatars.put(person, body(), "image/png", Origin(str(person)))
+
+    users = UserService(
+        parts.database, parts.passwords, PasswordRules(12), registering, forget_and_receive_another
+    )
+    await users.erase(ada.id, Origin("command"))
     assert files(settings) == []
 
 

@@ -170,7 +170,6 @@ class UserService:
 
     async def erase(self, user_id: UUID, origin: Origin) -> None:
         """Remove a deleted person for good; the audit keeps what happened, under a name that means nobody."""
-
         if (await self.find(user_id)).status is not Status.DELETED:
             raise NotDeleted
         # First the files: without the row nobody would find them again.
@@ -187,6 +186,8 @@ class UserService:
             await repository.remove(connection, user_id)
 
         await self._database.transaction(work)
+        # Again: until the row was gone, an upload that had begun before could still come to its end.
+        await self._forget_files(user_id)
 
     async def _change(
         self, user_id: UUID, origin: Origin, kind: str, change: Callable[[User], User | None]
