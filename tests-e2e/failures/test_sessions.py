@@ -63,9 +63,7 @@ def test_a_lost_answer_ends_no_innocent_session_however_late_the_client_asks_aga
             assert {answer.status_code for answer in lost} == {200}
             move_back(parts, kept, seconds)
             with seen.span(f"{seconds} s later, {at_once} at once"):
-                if (
-                    seconds > 5
-                ):  # within the time in which the same successor is given again nothing can restart
+                if seconds > 5:  # in less nothing restarts, and the same successor is given again
                     told_while_down(parts, pool, people, everybody)
                     until(partial(seen.calm, 1), 30, "user-service is back", every=0.1)
                 lives = list(pool.map(partial(asks_again, people, at_once), everybody, kept))

@@ -152,11 +152,6 @@ class Compose(System):
         self._docker("kill", part)
         self._repairs["kill", part] = lambda: self.start_again(part)
 
-    def stop_part(self, part: str, seconds: int = 35) -> None:
-        """SIGTERM, and time to drain."""
-        self._docker("stop", part, "--time", str(seconds))
-        self._repairs["kill", part] = lambda: self.start_again(part)
-
     def start_again(self, part: str) -> None:
         self._docker("start", part)
         self._repairs.pop(("kill", part), None)

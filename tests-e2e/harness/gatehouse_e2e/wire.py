@@ -251,9 +251,6 @@ class RawClient:
         except TimeoutError:
             return False
 
-    def half_close(self) -> None:
-        self._socket.shutdown(socket.SHUT_WR)
-
     def abort(self) -> None:
         """Reset, as a crashed client does."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
