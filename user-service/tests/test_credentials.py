@@ -8,17 +8,24 @@ import time
 from collections.abc import Awaitable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from argon2 import PasswordHasher
-from conftest import PASSWORD, Service
+from argon2.exceptions import VerificationError
+from conftest import PASSWORD, Person, Service
 from httpx import Response
 from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from user_service.audit.models import Origin
+from user_service.credentials.service import CredentialService
 from user_service.main import Parts
 from user_service.passwords import policy
+from user_service.passwords.breached import BreachedPasswords
 from user_service.passwords.exceptions import HashingBusy, PasswordRefused
 from user_service.passwords.hashing import HASHER, NICENESS, Passwords, Place
+from user_service.passwords.policy import PasswordRules
 from user_service.users import repository
 
 NEW = "a brand new battery staple"
@@ -133,6 +140,28 @@ async def test_an_old_password_verified_while_it_changes_has_the_old_version(
     assert (await signing_in)["user"]["credentials_version"] == 1
 
 
+async def test_a_change_that_waits_for_another_server_keeps_nobody_from_hashing(
+    service: Service, parts: Parts
+) -> None:
+    class Pondering(BreachedPasswords):
+        def __init__(self) -> None:
+            self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+        async def contains(self, password: str) -> bool:
+            self.asked.set()
+            return not await self.go_on.wait()
+
+    ada, server, passwords = await service.register(), Pondering(), Passwords(threads=1, queue=0)
+    credentials = CredentialService(parts.database, passwords, PasswordRules(12, server))
+    changing = asyncio.create_task(credentials.change(ada.id, PASSWORD, NEW, Origin(str(ada.id))))
+    await server.asked.wait()
+    assert await passwords.hash("somebody else's")
+    server.go_on.set()
+    await changing
+    assert (await service.verify(ada.email, NEW))["verified"]
+    passwords.close()
+
+
 async def test_a_sign_in_that_finds_no_place_does_not_ask_the_database(
     service: Service, parts: Parts
 ) -> None:
@@ -153,19 +182,48 @@ async def test_a_sign_in_that_finds_no_place_does_not_ask_the_database(
 
 
 async def test_a_weaker_hash_is_renewed_at_sign_in_and_ends_nothing(service: Service, parts: Parts) -> None:
-    ada = await service.register()
+    ada = await with_a_weak_hash(service, parts)
+    assert (await service.verify(ada.email))["user"]["credentials_version"] == 1
+    assert not await has_a_weak_hash(parts, ada)
+    assert (await service.verify(ada.email))["verified"]
+
+
+async def test_who_is_right_gets_in_while_no_new_hash_can_be_stored(service: Service, parts: Parts) -> None:
+    ada = await with_a_weak_hash(service, parts)
+    held, let_go = asyncio.Event(), asyncio.Event()
+
+    async def hold(connection: AsyncConnection) -> None:
+        await repository.lock(connection, ada.id)
+        held.set()
+        await let_go.wait()
+
+    holding = asyncio.create_task(parts.database.transaction(hold))
+    await held.wait()
+    assert (await service.verify(ada.email))["verified"]
+    let_go.set()
+    await holding
+    assert await has_a_weak_hash(parts, ada)
+    assert (await service.verify(ada.email))["verified"]
+    assert not await has_a_weak_hash(parts, ada)
+
+
+async def with_a_weak_hash(service: Service, parts: Parts) -> Person:
+    """Somebody whose password was hashed when less was asked of a hash."""
+    person = await service.register()
     weak = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 
-    async def weaken(connection: object) -> None:
-        before = await repository.lock(connection, ada.id)  # type: ignore[arg-type] # given by transaction()
-        await repository.save(connection, before, replace(before, password_hash=weak))  # type: ignore[arg-type]
+    async def weaken(connection: AsyncConnection) -> None:
+        before = await repository.lock(connection, person.id)
+        await repository.save(connection, before, replace(before, password_hash=weak))
 
     await parts.database.transaction(weaken)
-    assert (await service.verify(ada.email))["user"]["credentials_version"] == 1
-    user = await parts.users.find(ada.id)
-    assert user.password_hash is not None
-    assert not HASHER.check_needs_rehash(user.password_hash)
-    assert (await service.verify(ada.email))["verified"]
+    return person
+
+
+async def has_a_weak_hash(parts: Parts, person: Person) -> bool:
+    stored = (await parts.users.find(person.id)).password_hash
+    assert stored is not None
+    return HASHER.check_needs_rehash(stored)
 
 
 async def test_an_account_without_a_password_lets_nobody_in() -> None:
@@ -173,6 +231,17 @@ async def test_an_account_without_a_password_lets_nobody_in() -> None:
     with passwords.place() as place:
         assert not await place.verify("!", "!")
         assert not await place.verify(None, "nobody's password")
+    passwords.close()
+
+
+async def test_without_memory_for_the_check_no_password_is_wrong() -> None:
+    class Starved(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
+            raise VerificationError("Memory allocation error")  # argon2's own words
+
+    passwords = Passwords(1, hasher=Starved())
+    with passwords.place() as place, pytest.raises(VerificationError):
+        await place.verify(HASHER.hash(PASSWORD), PASSWORD)
     passwords.close()
 
 

@@ -1,12 +1,14 @@
 """Checking and changing what a person signs in with. Nothing is locked or open while hashing."""
 
 import asyncio
+import logging
 from dataclasses import dataclass, replace
 from time import monotonic
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service_kit.problems import Problem
 from user_service.audit.models import Origin
 from user_service.credentials.exceptions import PasswordChangedMeanwhile, WrongPassword
 from user_service.credentials.schemas import Refusal
@@ -18,6 +20,8 @@ from user_service.users.changes import write
 from user_service.users.email import InvalidEmail, parse_email
 from user_service.users.exceptions import UserNotFound
 from user_service.users.models import Status, User
+
+log = logging.getLogger(__name__)
 
 # Finding a row takes longer than finding none: under a tenth of a millisecond, which shows over many tries.
 _BEAT = 0.02  # seconds
@@ -73,8 +77,9 @@ class CredentialService:
                 raise UserNotFound
             if not await place.verify(read.password_hash, current):
                 raise WrongPassword
-            await self._rules.check(new, about=(read.email, read.name))
-            password_hash = await place.hash(new)
+        # May ask another server, and holds no place meanwhile.
+        await self._rules.check(new, about=(read.email, read.name))
+        password_hash = await self._passwords.hash(new)
 
         async def work(connection: AsyncConnection) -> None:
             before = await repository.lock(connection, user_id)
@@ -116,11 +121,17 @@ class CredentialService:
         return await self._database.read(lambda connection: repository.find_by_email_key(connection, key))
 
     async def _renew_hash(self, place: Place, user: User, password: str) -> None:
-        """Hash again when the stored hash is weaker than today's, or another system's."""
+        """Hash again when the stored hash is weaker than today's, or another system's.
+
+        Who has the right password gets in, even if nothing can be written now: the next sign-in tries again.
+        """
         old = user.password_hash
         if old is None or not self._passwords.outdated(old):
             return
         new = await place.hash(password)
-        await self._database.transaction(
-            lambda connection: repository.replace_hash(connection, user.id, old, new)
-        )
+        try:
+            await self._database.transaction(
+                lambda connection: repository.replace_hash(connection, user.id, old, new)
+            )
+        except Problem as problem:
+            log.warning("hash not renewed, reason=%s", problem.code)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from user_service.passwords import django_hashes
 from user_service.passwords.exceptions import HashingBusy
@@ -84,7 +84,10 @@ class Place:
         return await self._in_thread(lambda: self._hasher.hash(_normalised(password)))
 
     async def verify(self, stored: str | None, password: str) -> bool:
-        """Whether `password` made `stored`; None costs the same and is never right."""
+        """Whether `password` made `stored`; None costs the same and is never right.
+
+        Raises argon2's VerificationError if that cannot be told: without memory for it no password is wrong.
+        """
         return await self._in_thread(lambda: self._matches(stored, password))
 
     def when_left(self, leave: Callable[[], None]) -> None:
@@ -101,7 +104,7 @@ class Place:
         usable = stored is not None and stored.startswith("$argon2")
         try:
             self._hasher.verify(stored if stored and usable else self._dummy, _normalised(password))
-        except (VerificationError, InvalidHashError):
+        except (VerifyMismatchError, InvalidHashError):
             return False
         return usable
 
