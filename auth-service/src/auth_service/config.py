@@ -1,10 +1,10 @@
 """The only reader of the environment: every setting with its default and its limits."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, field_validator, model_validator
 
 from service_kit.settings import HttpUrl, RedisUrl, ServiceSettings, VerifierSettings
 
@@ -13,23 +13,30 @@ CLIENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}", re.ASCII)  # RFC 6749 section 3.3
 
 
+def check_client_id(name: str) -> str:
+    """A client's name, whoever registers it: settings or a command. ValueError if it is none."""
+    if not CLIENT_ID.fullmatch(name):
+        raise ValueError("a client's name has 1 to 64 letters, digits, '.', '_' or '-'")
+    return name
+
+
+def check_scopes(scopes: Set[str]) -> Set[str]:
+    """What a registered client may be given; ValueError if it is not."""
+    if not all(map(SCOPE.fullmatch, scopes)):
+        raise ValueError("a scope has no spaces or quotes")
+    if "*" in scopes:
+        raise ValueError("the scope * belongs to the first-party client alone")
+    return scopes
+
+
 class ConfiguredClient(BaseModel, extra="forbid"):
     """A client known by settings; its secrets only as hashes (`python -m auth_service clients new-secret`)."""
 
     secret_hashes: list[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}\z")]] = Field(
         min_length=1, max_length=2
     )
-    scopes: set[str] = set()
+    scopes: Annotated[set[str], AfterValidator(check_scopes)] = set()
     audiences: set[str] = set()
-
-    @field_validator("scopes")
-    @classmethod
-    def no_client_can_be_given_everything(cls, scopes: set[str]) -> set[str]:
-        if not all(map(SCOPE.fullmatch, scopes)):
-            raise ValueError("a scope has no spaces or quotes")
-        if "*" in scopes:
-            raise ValueError("the scope * belongs to the first-party client alone")
-        return scopes
 
 
 class Settings(ServiceSettings, VerifierSettings):
@@ -60,7 +67,9 @@ class Settings(ServiceSettings, VerifierSettings):
     request_deadline_seconds: int = Field(default=30, ge=1)
 
     grant_password: bool = True
-    clients: dict[str, ConfiguredClient] = Field(default_factory=dict)
+    clients: dict[Annotated[str, AfterValidator(check_client_id)], ConfiguredClient] = Field(
+        default_factory=dict
+    )
 
     key_rotation_days: float = Field(default=30, gt=0)
 
@@ -86,8 +95,6 @@ class Settings(ServiceSettings, VerifierSettings):
     def clients_have_names_of_their_own(
         cls, clients: dict[str, ConfiguredClient]
     ) -> dict[str, ConfiguredClient]:
-        if not all(map(CLIENT_ID.fullmatch, clients)):
-            raise ValueError("a client's name has 1 to 64 letters, digits, '.', '_' or '-'")
         if FIRST_PARTY_ID in clients:
             raise ValueError(f"{FIRST_PARTY_ID} is built in and has no secret")
         return clients

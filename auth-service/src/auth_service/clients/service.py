@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from auth_service.clients.exceptions import ClientFault, InvalidClient
 from auth_service.clients.models import FIRST_PARTY, Client, hash_secret, new_secret
-from auth_service.config import CLIENT_ID, SCOPE
+from auth_service.config import CLIENT_ID, check_client_id, check_scopes
 from auth_service.store import Store
 
 STORED = "auth:clients"
@@ -42,16 +42,15 @@ class Clients:
 
     async def register(self, client_id: str, scopes: set[str], audiences: set[str]) -> str:
         """A new client's secret, said once: the store keeps its hash."""
-        if not CLIENT_ID.fullmatch(client_id):
-            raise ClientFault("a client's name has 1 to 64 letters, digits, '.', '_' or '-'")
-        if "*" in scopes or not all(SCOPE.fullmatch(scope) for scope in scopes):
-            raise ClientFault(
-                "a scope has no spaces or quotes, and '*' belongs to the first-party client alone"
-            )
-        secret = new_secret()
-        client = Client(client_id, (hash_secret(secret),), frozenset(scopes), frozenset(audiences))
+        try:
+            check_client_id(client_id)
+            check_scopes(scopes)
+        except ValueError as fault:
+            raise ClientFault(str(fault)) from None
         if client_id in self._configured:
             raise ClientFault(f"{client_id} is defined by the settings")
+        secret = new_secret()
+        client = Client(client_id, (hash_secret(secret),), frozenset(scopes), frozenset(audiences))
         async with self._store.answering() as redis:
             if not await redis.hsetnx(STORED, client_id, client.to_json()):
                 raise ClientFault(f"{client_id} exists")
