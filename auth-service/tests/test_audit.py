@@ -12,6 +12,7 @@ import httpx
 import pytest
 from canary import OURS, Canary
 from conftest import Service
+from fastapi import Response
 from people import People
 from test_keys import age
 
@@ -243,6 +244,33 @@ async def test_what_could_not_be_decided_is_no_decision(scene: Scene, people: Pe
     assert (await scene.service.refresh(scene.refresh_token)).status_code == 503
     await scene.wrong_password()
     assert told()[began:] == []
+
+
+async def test_no_word_of_another_service_becomes_a_label_of_its_own(
+    scene: Scene, people: People, told: Told
+) -> None:
+    """A metric has a series for each, so a reason that is not one of ours is told as `other`."""
+    people.raw = Response(b'{"verified": false, "reason": "of-a-newer-release"}')
+    await scene.wrong_password()
+    people.raw = None
+    await scene.redis.xadd("users", people.change("ada@example.com") | {"type": "user.of-a-newer-release"})
+    async with asyncio.timeout(5):
+        while ("sessions", "ended", "other") not in map(what, told()):
+            await asyncio.sleep(0.01)
+    assert ("sign-in", "refused", "other") in map(what, told())
+    assert "of-a-newer-release" not in (await scene.service.internal.get("/metrics")).text
+
+
+async def test_what_a_command_of_another_release_left_keeps_none_behind_it_from_being_told(
+    scene: Scene, told: Told
+) -> None:
+    known = {"event": "keys", "outcome": "rotated", "reason": "command", "actor": audit.OPERATOR}
+    strange = ("not JSON", "[]", json.dumps(known | {"of-a-newer-release": "x"}))
+    await scene.redis.rpush(audit.COMMANDS, *strange, json.dumps(known))
+    async with asyncio.timeout(5):
+        while not told(audit.OPERATOR):
+            await asyncio.sleep(0.01)
+    assert list(map(what, told(audit.OPERATOR))) == [("keys", "rotated", "command")]
 
 
 def what(event: dict[str, Any]) -> tuple[str, str, str]:

@@ -22,7 +22,8 @@ OPERATOR = "operator"  # and of whatever a command did
 COMMANDS = "auth:audit"
 EVERY_SECONDS = 1
 
-logger = logging.getLogger("auth_service.audit")
+logger = logging.getLogger("auth_service.audit")  # events alone
+commands = logging.getLogger("auth_service.commands")
 
 EVENTS = Counter("auth_decisions", "Security decisions.", ["event", "outcome", "reason"])
 
@@ -58,7 +59,7 @@ def record(
 ) -> None:
     """`actor` is a person's id, `client:<id>`, OPERATOR or OURSELVES; `subject` whom it concerns, if somebody else.
 
-    `reason` is a stable code. The log adds the request id.
+    `reason` is a stable code, one of few: it is a metric's label. The log adds the request id.
     """
     EVENTS.labels(event, outcome, reason).inc()
     logger.info(
@@ -106,5 +107,11 @@ async def tell_of_commands(store: Store) -> None:
         except Unavailable:
             left = None
         for told in left or ():
-            record(**json.loads(told))
+            try:
+                record(**json.loads(told))
+            except (
+                ValueError,
+                TypeError,
+            ):  # of a newer release; those left behind it must not be lost with it
+                commands.exception("what a command left cannot be told")
         await asyncio.sleep(EVERY_SECONDS)

@@ -17,6 +17,20 @@ from auth_service.exceptions import Unavailable
 from auth_service.revocations.service import Revocations
 
 STREAM, GROUP, CONSUMER = "users", "auth-service", "auth-service"
+# Whatever the event, the person's versions decide; but its kind is a metric's label, so a newer one is told as `other`.
+KINDS = frozenset(
+    f"user.{what}"
+    for what in (
+        "updated",
+        "roles_changed",
+        "credentials_changed",
+        "disabled",
+        "enabled",
+        "deleted",
+        "restored",
+        "erased",
+    )
+)
 BLOCK_MS = 1000
 ABANDONED_MS = 5000
 
@@ -68,7 +82,8 @@ class UserEvents:
             return  # nobody can hold an older token
         ended = await self._revocations.revoke_subject(subject, cv, sessions_cv)
         if ended:
-            audit.record("sessions", "ended", kind, actor=audit.OURSELVES, subject=subject)
+            reason = kind if kind in KINDS else "other"
+            audit.record("sessions", "ended", reason, actor=audit.OURSELVES, subject=subject)
 
     async def _create_group(self) -> None:
         try:

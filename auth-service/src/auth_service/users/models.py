@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 LONGEST_WAIT: Final = 2.0  # seconds
+# What user-service says why not. A reason is a metric's label, so another one, of a newer release, is `other`.
+REASONS: Final = frozenset(("unknown", "wrong_password", "disabled", "unverified"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +47,5 @@ class Refused:
         wait = float(body.get("wait", 0))
         if not 0 <= wait <= LONGEST_WAIT:
             raise ValueError("a wait that nobody would wait")
-        return cls(str(body["reason"]), wait)
+        reason = str(body["reason"])
+        return cls(reason if reason in REASONS else "other", wait)
