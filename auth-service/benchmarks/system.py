@@ -3,12 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -29,6 +30,34 @@ PROBES_PER_SECOND = 50
 class System:
     gateway: int
     users: int  # user-service's internal port
+    process: int  # the supervisor's
+
+    def cpu_ms(self) -> dict[str, float]:
+        """What each service's processes, master and workers, have used so far, in user and system mode."""
+        used: dict[str, float] = {}
+        for process in _descendants(self.process):
+            command = Path("/proc", process, "cmdline").read_text()
+            if service := re.search(r"python:(\w+)\.gunicorn_conf", command):
+                ticks = sum(map(int, _stat(process)[11:13]))
+                used[service[1]] = used.get(service[1], 0) + 1000 * ticks / os.sysconf("SC_CLK_TCK")
+        return used
+
+
+def _descendants(ancestor: int) -> list[str]:
+    """Of Linux, as its /proc tells; a process that ends meanwhile is none."""
+    parents: dict[str, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[folder.name] = _stat(folder.name)[1]
+    found = [str(ancestor)]
+    for process in found:  # which grows
+        found += [child for child, parent in parents.items() if parent == process]
+    return found
+
+
+def _stat(process: str) -> list[str]:
+    """The fields behind the command's name (proc(5)): state, parent, …"""
+    return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()
 
 
 @contextmanager
@@ -44,7 +73,7 @@ def running() -> Iterator[System]:
             _wait_for(port, process)
             asked = [*command, "exec", "user-service", "--", "printenv", "INTERNAL_PORT"]
             told = subprocess.check_output(asked, env=environment, text=True)
-            yield System(port, int(told.split()[-1]))
+            yield System(port, int(told.split()[-1]), process.pid)
         finally:
             process.terminate()
             process.wait(40)
