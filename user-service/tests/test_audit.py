@@ -71,6 +71,22 @@ async def test_an_erased_person_is_nobody_in_what_they_did_and_what_was_done_to_
     assert [row.address for row in kept[:2]] == [None, None]
 
 
+async def test_a_wrong_password_of_who_is_signed_in_is_on_record_at_every_door(service: Service) -> None:
+    ada = await service.register()
+    doors = {
+        "password": {"current_password": "canary-guess", "new_password": "a long enough passphrase"},
+        "email": {"password": "canary-guess", "email": "eve@example.com"},
+    }
+    for door, guess in doors.items():
+        assert (await ada.client.post(f"/v1/users/me/{door}", json=guess)).status_code == 403
+    told = await service.admin().get(f"/v1/users/{ada.id}/audit")
+    records = [(record["action"], record["actor"], record["details"]) for record in told.json()["items"]]
+    assert records[:2] == [
+        ("user.password_refused", str(ada.id), {"asked": door}) for door in ("email", "password")
+    ]
+    assert "canary" not in told.text
+
+
 async def test_an_audit_of_many_records_is_read_page_by_page(service: Service) -> None:
     ada, admin = await service.register(), service.admin()
     for _ in range(4):

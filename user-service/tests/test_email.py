@@ -76,4 +76,4 @@ async def test_accents_and_lookalikes_are_other_people_or_none(service: Service)
     for hidden in ("jo\u200bse@example.com", "ｊose@example.com"):
         body = {"email": hidden, "name": "Eve", "password": PASSWORD}
         assert (await service.anonymous.post("/v1/users", json=body)).status_code == 422
-        assert await service.verify(hidden) == {"verified": False, "reason": "unknown"}
+        assert (await service.verify(hidden))["reason"] == "unknown"

@@ -4,11 +4,13 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import NoReturn
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.problems import Problem
+from user_service.audit import repository as audit
 from user_service.audit.models import Origin
 from user_service.credentials.exceptions import PasswordChangedMeanwhile, WrongPassword
 from user_service.credentials.schemas import Refusal
@@ -19,7 +21,7 @@ from user_service.users import repository
 from user_service.users.changes import write
 from user_service.users.email import InvalidEmail, parse_email
 from user_service.users.exceptions import UserNotFound
-from user_service.users.models import Status, User
+from user_service.users.models import Status, User, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,16 @@ class Refused:
 
     reason: Refusal
     wait: float
+
+
+async def refuse(database: Database, user_id: UUID, origin: Origin, asked: str) -> NoReturn:
+    """Raise WrongPassword, and leave a record: who guesses with a stolen session must be seen."""
+    await database.transaction(
+        lambda connection: audit.append(
+            connection, origin, "user.password_refused", user_id, utc_now(), asked=asked
+        )
+    )
+    raise WrongPassword
 
 
 class CredentialService:
@@ -75,8 +87,9 @@ class CredentialService:
             read = await self._database.read(lambda connection: repository.find(connection, user_id))
             if read is None:
                 raise UserNotFound
-            if not await place.verify(read.password_hash, current):
-                raise WrongPassword
+            matches = await place.verify(read.password_hash, current)
+        if not matches:
+            await refuse(self._database, user_id, origin, asked="password")
         # May ask another server, and holds no place meanwhile.
         await self._rules.check(new, about=(read.email, read.name))
         password_hash = await self._passwords.hash(new)

@@ -9,7 +9,7 @@ from user_service.mails.dependencies import Mails
 from user_service.mails.models import LinkKind
 from user_service.mails.pages import page
 from user_service.mails.schemas import Accepted, AddressWanted, FollowedLink, ForAddress, NewPassword
-from user_service.users.dependencies import Anonymous, MyId
+from user_service.users.dependencies import Anonymous, By, MyId
 from user_service.users.schemas import NewUser
 
 router = APIRouter(prefix="/v1/users", tags=["mails"])
@@ -33,9 +33,9 @@ async def ask_reset(asked: ForAddress, mails: Mails) -> Accepted:
 
 
 @router.post("/me/email", status_code=status.HTTP_202_ACCEPTED)
-async def ask_change(me: MyId, wanted: AddressWanted, mails: Mails) -> Accepted:
+async def ask_change(me: MyId, wanted: AddressWanted, mails: Mails, origin: By) -> Accepted:
     """Move the account to another address: once it is confirmed there, and with 7 days to undo it."""
-    await mails.ask_change(me, wanted.email, wanted.password)
+    await mails.ask_change(me, wanted.email, wanted.password, origin)
     return Accepted()
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit.models import Origin
-from user_service.credentials.exceptions import WrongPassword
+from user_service.credentials.service import refuse
 from user_service.database import Database
 from user_service.mails import repository
 from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
@@ -42,14 +42,15 @@ class MailService:
         email = parse_email(new.email)
         await self._leave(WaitingMail(LinkKind.REGISTER, email=email.address, email_key=email.key, data=data))
 
-    async def ask_change(self, user_id: UUID, email: str, password: str) -> None:
+    async def ask_change(self, user_id: UUID, email: str, password: str, origin: Origin) -> None:
         """Needs the password: a stolen session alone must not move the account."""
         with self._passwords.place() as place:
             user = await self._database.read(lambda connection: users.find(connection, user_id))
             if user is None:
                 raise UserNotFound
-            if not await place.verify(user.password_hash, password):
-                raise WrongPassword
+            matches = await place.verify(user.password_hash, password)
+        if not matches:
+            await refuse(self._database, user_id, origin, asked="email")
         new = parse_email(email)
         await self._leave(
             WaitingMail(LinkKind.CHANGE, user_id, new.address, new.key, sessions_cv=user.sessions_cv)

@@ -148,7 +148,8 @@ async def erase(id: UUID, users: Users, origin: By) -> None:
 
 
 def _shown(user: User, if_none_match: str | None = None) -> Response:
-    headers = {"ETag": etag(user.version), "Cache-Control": "private, no-cache"}
+    # At /me the token says who: else a browser that two people share shows one the other, whose version is the same.
+    headers = {"ETag": etag(user.version), "Cache-Control": "private, no-cache", "Vary": "Authorization"}
     if is_known(if_none_match, user.version):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     return Response(UserOut.of(user).model_dump_json(), media_type="application/json", headers=headers)
