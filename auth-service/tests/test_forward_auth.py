@@ -26,8 +26,9 @@ INGRESSES = ["nginx", "caddy"]
 
 
 async def tell_headers(scope: Scope, receive: Receive, send: Send) -> None:
-    """The service behind the ingress: it answers with the identity that it was told."""
-    headers = {name: value for name, value in Request(scope).headers.items() if name.startswith("x-auth-")}
+    """The service behind the ingress: it answers with the identity that it was told, read as WSGI and CGI read it."""
+    fields = Request(scope).headers.items()
+    headers = {name: value for name, value in fields if name.replace("_", "-").startswith("x-auth-")}
     await JSONResponse(headers)(scope, receive, send)
 
 
@@ -117,6 +118,7 @@ async def test_an_ingress_admits_a_good_token_and_nobody_elses_words(
     client, _ = ingress
     token = (await service.sign_in())["access_token"]
     forged = {"x-auth-subject": "somebody", "x-auth-roles": "admin", "x-auth-session": "another"}
+    forged |= {name: "admin" for name in ("x_auth_roles", "x-auth_roles", "x_auth-roles")}
     answer = await client.post(
         "/orders?a=b", content=b"body", headers={"authorization": f"Bearer {token}", **forged}
     )
@@ -125,6 +127,7 @@ async def test_an_ingress_admits_a_good_token_and_nobody_elses_words(
     assert told["x-auth-subject"] == people["ada@example.com"]["id"]
     assert told["x-auth-scope"] == "*"
     assert not told.get("x-auth-roles")
+    assert not [name for name in told if "_" in name]
     assert told.get("x-auth-session") in (None, service.session_of(token))
 
 
