@@ -58,7 +58,7 @@ class AvatarService:
         self._most_bytes = most_bytes
         self._when_done = when_done
         self._uploads = 0
-        # Decoding has one thread, so that its memory is needed once; files have their own.
+        # Decoding has one thread, so that its memory is needed once; for files there are those of everybody.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="avatar")
 
     def close(self) -> None:

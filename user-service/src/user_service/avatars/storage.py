@@ -14,7 +14,7 @@ from uuid import UUID
 
 
 class AvatarStorage(Protocol):
-    """Its methods block: they run in the avatars' own thread."""
+    """Its methods block: they are never called on the event loop."""
 
     def put(self, person: UUID, name: str, content: bytes) -> None:
         """Durable when it returns."""

@@ -22,6 +22,7 @@ T = TypeVar("T")
 # OWASP's floor: 19 MiB, two passes, one lane.
 HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 # On a core that both want, the event loop gets nine parts of ten; its lag (p99) is less than half of what it was without.
+# Not SCHED_IDLE, which leaves next to nothing: beside a loop that is busy all the time one sign-in got through, not five.
 NICENESS: Final = 10
 
 
@@ -31,7 +32,7 @@ class Passwords:
     def __init__(
         self,
         threads: int = 0,
-        queue: int = 64,
+        queue: int = 32,
         hasher: PasswordHasher = HASHER,
         when_done: Callable[[], None] = lambda: None,
     ) -> None:
