@@ -91,7 +91,8 @@ def make_keys(settings: Settings, store: Store) -> KeyRing:
             skew=int(settings.token_leeway_seconds),
             rotation=settings.key_rotation_days * 86400,
         ),
-        settings.revocation_retention_ms,
+        # Whoever was away may come back with a JWKS fetched just before the key was revoked.
+        settings.revocation_retention_ms + 1000 * int(settings.jwks_lifetime_seconds),
     )
 
 
