@@ -1,17 +1,20 @@
 """`python -m benchmarks.probe PORT SECONDS`: how many seconds each look at /healthz took, as JSON.
 
-A process of its own, so that nothing but the service keeps it waiting.
+A process of its own, so that nothing but the service, and the machine, keep it waiting. With PORT alone it is a
+server that does nothing: a look at that tells what the machine's part is.
 """
 
+import asyncio
 import http.client
 import json
 import sys
 import time
+from contextlib import suppress
 
 PER_SECOND = 50
 
 
-def main(port: int, seconds: float) -> None:
+def look(port: int, seconds: float) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.connect()
     time.sleep(0.5)  # sign-ins are under way
@@ -28,5 +31,18 @@ def main(port: int, seconds: float) -> None:
     json.dump(waits, sys.stdout)
 
 
+async def do_nothing(port: int) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    await (await asyncio.start_server(answer, "127.0.0.1", port)).serve_forever()
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    if sys.argv[2:]:
+        look(int(sys.argv[1]), float(sys.argv[2]))
+    else:
+        asyncio.run(do_nothing(int(sys.argv[1])))

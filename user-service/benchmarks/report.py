@@ -61,6 +61,7 @@ def print_verdicts(figures: dict[str, float]) -> None:
     for promise in PROMISES:
         value = figures[promise.figure]
         print(f"  {promise.text:42}{value:10,.2f}{promise.floor:8}{promise.aim:8}  {promise.verdict(value)}")
+    print(f"  {'of the lag, a server that does nothing':42}{figures['idle_lag_p99_ms']:10,.2f}")
 
 
 def print_pauses(measured: dict[str, Any]) -> None:
