@@ -176,6 +176,14 @@ def test_a_jpeg_of_a_thousand_scans_is_refused() -> None:
             reencode(io.BytesIO(listed))
 
 
+def test_a_jpeg_of_endless_notes_is_refused_before_they_are_put_together() -> None:
+    picture = saved(drawn(size=(64, 64)), "JPEG")
+    notes = b"\xff\xe1\0\x12Exif\0\0 ten bytes" * 20_000
+    with pytest.raises(UnreadablePicture):
+        reencode(io.BytesIO(picture[:2] + notes + picture[2:]))
+    assert avatar(picture[:2] + notes[: 20 * 300] + picture[2:]).size == (64, 64)
+
+
 def test_a_jpeg_that_lists_further_pictures_is_one_like_any_other() -> None:
     photo = with_list_of_pictures(saved(drawn(size=(8000, 6000)), "JPEG"))
     assert Image.open(io.BytesIO(photo)).format == "MPO"

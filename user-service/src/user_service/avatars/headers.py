@@ -2,7 +2,11 @@
 
 from typing import BinaryIO
 
+START_OF_IMAGE = b"\xff\xd8"
 START_OF_SCAN = b"\xff\xda"
+MOST_SEGMENTS = (
+    1000  # a profile or a note of megabytes takes a hundred; Pillow takes the square of what Exif has
+)
 STANDALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment: TEM, RSTn, SOI
 
 
@@ -32,15 +36,17 @@ def webp_canvas(file: BinaryIO) -> tuple[int, int] | None:
     return width, height
 
 
-def jpeg_scans(file: BinaryIO) -> tuple[int, bool]:
-    """The number of scans, and whether the first one holds all components.
+def jpeg_scans(file: BinaryIO) -> tuple[int, bool] | None:
+    """The number of scans, and whether the first one holds all components; None if this is no JPEG.
 
     A decoder keeps a full-size copy of the coefficients unless one scan holds everything, and goes over
     the whole picture once more for each further scan.
     """
     components = 0
-    file.seek(2)
-    while True:
+    file.seek(0)
+    if file.read(2) != START_OF_IMAGE:
+        return None
+    for _ in range(MOST_SEGMENTS):
         marker = _next_marker(file)
         if marker in STANDALONE:
             continue
@@ -50,6 +56,7 @@ def jpeg_scans(file: BinaryIO) -> tuple[int, bool]:
             return 1 + _count_scans(file), complete
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) > 5:
             components = body[5]
+    raise BrokenHeader
 
 
 def _next_marker(file: BinaryIO) -> int:

@@ -38,10 +38,11 @@ def reencode(file: BinaryIO) -> bytes:
     """Raises UnreadablePicture or TooManyPixels. Of a moving picture the first frame is taken."""
     try:
         _check(webp_canvas(file) or (0, 0), MAX_PIXELS_WEBP)
+        scans = jpeg_scans(file)
         file.seek(0)
         with Image.open(file, formats=FORMATS) as picture:
-            if picture.format in ("JPEG", "MPO"):  # what Pillow calls a JPEG that lists further pictures
-                _bound_jpeg(picture, file)
+            if scans:  # never by Pillow's name: it calls a JPEG that lists further pictures an MPO
+                _bound_jpeg(picture, *scans)
             else:
                 _check(picture.size, MAX_PIXELS)
             return _encode(picture)
@@ -50,10 +51,7 @@ def reencode(file: BinaryIO) -> bytes:
         raise UnreadablePicture from error
 
 
-def _bound_jpeg(picture: Image.Image, file: BinaryIO) -> None:
-    where = file.tell()
-    scans, complete = jpeg_scans(file)
-    file.seek(where)
+def _bound_jpeg(picture: Image.Image, scans: int, complete: bool) -> None:
     if scans > MAX_SCANS:
         raise TooManyPixels
     _check(picture.size, MAX_PIXELS_SCALED if complete and scans == 1 else MAX_PIXELS)
