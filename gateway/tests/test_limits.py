@@ -5,14 +5,18 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
+from gateway import request
+from gateway.callers import Callers
 from gateway.leases import SYNC_SECONDS, Leases, Nowhere
 from gateway.ledger import Ledger, connect
-from gateway.limits import FAILED_VERIFICATION, Addresses, AddressLimited
-from gateway.routes import Limit
+from gateway.limits import FAILED_VERIFICATION, Addresses, AddressLimited, Limits
+from gateway.pipeline import Pipeline
+from gateway.routes import Limit, Route, Routes
 from service_kit import background
 from service_kit.testing import RedisServer, redis_server
 from tests.process import ROUTE, connected, echo, serving, until
@@ -37,13 +41,13 @@ async def load(
     leases: Leases, key: str, limit: Limit, per_second: float, seconds: float
 ) -> tuple[int, float]:
     """Sends that many requests a second; how many were admitted, and in which time."""
-    started, sent, admitted = time.time(), 0, 0
-    while (elapsed := time.time() - started) < seconds:
+    started, sent, admitted = time.monotonic(), 0, 0
+    while (elapsed := time.monotonic() - started) < seconds:
         while sent < elapsed * per_second:
             sent += 1
-            admitted += leases.of(key, limit).spend(time.time(), leases.workers)
+            admitted += leases.of(key, limit).spend(time.monotonic(), leases.workers)
         await asyncio.sleep(0.01)
-    return admitted, time.time() - started
+    return admitted, time.monotonic() - started
 
 
 async def test_a_limit_holds_over_all_workers_within_a_tenth_over_ten_seconds(store: RedisServer) -> None:
@@ -72,7 +76,7 @@ async def test_a_limit_holds_over_all_workers_within_a_tenth_over_ten_seconds(st
 
 async def test_until_the_first_answer_a_worker_admits_its_share_of_the_burst() -> None:
     leases, limit = Leases(Nowhere(), workers=4), Limit(rate=100, per_seconds=100, burst=40)
-    now = time.time()
+    now = time.monotonic()
     assert sum(leases.of("k", limit).spend(now, leases.workers) for _ in range(100)) == 10
 
 
@@ -91,15 +95,15 @@ async def test_a_worker_that_nobody_asks_stays_counted(pair: tuple[Leases, Lease
 async def test_an_unused_lease_goes_back_to_the_other_workers(pair: tuple[Leases, Leases]) -> None:
     one, other = pair
     limit = Limit(rate=10, per_seconds=1000, burst=10)
-    one.of("k", limit).spend(time.time(), 2)
+    one.of("k", limit).spend(time.monotonic(), 2)
     await one.settle()  # leases what is left of the burst for a while
     await one.settle()  # nobody came: it goes back
-    other.of("k", limit).spend(time.time(), 2)
+    other.of("k", limit).spend(time.monotonic(), 2)
     await other.settle()
     lease = other.of("k", limit)
-    admitted = sum(lease.spend(time.time(), 2) for _ in range(20))
+    admitted = sum(lease.spend(time.monotonic(), 2) for _ in range(20))
     await other.settle()
-    admitted += sum(lease.spend(time.time(), 2) for _ in range(20))
+    admitted += sum(lease.spend(time.monotonic(), 2) for _ in range(20))
     assert admitted == 8, "ten at once, one of them spent by each before"
 
 
@@ -109,7 +113,7 @@ async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(
     one, other = pair
     limit = Limit(rate=100, per_seconds=1, burst=20)
     for leases in (one, other):
-        leases.of("k", limit).spend(time.time(), 2)
+        leases.of("k", limit).spend(time.monotonic(), 2)
         await leases.settle()
     await one.settle()
     assert one.workers == 2
@@ -118,7 +122,7 @@ async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(
     await one.settle()
     assert time.perf_counter() - started < 1
     await asyncio.sleep(0.5)
-    assert 5 <= sum(one.of("k", limit).spend(time.time(), one.workers) for _ in range(100)) <= 11
+    assert 5 <= sum(one.of("k", limit).spend(time.monotonic(), one.workers) for _ in range(100)) <= 11
     store.start()
     for _ in range(20):
         await asyncio.sleep(SYNC_SECONDS)
@@ -128,11 +132,41 @@ async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(
     assert one.workers == 1
 
 
+async def test_an_allowance_that_is_spent_stays_so_when_the_routes_are_read_anew() -> None:
+    leases = Leases(Nowhere(), 1)
+    rate: dict[str, Any] = {"rate": 2, "per_seconds": 1000}
+    now = time.monotonic()
+    assert [leases.of("k", Limit(**rate)).spend(now, 1) for _ in range(3)] == [True, True, False]
+    assert leases.of("k", Limit(**rate | {"rate": 3})).spend(now, 1), "another limit begins anew"
+
+
+async def test_a_server_whose_clock_was_set_back_refuses_nobody_for_longer_than_a_burst_takes(
+    store: RedisServer, pair: tuple[Leases, Leases]
+) -> None:
+    leases, limit = pair[0], Limit(rate=10, per_seconds=1)
+    async with Redis.from_url(store.url) as redis:
+        await redis.set("limit:k", int((time.time() + 3600) * 1e6))  # as it was written an hour from now
+    leases.of("k", limit).spend(time.monotonic(), 1)
+    await leases.settle()
+    assert leases.of("k", limit).whole_in(time.monotonic()) <= 1
+
+
+def test_nobody_is_refused_because_the_clock_was_set_back() -> None:
+    limits = Limits(Addresses(per_second=10, burst=10), Leases(Nowhere(), 1))
+    route = Route(
+        "echo", "a", "/a", frozenset({"GET"}), "a.toml:1", public=True, limit=Limit(rate=5, by="address")
+    )
+    pipeline = Pipeline(Routes([route]), None, cast("Callers", None), limits)
+    for now in (time.time(), time.time() - 3600):
+        head = request.read(b"GET /a HTTP/1.1\r\nHost: a")
+        assert pipeline.decide(head, now).refusal is None
+
+
 async def test_what_is_whole_again_is_forgotten() -> None:
     leases = Leases(Nowhere(), 1)
     limit = Limit(rate=1000, per_seconds=1)
     first = leases.of("k", limit)
-    first.spend(time.time(), 1)
+    first.spend(time.monotonic(), 1)
     await leases.settle()
     await asyncio.sleep(0.01)
     await leases.settle()
@@ -140,7 +174,7 @@ async def test_what_is_whole_again_is_forgotten() -> None:
 
 
 def test_a_forged_token_costs_its_address_ten_requests() -> None:
-    addresses, now = Addresses(per_second=1, burst=19), time.time()
+    addresses, now = Addresses(per_second=1, burst=19), time.monotonic()
     addresses.admit(b"192.0.2.1", now)
     addresses.punish(b"192.0.2.1", now)
     for _ in range(20 - int(FAILED_VERIFICATION)):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from itertools import count
-from time import time
+from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
 from gateway.routes import Limit
@@ -171,8 +171,11 @@ class Leases:
 
     def of(self, key: str, limit: Limit) -> Lease:
         lease = self._leases.get(key)
-        if lease is None or lease.limit is not limit:  # the routes were read anew
+        if lease is not None and lease.limit is limit:
+            return lease
+        if lease is None or lease.limit != limit:
             lease = self._leases[key] = Lease(key, limit)
+        lease.limit = limit  # the routes were read anew, and most say what they said before
         return lease
 
     async def run(self) -> None:
@@ -189,7 +192,7 @@ class Leases:
         await self._store.close()
 
     async def settle(self) -> None:
-        self._forget_idle(time())
+        self._forget_idle(monotonic())
         leases = list(self._leases.values())
         # Without any, nothing is claimed once: it tells the others that this worker lives.
         for first in range(0, max(1, len(leases)), _AT_ONCE):
@@ -209,7 +212,7 @@ class Leases:
         if self._alone:
             _log.info("limits are counted together again")
         self._alone = False
-        now = time()
+        now = monotonic()
         for lease, claim, grant in zip(leases, claims, grants, strict=True):
             lease.take(claim, grant, now)
 

@@ -15,13 +15,14 @@ _SECONDS: Final = 0.2  # less than one period: an answer that comes later is of 
 _WORKERS: Final = "gateway:workers"
 
 # The key holds the time, in microseconds, at which the allowance is whole again (GCRA's theoretical arrival). What
-# was spent before it could be asked for is charged even if it is too much, but never blocks for longer than a burst.
+# was spent before it could be asked for is charged even if it is too much, but never blocks for longer than a burst;
+# nor does a clock of the server's that was set back.
 _SETTLE: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local debt, back, wanted = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local whole = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
+local whole = math.min(math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now), now + window)
 whole = math.max(now, whole - back * interval)
 whole = math.min(whole + debt * interval, math.max(whole, now + window))
 local granted = math.max(0, math.min(wanted, math.floor((now + window - whole) / interval + 0.000001)))
