@@ -98,6 +98,7 @@ async def test_one_of_a_routes_roles_is_enough_and_none_is_not(tmp_path: Path) -
     async with running(tmp_path, table=TABLE) as house:
         refused = await house.send(get(b"/owners", LAST, bearer(house, roles=["guest"])))
         assert is_problem(refused, 403, b"insufficient_role"), refused
+        assert b'"detail":"needs admin or owner"' in refused, "whoever asks for a role has to know which"
         assert house.upstream.got == []
         assert status(await house.send(get(b"/owners", LAST, bearer(house, roles=["guest", "admin"])))) == 200
 

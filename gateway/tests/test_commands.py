@@ -1,6 +1,9 @@
 """What an operator asks: the commands about routes, the check of what is installed, the sampled log."""
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,16 @@ def test_explain_says_the_rule_its_line_its_service_and_who_may_pass(
     assert "a valid token with role owner" in said
     assert "5 in 60 s, 2 at once, for each caller" in said
     assert "/things/mine is more exact than /things/{id}" in said
+
+
+@pytest.mark.parametrize("verb", [("list",), ("explain", "GET", "/things/7")])
+def test_a_reader_that_has_read_enough_gets_no_traceback(table: Path, verb: tuple[str, ...]) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = (sys.executable, "-m", "gateway", "routes", *verb)
+    ended = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(theirs)
+    assert ended.stderr == b""
 
 
 def test_explain_shows_where_a_path_is_moved_to(table: Path, capsys: pytest.CaptureFixture[str]) -> None:

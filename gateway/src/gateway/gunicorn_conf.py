@@ -23,7 +23,9 @@ def on_starting(server: Any) -> None:
     except (foundation.Unfit, RoutesRefused) as reason:
         raise SystemExit(f"the gateway cannot start: {reason}") from None
     _options["on_starting"](server)
-    server.handle_hup = unless_refused(server.handle_hup, partial(read_routes, _settings))
+    server.handle_hup = unless_refused(
+        server.handle_hup, partial(read_routes, _settings), _settings.routes_dir
+    )
 
 
 globals().update(_options | {"on_starting": on_starting})

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,9 @@ from gateway.routes import Routes, RoutesRefused
 
 _log = logging.getLogger("gateway.routes")
 _SETTLED_SECONDS: Final = 0.2
+_LOOKS: Final = (
+    25  # of the master, for which its workers' heartbeats wait: whoever writes on and on is not waited for
+)
 _Stamp = tuple[tuple[str, int, int, int], ...]
 
 
@@ -81,10 +85,16 @@ def _stamp_of(folder: Path) -> _Stamp:
     return tuple(found)
 
 
-def unless_refused(reload: Callable[[], None], read: Callable[[], Routes]) -> Callable[[], None]:
+def unless_refused(
+    reload: Callable[[], None],
+    read: Callable[[], Routes],
+    folder: Path,
+    settled_seconds: float = _SETTLED_SECONDS,
+) -> Callable[[], None]:
     """gunicorn's answer to HUP, but only for routes that can be used: new workers could not start with others."""
 
     def guarded() -> None:
+        _wait_until_saved(folder, settled_seconds)
         try:
             read()
         except RoutesRefused as refused:
@@ -93,3 +103,13 @@ def unless_refused(reload: Callable[[], None], read: Callable[[], Routes]) -> Ca
             reload()
 
     return guarded
+
+
+def _wait_until_saved(folder: Path, settled_seconds: float) -> None:
+    """As Watch waits: new workers would start with half a file."""
+    stamp = _stamp_of(folder)
+    for _ in range(_LOOKS):
+        time.sleep(settled_seconds)
+        before, stamp = stamp, _stamp_of(folder)
+        if stamp == before:
+            return

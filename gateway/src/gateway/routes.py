@@ -120,7 +120,7 @@ class Route:
                 challenge = f'Bearer error="insufficient_scope", scope="{wanted}"'
                 raise InsufficientScope(f"needs {wanted}", headers={"WWW-Authenticate": challenge})
         if self.roles and self.roles.isdisjoint(caller.roles):
-            raise InsufficientRole
+            raise InsufficientRole(f"needs {' or '.join(sorted(self.roles))}")
 
     def rewritten(self, target: bytes) -> bytes:
         """The target that is forwarded: the same bytes, unless the route moves the path."""
