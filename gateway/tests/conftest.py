@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -130,9 +131,11 @@ async def running(
     revocations: str | None = None,
     upstream: Upstream | None = None,
     table: str = "",
+    sends: int = 0,
     **settings_too: Any,
 ) -> AsyncIterator[House]:
-    """A gateway; with the URL of a Redis one that follows the revocations there, with a table one of more routes."""
+    """A gateway; with the URL of a Redis one that follows the revocations there, with a table one of more routes, with
+    `sends` one whose kernel takes only about so many bytes of what a client has not read."""
     issuer = TestIssuer()
     upstream = upstream or Upstream()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
@@ -163,14 +166,14 @@ async def running(
     if revocations is not None:
         identity = Identity(settings, "gateway", fetch_keys=fetch)
     try:
-        async with listening(create_app(settings, identity)) as port:
+        async with listening(create_app(settings, identity), sends) as port:
             yield House(port, issuer, upstream)
     finally:
         behind.close()
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp) -> AsyncIterator[int]:
+async def listening(app: ASGIApp, sends: int = 0) -> AsyncIterator[int]:
     """What uvicorn's Server does for the edge, without the looks it takes every tenth of a second."""
     config = Config(app, http=Edge, lifespan="on", log_config=None, ws="none")
     config.load()
@@ -182,6 +185,8 @@ async def listening(app: ASGIApp) -> AsyncIterator[int]:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Edge(config, state, lifespan.state), "127.0.0.1", 0)
     try:
+        if sends:
+            server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sends)
         port: int = server.sockets[0].getsockname()[1]
         yield port
     finally:

@@ -280,6 +280,26 @@ async def test_a_connection_holds_no_more_than_a_head_and_a_quarter_mebibyte_eac
     await until(lambda: at_rest(gateway), 5)
 
 
+@pytest.mark.parametrize(
+    ("target", "answers"), [("/public/say/a", 200), ("/public/say/a", 0), ("/nowhere", 0)]
+)
+async def test_requests_faster_than_their_answers_wait_in_the_clients_own_memory(
+    gateway: Gateway, target: str, answers: int
+) -> None:
+    memory = gateway.memory()
+    before = memory.resident()
+    memory.mark()
+    async with connected(gateway.port, receives=4096) as (reader, writer):
+        writer.write(request(target) * (32 * MIB // len(request(target))))
+        for _ in range(answers):
+            await reader.readuntil(b"\r\n\r\na")
+        if not answers:
+            await settled(memory)
+        grown = (memory.peak() - before) / MIB
+    print(f"32 MiB of requests to {target}, {answers} answers read: {grown:.1f} MiB")
+    assert grown <= 4
+
+
 async def settled(memory: Memory) -> None:
     """Waits until as much has come as will come."""
     before = -1

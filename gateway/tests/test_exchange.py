@@ -1,6 +1,7 @@
 """One request and its answer at their edges: who waits for whom and for how long, and what is never sent twice."""
 
 import asyncio
+import re
 import socket
 import time
 from asyncio import StreamReader, StreamWriter
@@ -13,8 +14,9 @@ import pytest
 
 from gateway.config import Settings
 from service_kit.worker import KEEP_ALIVE_SECONDS
-from tests.conftest import House, Upstream, running
+from tests.conftest import House, Upstream, running, turns
 from tests.process import connected, until
+from tests.test_sockets import SWITCH, opening
 from tests.wire import get, post
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -399,3 +401,86 @@ async def test_a_service_that_is_down_is_asked_once_a_second_and_serves_all_when
     await until(is_back, 10)
     answers = await asyncio.gather(*(house.send(ask) for _ in range(10)))
     assert [status(answer) for answer in answers] == [200] * 10
+
+
+async def test_a_client_that_reads_late_gets_all_of_the_last_answer(tmp_path: Path) -> None:
+    upstream = Upstream()
+    upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + bytes(60000)
+    async with (
+        running(tmp_path, upstream=upstream, sends=4096) as house,
+        connected(house.port, 4096) as client,
+    ):
+        reader, writer = client
+        writer.write(get(b"/public/a", LAST))
+        await asyncio.sleep(3)  # longer than a client is given that only has to hear of the end
+        assert (await asyncio.wait_for(reader.read(-1), 30)).endswith(bytes(60000))
+
+
+@pytest.mark.parametrize("last", [(), (LAST,)])
+async def test_a_client_that_never_reads_its_answer_is_given_up(
+    tmp_path: Path, last: tuple[bytes, ...]
+) -> None:
+    upstream = Upstream()
+    upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + bytes(60000)
+    bounds: dict[str, Any] = {"connections_max": 1, "keepalive_seconds": 0.2, "idle_seconds": 0.2}
+    async with (
+        running(tmp_path, upstream=upstream, sends=4096, **bounds) as house,
+        connected(house.port, 4096) as (_, writer),
+    ):
+        writer.write(get(b"/public/a", *last))
+
+        async def there_is_room() -> bool:
+            return status(await house.send(get(b"/nowhere", LAST))) == 404
+
+        assert not await there_is_room()
+        await until(there_is_room, 20, "it holds its place for ever")
+
+
+async def test_a_page_that_takes_long_is_answered_before_the_request_behind_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        internal = {"echo": f"127.0.0.1:{silent.getsockname()[1]}"}
+        async with running(tmp_path, head_seconds=0.3, upstream_internal=internal) as house:
+            told = await house.send(get(b"/") + get(b"/nowhere", LAST), 20)
+    assert [int(code) for code in re.findall(rb"HTTP/1\.1 (\d+)", told)] == [200, 404]
+
+
+async def test_whoever_could_not_send_the_body_for_want_of_a_connection_did_not_come_late(
+    tmp_path: Path,
+) -> None:
+    table = '[[routes]]\nname = "echo.slow"\npath = "/slow"\nmethods = ["GET"]\naccess = "public"\n'
+
+    async def silence(upstream: Scripted, reader: StreamReader, _: StreamWriter) -> None:
+        await upstream.head(reader)
+        await upstream.go.wait()
+
+    upstream = Scripted(silence)
+    bounds: dict[str, Any] = {"upstream_connections": 1, "first_byte_seconds": 0.3, "idle_seconds": 0.3}
+    async with running(
+        tmp_path, upstream=upstream, table=table + "first_byte_seconds = 60\n", **bounds
+    ) as house:
+        async with connected(house.port) as (_, writer):
+            writer.write(get(b"/slow"))
+            await until(lambda: upstream.got)
+            told = await house.send(post(b"Content-Length: 5", body=b"ab"))
+            upstream.go.set()
+        assert is_problem(told, 504, b"upstream_timeout"), told
+
+
+async def test_a_client_that_ended_its_half_before_the_switch_is_heard_to_have_done_so(
+    tmp_path: Path,
+) -> None:
+    async def switch(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+        await upstream.head(reader)
+        await upstream.go.wait()
+        writer.write(SWITCH)
+        await reader.read()
+
+    upstream = Scripted(switch)
+    async with running(tmp_path, upstream=upstream) as house, connected(house.port) as (reader, writer):
+        writer.write(opening("/socket", house.issuer.token()))
+        await until(lambda: upstream.got)
+        writer.write_eof()
+        await turns()
+        upstream.go.set()
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        await asyncio.wait_for(upstream.ended.wait(), 5)

@@ -119,6 +119,24 @@ async def test_an_event_stream_ends_cleanly_with_its_session_and_whoever_asks_ag
     assert b"session_revoked" in again
 
 
+async def test_a_broken_event_stream_is_not_watched_over_when_its_connection_serves_another(
+    streamed: Streamed,
+) -> None:
+    broken = EVENTS.replace(b"8\r\n", b"no length\r\n")
+    streamed.house.upstream.answer = broken
+    reader, writer = await asyncio.open_connection("127.0.0.1", streamed.house.port)
+    streamed.writers.append(writer)
+    writer.write(opening("/private", streamed.house.issuer.token(**ADA)))
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 502 ")
+    streamed.house.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha"
+    writer.write(opening("/private", streamed.house.issuer.token(sub="bob", sid="b" * 22, cv=1)))
+    assert (await reader.readuntil(b"\r\n\r\nha")).startswith(b"HTTP/1.1 200 ")
+    await streamed.revoke(kind="session", sid=str(ADA["sid"]))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), 1)
+    reset(writer)
+
+
 async def test_a_websocket_outlives_its_token(streamed: Streamed) -> None:
     now = int(time.time())
     reader = await streamed.open("/socket", SWITCH, iat=now - 59, exp=now - 28)  # within the leeway, for 2 s

@@ -16,6 +16,7 @@ from gateway.line import NEVER, Line
 from gateway.passage import Passage
 from gateway.portal.asgi import Cycle
 from gateway.reading import Reader
+from gateway.request import MAX_HEAD
 from gateway.sockets import TOO_OLD
 from gateway.upstream.dispatch import Overloaded
 from gateway.upstream.streaming import Exchange, RequestTimeout
@@ -41,7 +42,7 @@ class Edge(Line):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._front: Front = app_state["front"]
-        super().__init__(self._front.clock)
+        super().__init__(self._front.clock, self._front.idle_seconds)
         self._uvicorn = (config, server_state, app_state, _loop)
         self._connections: set[Any] = server_state.connections
         self.own_fields = self._front.own_fields
@@ -126,6 +127,7 @@ class Edge(Line):
         elif self._tunnel is not None:
             self._tunnel.client_ready()
         else:
+            self._read_on()
             self._advance()
 
     def data_received(self, data: bytes) -> None:
@@ -136,8 +138,8 @@ class Edge(Line):
             pass
         elif self._exchange is not None and reader.body_left:
             self._read_body(data)
-        elif self._busy:
-            reader.buffer += data  # the next request's: it waits for this one's answer
+        elif self._busy or self.full:
+            reader.buffer += data  # the next request's: it waits for this one's answer, and for it to be read
             if (
                 len(reader.buffer) > _HELD_FOR_SWITCH
                 or self._exchange is None
@@ -153,7 +155,7 @@ class Edge(Line):
         self._stopping = True
         if self._tunnel is not None:
             self._tunnel.close(CLOSE_GOING_AWAY, "going_away")
-        elif not self._busy:
+        elif not (self._busy or self._closing):
             self.wait(_LAST_WORD_SECONDS)
 
     @property
@@ -190,7 +192,7 @@ class Edge(Line):
             self._decide(head, started)
         self._advancing = False
         if self._half_closed and not (self._busy or self._closing or self.full):
-            self._transport.close()  # the rest of a head will never come
+            self._linger()  # the rest of a head will never come
 
     def _read_body(self, data: bytes) -> None:
         exchange, reader = cast("Exchange", self._exchange), self._reader
@@ -224,6 +226,7 @@ class Edge(Line):
         elif passage.preflight:
             self._answer_preflight(passage, started)
         elif passage.route.service == "gateway":
+            self.deadline = NEVER  # what a page asks for has deadlines of its own
             self._cycle = Cycle(self, passage, started)
             self._cycle.start(front.portal)
         else:
@@ -323,10 +326,14 @@ class Edge(Line):
             self._linger()
             return
         self.wait(self._front.keepalive_seconds)
-        if self._held:
-            self.go_on()
+        self._read_on()
         if self._reader.buffer or self._half_closed:
             self._advance()
+
+    def _read_on(self) -> None:
+        """Whoever sends requests faster than they are answered has no more than a head and what was read with it here."""
+        if self._held and len(self._reader.buffer) <= MAX_HEAD:
+            self.go_on()
 
     def _give_up(self, exchange: Exchange, problem: Problem) -> None:
         """The request went wrong half-way: the upstream is told, and the client if it can still be."""
@@ -345,6 +352,8 @@ class Edge(Line):
 
     def refuse(self, passage: Passage, problem: Problem) -> None:
         """The exchange ends without an answer from upstream."""
+        if self._watched:
+            self._unwatch()
         exchange, self._exchange = self._exchange, None
         self._answer_problem(
             passage, problem, exchange.started if exchange is not None else time.perf_counter()
@@ -378,6 +387,8 @@ class Edge(Line):
             tunnel.from_client(early)
         self.go_on()
         self.watch(tunnel.passage)
+        if self._half_closed:
+            tunnel.client_ended()
 
     def watch(self, passage: Passage) -> None:
         """What is open now may outlive its token, but not its session."""
@@ -408,10 +419,12 @@ class Edge(Line):
         if self._tunnel is not None:
             self._tunnel.close(CLOSE_GOING_AWAY, "")
         elif self._closing or self._half_closed:
-            self._abort()
+            self._lingered()
         elif self._exchange is not None:
             self._exchange.timed_out()
         elif self._reader.buffer:
             self._refuse_unread(RequestTimeout())
-        elif not self._busy:
+        elif self._transport.get_write_buffer_size():
+            self._linger()  # close() alone would wait for ever for a client that does not read
+        else:
             self._transport.close()

@@ -84,6 +84,7 @@ class Front:
         self.connections_max = settings.connections_max
         self.head_seconds = settings.head_seconds
         self.keepalive_seconds = settings.keepalive_seconds
+        self.idle_seconds = settings.idle_seconds
         self._settings = settings
         self._bounds = Bounds(
             connections=settings.upstream_connections,

@@ -19,10 +19,14 @@ class Line(asyncio.Protocol):
 
     write: Callable[[bytes], None]  # the transport's own
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, unread_seconds: float) -> None:
         self.full = False  # the client does not read what was written
         self.deadline = NEVER  # by the clock; whoever keeps the time calls expire()
         self._clock = clock
+        self._unread_seconds = unread_seconds
+        self._unread = (
+            0  # bytes that the client had not taken when it was last looked at, once we are closing
+        )
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._held = False  # reading is paused
         self._half_closed = False  # the client closed its sending half
@@ -56,10 +60,21 @@ class Line(asyncio.Protocol):
         self._closing = True
         if self._half_closed or not self._transport.can_write_eof():
             self._transport.close()
-            return
-        self.end()
-        self.go_on()
-        self.wait(_LINGER_SECONDS)
+        else:
+            self.end()
+            self.go_on()
+        self._wait_to_be_read()
+
+    def _wait_to_be_read(self) -> None:
+        self._unread = self._transport.get_write_buffer_size()
+        self.wait(self._unread_seconds if self._unread else _LINGER_SECONDS)
+
+    def _lingered(self) -> None:
+        """The moment to close has passed; a client that took something of the answer meanwhile gets another one."""
+        if self._transport.get_write_buffer_size() < self._unread:
+            self._wait_to_be_read()
+        else:
+            self._abort()
 
     def _reset(self) -> None:
         """Where the connection's end is the answer's end, only a reset tells that it broke off."""

@@ -181,7 +181,8 @@ class Exchange:
     def timed_out(self) -> None:
         """The deadline passed, whichever it was."""
         self._answered()
-        waiting_for_client = not self.body_done and (self.connection is None or not self.connection.paused)
+        # Who has no connection yet was told to wait with the rest of the body.
+        waiting_for_client = not self.body_done and self.connection is not None and not self.connection.paused
         if not waiting_for_client and not self._client.full and self.pool is not None:
             self.upstream.failed(self.pool)
         self.abandon()
