@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from argon2 import PasswordHasher
@@ -53,6 +53,21 @@ async def test_a_wrong_password_and_an_unknown_account_are_answers(service: Serv
     assert await service.verify(ada.email, "wrong") == refused | {"reason": "wrong_password"}
     assert await service.verify("nobody@example.com") == refused | {"reason": "unknown"}
     assert await service.verify("no address") == refused | {"reason": "unknown"}
+
+
+async def test_a_caller_that_waits_has_less_than_a_beat_to_wait(service: Service) -> None:
+    """Of 20 ms: they hide how long finding a person's row took. Who is right does not wait."""
+    ada = await service.register()
+    path = "/internal/v1/credentials/verify?caller_waits=true"
+
+    async def verdict(email: str, password: str) -> dict[str, Any]:
+        answer = await service.auth_service().post(path, json={"email": email, "password": password})
+        told: dict[str, Any] = answer.json()
+        return told
+
+    for email in (ada.email, "nobody@example.com"):
+        assert 0 < (await verdict(email, "wrong"))["wait"] <= 0.02
+    assert "wait" not in await verdict(ada.email, PASSWORD)
 
 
 async def test_only_a_service_token_of_the_right_scope_may_ask(service: Service) -> None:
