@@ -1,6 +1,7 @@
 """A real gunicorn under load: reloads, new routes, draining, and counts that add up across workers."""
 
 import asyncio
+import os
 import signal
 import time
 from contextlib import AbstractAsyncContextManager
@@ -162,3 +163,24 @@ async def test_a_table_that_cannot_be_used_at_start_is_said_in_one_line(tmp_path
     assert "the gateway cannot start" in said
     assert "echo.toml:1: name: Field required" in said
     assert "Traceback" not in said
+
+
+async def test_a_worker_that_dies_while_the_routes_cannot_be_used_is_replaced(tmp_path: Path) -> None:
+    async with serving(tmp_path) as gateway:
+        dead = gateway.worker()
+        gateway.write_routes("/a", "/b")
+        await until(lambda: _serves(gateway, "/b"))
+        os.kill(dead, signal.SIGKILL)
+        await until(lambda: _serves(gateway, "/b"))
+        dead = gateway.worker()
+        gateway.write_table("[[routes]]")
+        await until(lambda: gateway.logged("the old ones stay"))
+        os.kill(dead, signal.SIGKILL)
+        await until(lambda: gateway.process.returncode is not None or str(dead) not in gateway.workers())
+        await until(lambda: _serves(gateway, "/b"))
+        assert await gateway.metric("gateway_routes_refused") == 1
+
+
+async def _serves(gateway: Gateway, path: str) -> bool:
+    assert gateway.process.returncode is None, gateway.log.read_text()
+    return await gateway.status(path) == 200

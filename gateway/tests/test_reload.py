@@ -3,9 +3,17 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from gateway import main
+from gateway.config import RouteSettings
+from gateway.main import read_routes
 from gateway.reload import Watch, unless_refused
 from gateway.routes import Routes
 from gateway.tables import load
+from tests.conftest import running
+from tests.process import until
+from tests.wire import get
 
 ROUTE = '[[routes]]\nname = "{name}"\npath = "/{name}"\nmethods = ["GET"]\n'
 
@@ -43,3 +51,21 @@ async def test_a_hup_that_meets_a_file_that_is_being_saved_waits_for_the_rest_of
     file.write_text(whole)
     await answering
     assert found == [whole]
+
+
+async def test_what_is_saved_while_a_worker_reads_its_first_table_is_read_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_before_it_is_saved(settings: RouteSettings) -> Routes:
+        routes = read_routes(settings)
+        monkeypatch.undo()
+        (tmp_path / "echo" / "more.toml").write_text(ROUTE.format(name="more") + 'access = "public"\n')
+        return routes
+
+    monkeypatch.setattr(main, "read_routes", read_before_it_is_saved)
+    async with running(tmp_path, routes_watch_seconds=0.05) as house:
+
+        async def served() -> bool:
+            return (await house.send(get(b"/more", b"Connection: close"))).startswith(b"HTTP/1.1 200 ")
+
+        await until(served, 10)

@@ -1,13 +1,12 @@
 """`gunicorn -c python:gateway.gunicorn_conf 'gateway.main:serve()'` runs the gateway."""
 
-from functools import partial
+from contextlib import suppress
 from typing import Any
 
-from gateway import foundation
+from gateway import foundation, main
 from gateway.config import Settings
-from gateway.main import read_routes
 from gateway.reload import unless_refused
-from gateway.routes import RoutesRefused
+from gateway.routes import Routes, RoutesRefused
 from service_kit.settings import load
 from service_kit.worker import gunicorn_options
 
@@ -15,17 +14,26 @@ _settings = load(Settings)
 _options = gunicorn_options(_settings, "gateway", "gateway.worker.Worker")
 
 
+def _read_routes() -> Routes:
+    main.known = main.read_routes(_settings)
+    return main.known
+
+
 def on_starting(server: Any) -> None:
     """The master refuses what no worker could start with, in one line; at each HUP again."""
     try:
         foundation.check()
-        read_routes(_settings)
+        _read_routes()
     except (foundation.Unfit, RoutesRefused) as reason:
         raise SystemExit(f"the gateway cannot start: {reason}") from None
     _options["on_starting"](server)
-    server.handle_hup = unless_refused(
-        server.handle_hup, partial(read_routes, _settings), _settings.routes_dir
-    )
+    server.handle_hup = unless_refused(server.handle_hup, _read_routes, _settings.routes_dir)
 
 
-globals().update(_options | {"on_starting": on_starting})
+def pre_fork(_server: Any, _worker: Any) -> None:
+    """The workers may have read newer routes than the master."""
+    with suppress(RoutesRefused):
+        _read_routes()
+
+
+globals().update(_options | {"on_starting": on_starting, "pre_fork": pre_fork})

@@ -35,16 +35,25 @@ from service_kit.tracing import RequestContext
 NAME: Final = "gateway"
 VERSION: Final = version(NAME)
 
+# The table that the master could use last. A worker inherits it: one that has to be replaced while the files cannot be
+# used must not stop the gateway.
+known: Routes | None = None
 
-def create_app(settings: Settings, identity: Identity) -> ASGIApp:
-    """What uvicorn loads: the internal bind's application, whose lifespan gives every connection its front."""
+
+def create_app(settings: Settings, identity: Identity, known: Routes | None = None) -> ASGIApp:
+    """What uvicorn loads: the internal bind's application, whose lifespan gives every connection its front. `known` are
+    routes to begin with if the files cannot be used."""
     read = partial(read_routes, settings)
     proxies = ClientAddress(settings.trusted_proxies) if settings.trusted_proxies else None
     limits = Limits(Addresses(settings.address_rate, settings.address_burst), leases_of(settings))
-    pipeline = Pipeline(read(), proxies, Callers(identity.verifier), limits)
+    # Before the table is read: what is saved while it is being read is seen at the next look.
     watch = Watch(
-        settings.routes_dir, read, partial(setattr, pipeline, "routes"), settings.routes_watch_seconds
+        settings.routes_dir,
+        read,
+        lambda routes: setattr(pipeline, "routes", routes),
+        settings.routes_watch_seconds,
     )
+    pipeline = Pipeline(watch.begin(known), proxies, Callers(identity.verifier), limits)
     portal = public_pages(lambda: pipeline.routes, settings)
     sockets = Sockets(identity.revocations, settings.socket_max_seconds)
     front = Front(settings, pipeline, identity.keys, Journal(settings.access_log_share), portal, sockets)
@@ -106,4 +115,4 @@ def serve() -> ASGIApp:
     """What gunicorn calls in each worker."""
     settings = load_settings(Settings)
     logs.configure(settings, NAME)
-    return create_app(settings, Identity(settings, NAME))
+    return create_app(settings, Identity(settings, NAME), known)

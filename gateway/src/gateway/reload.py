@@ -38,6 +38,18 @@ class Watch:
         self.refusals = 0
         self.refused = False  # whether what is on disk now was refused
 
+    def begin(self, known: Routes | None) -> Routes:
+        """The table to begin with; `known` while the files, which were good once, cannot be used."""
+        try:
+            return self._read()
+        except RoutesRefused as refused:
+            if known is None:
+                raise
+            self.refused = True
+            self.refusals += 1
+            _log.error("the routes cannot be used, those that could be used last stay: %s", refused)
+            return known
+
     async def run(self) -> None:
         while True:
             await asyncio.sleep(self._seconds)
