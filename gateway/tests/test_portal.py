@@ -197,7 +197,16 @@ async def test_a_document_is_fetched_once_in_its_lifetime_however_many_ask(servi
     assert service.asked == 1
 
 
-@pytest.mark.parametrize(("status", "body"), [("503 Busy", b""), ("200 OK", b"<html>"), ("200 OK", b"[1]")])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        ("503 Busy", b""),
+        ("200 OK", b"<html>"),
+        ("200 OK", b"[1]"),
+        ("200 OK", b"[" * 100_000),
+        ("200 OK\r\nContent-Encoding: gzip", b"not zipped"),
+    ],
+)
 async def test_an_old_document_serves_while_there_is_no_new_one(
     service: Service, status: str, body: bytes
 ) -> None:

@@ -110,6 +110,8 @@ async def fetch_json(addresses: Sequence[Address], path: str, seconds: float) ->
                     continue
                 except _NoDocument as reason:
                     trouble = str(reason)
+                except httpx.DecodingError:
+                    trouble = "its document is not in the coding that it says"
     except TimeoutError:
         trouble = "it did not answer in time"
     return {}, trouble
@@ -131,8 +133,8 @@ async def _get(client: httpx.AsyncClient, host: str, port: int, path: str) -> Do
                 raise _NoDocument("its document is too large")
     try:
         document: Any = json.loads(body)
-    except ValueError:
-        raise _NoDocument("its document is not JSON") from None
+    except (ValueError, RecursionError):
+        raise _NoDocument("its document is not JSON that can be read") from None
     if not isinstance(document, dict):
         raise _NoDocument("its document is not a JSON object")
     return document
