@@ -1,10 +1,12 @@
 """The journey of a session: sign in, renew, sign out; and what a refused sign-in tells: nothing about the account."""
 
+import asyncio
 import re
 import time
 from itertools import count
 from typing import Any
 
+import anyio.to_thread
 import httpx
 import pytest
 from conftest import ISSUER, Service
@@ -91,3 +93,21 @@ def everything_in(answer: httpx.Response) -> tuple[Any, ...]:
         if name in headers:
             headers[name] = re.sub(r"(t=|^)\d+$", r"\1seconds", headers[name])
     return answer.status_code, answer.text, tuple(headers.items())
+
+
+async def test_nothing_of_a_request_waits_for_a_thread(service: Service) -> None:
+    """FastAPI runs plain functions in threads; here there is none to be had."""
+    threads = anyio.to_thread.current_default_thread_limiter()
+    many, threads.total_tokens = threads.total_tokens, 0
+    try:
+        async with asyncio.timeout(10):
+            grant = await service.sign_in()
+            async with service.client(grant["access_token"]) as client:
+                for path in ("/auth/verify", "/auth/sessions", "/.well-known/jwks.json"):
+                    assert (await client.get(path)).is_success
+            assert (await service.refresh(grant["refresh_token"])).status_code == 200
+            assert (
+                await service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
+            ).is_success
+    finally:
+        threads.total_tokens = many
