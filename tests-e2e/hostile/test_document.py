@@ -26,6 +26,7 @@ CREW = 6  # callers who take turns, so that no limit of one of them hides what i
 # What takes a secret that only a mail or another client holds is reached by the journeys.
 NEEDS_MORE_THAN_THE_DOCUMENT = {
     ("POST", "/v1/users/links/{kind}"),
+    ("POST", "/v1/users/links/confirm-registration"),
     ("POST", "/v1/users/links/reset-password"),
     ("POST", "/auth/introspect"),
 }

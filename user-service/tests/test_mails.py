@@ -158,7 +158,8 @@ async def test_of_two_who_follow_one_link_at_once_one_succeeds(service: Service,
 async def changed(service: Service, post: Post) -> tuple[UUID, str]:
     """Ada, moved from old@ to new@, with the undo token that old@ got."""
     ada = await service.register("old@example.com")
-    await post.token("old@example.com", "verify-address")
+    verified = await post.token("old@example.com", "verify-address")
+    assert await follow(service, "verify-address", verified) == (204, "")
     wanted = {"email": "new@example.com", "password": PASSWORD}
     assert (await ada.client.post("/v1/users/me/email", json=wanted)).status_code == 202
     assert (await service.verify("old@example.com"))["verified"] is True
@@ -171,6 +172,20 @@ async def test_an_address_changes_once_the_new_one_is_confirmed(service: Service
     await changed(service, post)
     assert (await service.verify("new@example.com"))["verified"] is True
     assert (await service.verify("old@example.com"))["reason"] == "unknown"
+
+
+async def test_an_address_that_was_never_confirmed_gets_no_way_back_into_the_account(
+    service: Service, post: Post
+) -> None:
+    """Whoever reads the mail of an address that Ada mistyped, or never had, is not Ada."""
+    ada = await service.register("mistyped@example.com")
+    await post.token("mistyped@example.com", "verify-address")
+    wanted = {"email": "ada@example.com", "password": PASSWORD}
+    assert (await ada.client.post("/v1/users/me/email", json=wanted)).status_code == 202
+    token = await post.token("ada@example.com", "change-address")
+    assert await follow(service, "change-address", token) == (204, "")
+    await post.nothing()
+    await service.register("mistyped@example.com")  # it is free at once for whoever has it
 
 
 async def test_the_old_address_takes_the_account_back_even_after_a_reset(
@@ -350,12 +365,14 @@ class TestConfirmedRegistration:
         return settings.model_copy(update={"registration": "confirm", "require_verified_email": True})
 
     async def test_an_account_is_made_when_its_link_is_followed(self, service: Service, post: Post) -> None:
-        body = {"email": "ada@example.com", "name": "Ada", "password": PASSWORD}
+        body = {"email": "ada@example.com", "name": "Ada"}
         answers = [await service.anonymous.post("/v1/users", json=body)]
         assert (await service.verify("ada@example.com"))["reason"] == "unknown"
         token = await post.token("ada@example.com", "confirm-registration")
-        assert await follow(service, "confirm-registration", token) == (204, "")
-        assert await follow(service, "confirm-registration", token) == (409, "link_used")
+        confirmed = [
+            await follow(service, "confirm-registration", token, password=PASSWORD) for _ in range(2)
+        ]
+        assert confirmed == [(204, ""), (409, "link_used")]
         verified = await service.verify("ada@example.com")
         assert verified["verified"] is True
         assert verified["user"]["email_verified"] is True
@@ -369,8 +386,28 @@ class TestConfirmedRegistration:
     ) -> None:
         tokens = []
         for name in ("Ada", "Eve"):
-            body = {"email": "ada@example.com", "name": name, "password": PASSWORD}
+            body = {"email": "ada@example.com", "name": name}
             await service.anonymous.post("/v1/users", json=body)
             tokens.append(await post.token("ada@example.com", "confirm-registration"))
-        assert await follow(service, "confirm-registration", tokens[1]) == (204, "")
-        assert await follow(service, "confirm-registration", tokens[0]) == (409, "email_taken")
+        confirmed = [
+            await follow(service, "confirm-registration", token, password=PASSWORD)
+            for token in reversed(tokens)
+        ]
+        assert confirmed == [(204, ""), (409, "email_taken")]
+
+    async def test_whoever_asks_for_the_account_of_somebody_else_does_not_choose_its_password(
+        self, service: Service, post: Post
+    ) -> None:
+        body = {"email": "ada@example.com", "name": "Ada"}
+        guessed = await service.anonymous.post("/v1/users", json={**body, "password": "chosen by a stranger"})
+        assert guessed.status_code == 422
+        assert (await service.anonymous.post("/v1/users", json=body)).status_code == 202
+        page = await service.anonymous.get("/v1/users/links/confirm-registration")
+        assert 'type="password"' in page.text
+        token = await post.token("ada@example.com", "confirm-registration")
+        assert (await follow(service, "confirm-registration", token))[0] == 422
+        assert await follow(service, "confirm-registration", token, password="ada@example.com") == (
+            422,
+            "password_refused",
+        )
+        assert await follow(service, "confirm-registration", token, password=PASSWORD) == (204, "")

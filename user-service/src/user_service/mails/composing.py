@@ -39,8 +39,8 @@ WORDS: Final = {
     LinkKind.REGISTER: Words(
         LinkKind.REGISTER,
         "Confirm your registration",
-        "Your account is ready once you confirm this address.",
-        "Confirm and create the account",
+        "Your account is ready once you choose its password.",
+        "Choose a password and create the account",
         "If you did not ask for an account, do nothing, and there will be none.",
     ),
     LinkKind.CHANGE: Words(

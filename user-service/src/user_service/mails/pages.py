@@ -25,7 +25,7 @@ WORDS: Final = {
         "Confirm your address", "Please confirm that this address is yours.", "Confirm"
     ),
     LinkKind.REGISTER: PageWords(
-        "Confirm your registration", "Your account is made when you confirm.", "Create the account"
+        "Confirm your registration", "Choose the password of your account.", "Create the account", True
     ),
     LinkKind.CHANGE: PageWords(
         "Use this address", "Your account will use this address from now on.", "Use this address"

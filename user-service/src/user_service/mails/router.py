@@ -8,14 +8,20 @@ from fastapi.responses import HTMLResponse
 from user_service.mails.dependencies import Mails
 from user_service.mails.models import LinkKind
 from user_service.mails.pages import page
-from user_service.mails.schemas import Accepted, AddressWanted, FollowedLink, ForAddress, NewPassword
+from user_service.mails.schemas import (
+    Accepted,
+    AddressWanted,
+    FollowedLink,
+    ForAddress,
+    NewPassword,
+    Registration,
+)
 from user_service.users.dependencies import Anonymous, By, MyId
-from user_service.users.schemas import NewUser
 
 router = APIRouter(prefix="/v1/users", tags=["mails"])
 confirmed_registration = APIRouter(prefix="/v1/users", tags=["users"])
 
-WithoutPassword = Literal[LinkKind.VERIFY, LinkKind.REGISTER, LinkKind.CHANGE, LinkKind.UNDO]
+WithoutPassword = Literal[LinkKind.VERIFY, LinkKind.CHANGE, LinkKind.UNDO]
 
 
 @router.post("/verification", status_code=status.HTTP_202_ACCEPTED)
@@ -45,6 +51,12 @@ async def show_reset() -> Response:
     return page(LinkKind.RESET)
 
 
+@router.get("/links/confirm-registration", response_class=HTMLResponse)
+async def show_registration() -> Response:
+    """The page that a mailed link leads to, for people: it asks for the account's password, and posts it."""
+    return page(LinkKind.REGISTER)
+
+
 @router.get("/links/{kind}", response_class=HTMLResponse)
 async def show_link(kind: WithoutPassword) -> Response:
     """The page that a mailed link leads to, for people: it posts the link's secret once they press its button."""
@@ -57,6 +69,12 @@ async def reset_password(followed: NewPassword, mails: Mails, origin: Anonymous)
     await mails.reset(followed.token, followed.password, origin)
 
 
+@router.post("/links/confirm-registration", status_code=status.HTTP_204_NO_CONTENT)
+async def confirm_registration(followed: NewPassword, mails: Mails, origin: Anonymous) -> None:
+    """Make the account that was asked for, with this password."""
+    await mails.register(followed.token, followed.password, origin)
+
+
 @router.post("/links/{kind}", status_code=status.HTTP_204_NO_CONTENT)
 async def follow_link(kind: WithoutPassword, followed: FollowedLink, mails: Mails, origin: Anonymous) -> None:
     """Do what the mailed link is for: once, then `link_used`; too late, `link_expired`."""
@@ -64,7 +82,7 @@ async def follow_link(kind: WithoutPassword, followed: FollowedLink, mails: Mail
 
 
 @confirmed_registration.post("", status_code=status.HTTP_202_ACCEPTED)
-async def ask_registration(new: NewUser, mails: Mails) -> Accepted:
+async def ask_registration(wanted: Registration, mails: Mails) -> Accepted:
     """Register by mail. The answer is the same whether or not the address has an account."""
-    await mails.ask_registration(new)
+    await mails.ask_registration(wanted.email, wanted.name)
     return Accepted()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from user_service.users.schemas import EmailAddress, Password, Strict
+from user_service.users.schemas import EmailAddress, Name, Password, Strict
 
 Token = Annotated[
     str,
@@ -24,6 +24,13 @@ class ForAddress(Strict):
 class AddressWanted(Strict):
     email: EmailAddress
     password: Password
+
+
+class Registration(Strict):
+    """Without a password: it is chosen by whoever reads the mail."""
+
+    email: EmailAddress
+    name: Name
 
 
 class FollowedLink(Strict):

@@ -20,7 +20,6 @@ from user_service.users.changes import record, write
 from user_service.users.email import Email, parse_email
 from user_service.users.exceptions import UserNotFound
 from user_service.users.models import Status, User, new_user, utc_now
-from user_service.users.schemas import NewUser
 
 
 class MailService:
@@ -35,12 +34,12 @@ class MailService:
     async def ask_reset(self, email: str) -> None:
         await self._leave(WaitingMail(LinkKind.RESET, email_key=parse_email(email).key))
 
-    async def ask_registration(self, new: NewUser) -> None:
+    async def ask_registration(self, email: str, name: str) -> None:
         """The account is made when the link is followed, so nobody holds an address that is not theirs."""
-        await self._rules.check(new.password, about=(new.email, new.name))
-        data = {"name": new.name, "password_hash": await self._passwords.hash(new.password)}
-        email = parse_email(new.email)
-        await self._leave(WaitingMail(LinkKind.REGISTER, email=email.address, email_key=email.key, data=data))
+        wanted, data = parse_email(email), {"name": name}
+        await self._leave(
+            WaitingMail(LinkKind.REGISTER, email=wanted.address, email_key=wanted.key, data=data)
+        )
 
     async def ask_change(self, user_id: UUID, email: str, password: str, origin: Origin) -> None:
         """Needs the password: a stolen session alone must not move the account."""
@@ -60,7 +59,6 @@ class MailService:
         """Do what the link is for, once; LinkUsed, LinkExpired or LinkUnknown otherwise."""
         act = {
             LinkKind.VERIFY: _verify,
-            LinkKind.REGISTER: _register,
             LinkKind.CHANGE: _change,
             LinkKind.UNDO: _undo,
         }[kind]
@@ -70,6 +68,27 @@ class MailService:
             link = await _usable(connection, kind, token, now)
             await _use(connection, token, now)
             await act(connection, link, origin, now)
+
+        await self._database.transaction(work)
+
+    async def register(self, token: str, password: str, origin: Origin) -> None:
+        """Make the account. Who reads the mail chooses the password: a stranger may have asked for the mail."""
+        link = await self._database.read(
+            lambda connection: _usable(connection, LinkKind.REGISTER, token, utc_now())
+        )
+        name = (link.data or {})["name"]
+        await self._rules.check(password, about=(link.email, name))
+        password_hash = await self._passwords.hash(password)
+
+        async def work(connection: AsyncConnection) -> None:
+            now = utc_now()
+            await _usable(connection, LinkKind.REGISTER, token, now)
+            await _use(connection, token, now)
+            user = new_user(Email(link.email, link.email_key), name, password_hash, now)
+            user = replace(user, email_verified_at=now)
+            await users.add(connection, user)
+            await refuse_reserved(connection, user)
+            await record(connection, _by(user, origin), user, "user.created", now)
 
         await self._database.transaction(work)
 
@@ -108,23 +127,19 @@ async def _verify(connection: AsyncConnection, link: Link, origin: Origin, now: 
         await write(connection, _by(before, origin), before, after, "user.updated", fields=["email_verified"])
 
 
-async def _register(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> None:
-    data = link.data or {}
-    user = new_user(Email(link.email, link.email_key), data["name"], data["password_hash"], now)
-    user = replace(user, email_verified_at=now)
-    await users.add(connection, user)
-    await refuse_reserved(connection, user)
-    await record(connection, _by(user, origin), user, "user.created", now)
-
-
 async def _change(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> None:
     before = await _owner(connection, link)
-    change = await repository.add_address_change(connection, before, now)
     after = replace(before, email=link.email, email_key=link.email_key, email_verified_at=now)
     after = await write(connection, _by(before, origin), before, after, "user.updated", fields=["email"])
     await refuse_reserved(connection, after)
-    notice = WaitingMail(LinkKind.UNDO, before.id, before.email, before.email_key, data={"change": change})
-    await repository.add_mail(connection, notice, now)
+    if (
+        before.email_verified_at is not None
+    ):  # else whoever reads the mail of a mistyped address had the account
+        change = await repository.add_address_change(connection, before, now)
+        notice = WaitingMail(
+            LinkKind.UNDO, before.id, before.email, before.email_key, data={"change": change}
+        )
+        await repository.add_mail(connection, notice, now)
 
 
 async def _undo(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> None:
