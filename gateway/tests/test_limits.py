@@ -151,6 +151,17 @@ async def test_a_server_whose_clock_was_set_back_refuses_nobody_for_longer_than_
     assert leases.of("k", limit).whole_in(time.monotonic()) <= 1
 
 
+def test_an_address_that_waited_long_enough_is_admitted_again_and_forgotten_once_there_are_many() -> None:
+    addresses, now = Addresses(per_second=10, burst=0), time.monotonic()
+    for number in range(100_001):
+        addresses.admit(b"%d" % number)
+    with pytest.raises(AddressLimited):
+        addresses.admit(b"7")
+    addresses.sweep(now + 1)
+    addresses.admit(b"7")
+    assert len(addresses) == 1
+
+
 def test_nobody_is_refused_because_the_clock_was_set_back() -> None:
     limits = Limits(Addresses(per_second=10, burst=10), Leases(Nowhere(), 1))
     route = Route(
@@ -174,14 +185,14 @@ async def test_what_is_whole_again_is_forgotten() -> None:
 
 
 def test_a_forged_token_costs_its_address_ten_requests() -> None:
-    addresses, now = Addresses(per_second=1, burst=19), time.monotonic()
-    addresses.admit(b"192.0.2.1", now)
-    addresses.punish(b"192.0.2.1", now)
+    addresses = Addresses(per_second=1, burst=19)
+    addresses.admit(b"192.0.2.1")
+    addresses.punish(b"192.0.2.1")
     for _ in range(20 - int(FAILED_VERIFICATION)):
-        addresses.admit(b"192.0.2.1", now)
+        addresses.admit(b"192.0.2.1")
     with pytest.raises(AddressLimited):
-        addresses.admit(b"192.0.2.1", now)
-    addresses.admit(b"192.0.2.2", now)
+        addresses.admit(b"192.0.2.1")
+    addresses.admit(b"192.0.2.2")
 
 
 @pytest.mark.parametrize("seconds", [4, pytest.param(10, marks=pytest.mark.endurance)])

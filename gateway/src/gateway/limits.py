@@ -3,6 +3,7 @@
 import ipaddress
 from http import HTTPStatus
 from math import ceil
+from time import monotonic
 from typing import Final
 
 from gateway.leases import Leases
@@ -28,19 +29,25 @@ class RouteLimited(Problem):
 
 
 class Addresses:
-    """One allowance an address (an IPv6 /64), in this worker's memory: a float each, the GCRA's theoretical arrival."""
+    """One allowance an address (an IPv6 /64), in this worker's memory: a float each, the GCRA's theoretical arrival.
+
+    Its clock is the time of the last sweep: cheap, a tick old at most, and nobody can set it back."""
 
     def __init__(self, per_second: float, burst: float) -> None:
         self._interval = 1.0 / per_second if per_second else 0.0
         self._tolerance = burst * self._interval
         self._arrivals: dict[bytes, float] = {}
+        self._now = monotonic()
 
-    def admit(self, address: bytes, now: float) -> None:
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    def admit(self, address: bytes) -> None:
         if not self._interval:
             return
         if _COLON in address:
             address = _prefix(address)
-        arrival = self._arrivals.get(address, 0.0)
+        arrival, now = self._arrivals.get(address, 0.0), self._now
         if arrival < now:
             arrival = now
         if arrival - now > self._tolerance:
@@ -48,15 +55,16 @@ class Addresses:
             raise AddressLimited(headers={"Retry-After": str(max(1, wait))})
         self._arrivals[address] = arrival + self._interval
 
-    def punish(self, address: bytes, now: float) -> None:
+    def punish(self, address: bytes) -> None:
         """Charges a failed verification, beyond the request itself."""
         if self._interval:
             key = _prefix(address) if _COLON in address else address
-            arrival = max(self._arrivals.get(key, 0.0), now)
+            arrival = max(self._arrivals.get(key, 0.0), self._now)
             self._arrivals[key] = arrival + (FAILED_VERIFICATION - 1) * self._interval
 
     def sweep(self, now: float) -> None:
-        """Forgets the addresses whose allowance is whole again."""
+        """Sets the clock, and forgets the addresses whose allowance is whole again."""
+        self._now = now
         if len(self._arrivals) > _MOST_ADDRESSES // 2:
             self._arrivals = {a: t for a, t in self._arrivals.items() if t > now}
         if len(self._arrivals) > _MOST_ADDRESSES:

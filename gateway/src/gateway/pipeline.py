@@ -26,13 +26,12 @@ class Pipeline:
     def decide(self, head: Head, now: float, again: bool = False) -> Passage:
         """Who is calling, and may it pass. Changes nothing but the memo and the allowances."""
         passage = Passage(head)
-        moment = monotonic()  # for the allowances: the wall clock may be set back
         try:
             forwarding.name(passage)
             if self.proxies is not None:
                 forwarding.locate(passage, self.proxies)
             if not again:
-                self.limits.admit_address(passage.client, moment)
+                self.limits.admit_address(passage.client)
             if b"via" in head.others:
                 forwarding.refuse_loops(head)
             meant = cors.preflight_for(head)
@@ -45,7 +44,7 @@ class Pipeline:
             caller = passage.caller = None if route.public else self.callers.identify(head, now)
             route.admit(caller)
             if route.limit is not None:
-                passage.answer_fields = self.limits.spend(passage, route.limit, moment)
+                passage.answer_fields = self.limits.spend(passage, route.limit, monotonic())
             upgrade.consider(passage)
         except KeyUnknown as unknown:
             if again:
@@ -53,6 +52,6 @@ class Pipeline:
             passage.unknown_key = unknown.kid
         except Problem as refusal:
             if isinstance(refusal, InvalidToken):
-                self.limits.punish_address(passage.client, moment)
+                self.limits.punish_address(passage.client)
             passage.refusal = refusal
         return passage
