@@ -247,37 +247,6 @@ async def test_a_process_too_busy_to_close_a_connection_in_time_goes_on(
     await store.close()
 
 
-async def test_who_finds_no_connection_free_waits_for_one_in_turn_and_not_for_ever(
-    service: Service, redis_url: str
-) -> None:
-    store = Store(connect(redis_url, "auth", None, timeout=20, connections=2))
-    async with store.answering() as client:
-        pool = client.connection_pool
-        held = [await pool.get_connection() for _ in range(2)]
-        in_turn: list[int] = []
-
-        async def ping(number: int) -> None:
-            await client.ping()
-            in_turn.append(number)
-
-        waiting = [asyncio.create_task(ping(number)) for number in range(9)]
-        await asyncio.sleep(0.05)
-        assert in_turn == []
-        await pool.release(held.pop())
-        await asyncio.gather(*waiting, ping(9))
-        assert in_turn == list(range(10))
-        await asyncio.gather(*map(ping, range(100)))
-        held.append(await pool.get_connection())
-        pool.timeout = 0.1
-        with pytest.raises(ConnectionLost):
-            await client.ping()
-        for connection in held:
-            await pool.release(connection)
-        assert await client.ping()
-        assert len(pool._available_connections) == 2
-    await store.close()
-
-
 @pytest.mark.parametrize("moment", [0, 0.05])
 def test_a_connection_that_was_reset_a_moment_ago_is_replaced(redis_url: str, moment: float) -> None:
     """uvloop first swallows what is written to it; later it says a RuntimeError."""

@@ -39,7 +39,7 @@ def connect(
     A connection found dead is replaced once: every script may run twice, since a rotation asked for again within the
     grace gets the same successor. A silent server is not asked a second time.
     """
-    pool = _Pool.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
         # Without a password the server has no users either (tests, a laptop's own Redis).
         username=user if password else None,
@@ -55,35 +55,6 @@ def connect(
     age = {"oldest": RENEWED_EVERY if replicas else math.inf}
     pool.connection_class = type("OurConnection", (_Connection, pool.connection_class), age)
     return Redis.from_pool(pool)
-
-
-class _Pool(BlockingConnectionPool):
-    """redis-py's, without its locks while nobody waits: they cost as much as the question and its answer."""
-
-    _waiting = 0
-
-    async def get_connection(self, *_: Any, **__: Any) -> Any:
-        this: Any = super()
-        if self._waiting or not self._available_connections:
-            self._waiting += 1
-            try:
-                return await this.get_connection()
-            finally:
-                self._waiting -= 1
-        connection = this.get_available_connection()
-        try:
-            await self.ensure_connection(connection)
-        except BaseException:
-            await self.release(connection)
-            raise
-        return connection
-
-    async def release(self, connection: Any) -> None:
-        if self._waiting:
-            await super().release(connection)
-        else:
-            self._in_use_connections.remove(connection)
-            self._available_connections.append(connection)
 
 
 class _Connection:
