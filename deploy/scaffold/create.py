@@ -76,10 +76,10 @@ def new_app(root: Path, service: str, name: str) -> None:
 def check(name: str, pattern: str, example: str) -> None:
     """A name that every tool it passes through takes."""
     if not re.fullmatch(pattern, name) or len(name) > 40:
-        raise Refused(f"{name!r} is not a name for it: lower-case words such as {example}")
+        raise Refused(f"{name!r} is not a valid name: use lower-case words such as {example}")
     module = name.replace("-", "_")
     if module in RESERVED or module in sys.stdlib_module_names or keyword.iskeyword(module):
-        raise Refused(f"{name} means something else already: choose another name")
+        raise Refused(f"{name} is reserved: choose another name")
 
 
 def rename(place: Path, words: Mapping[str, str]) -> None:

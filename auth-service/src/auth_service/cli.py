@@ -37,7 +37,7 @@ def main() -> None:
         sys.exit(f"failed: the key ring cannot be used: {failure.why}.")
     except Unavailable as failure:
         sys.exit(
-            f"failed: {failure.title}. It may have been done all the same: look at `list`, and do it again."
+            f"failed: {failure.title}. The command may have taken effect: look at `list` before you repeat it."
         )
 
 

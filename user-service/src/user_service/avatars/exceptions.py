@@ -22,12 +22,12 @@ class AvatarTooManyPixels(Problem):
 
 class UploadStalled(Problem):
     status, code = HTTPStatus.REQUEST_TIMEOUT, "upload_stalled"
-    title = "The upload stood still for too long"
+    title = "The upload stalled for too long"
 
 
 class AvatarsBusy(Problem):
     status, code = HTTPStatus.SERVICE_UNAVAILABLE, "avatars_busy"
-    title = "Too many pictures are being read right now"
+    title = "Too many pictures are being processed"
 
 
 class AvatarNotFound(Problem):

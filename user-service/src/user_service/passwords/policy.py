@@ -34,7 +34,7 @@ def check(password: str, *, shortest: int, about: tuple[str, ...]) -> None:
         raise PasswordRefused(f"Use at most {LONGEST} characters.")
     folded = password.casefold()
     if folded in _common() or len(set(folded)) < 5:
-        raise PasswordRefused("This password is among the first that are guessed.")
+        raise PasswordRefused("This password is too common.")
     if len(_without_context(folded, about)) < shortest // 2:
         raise PasswordRefused("Most of this password is your name, your address or the name of this system.")
 

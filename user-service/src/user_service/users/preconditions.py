@@ -12,7 +12,7 @@ class PreconditionRequired(Problem):
 
 class PreconditionFailed(Problem):
     status, code = HTTPStatus.PRECONDITION_FAILED, "changed_meanwhile"
-    title = "It was changed since you read it: read it again"
+    title = "This was changed since you read it: read it again"
 
 
 def etag(version: int | str) -> str:
