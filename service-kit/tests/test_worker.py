@@ -216,6 +216,8 @@ async def test_a_stopped_service_finishes_answers_until_it_has_drained_and_asks_
             while (await client.get(f"{example.internal}/readyz")).status_code != 503:
                 await asyncio.sleep(0.02)
             answer = await client.get(f"{example.public}/hello")
+            while "connection" not in answer.headers:  # of the other worker, which is told a moment later
+                answer = await client.get(f"{example.public}/hello")
             assert (answer.status_code, answer.headers["connection"]) == (200, "close")
             assert (await under_way).json() == "waited"
             while example.process.poll() is None:

@@ -1,5 +1,6 @@
 """The Redis that holds sessions, keys and revocations: its connections, their timeouts, its atomic acts."""
 
+import asyncio
 import json
 import logging
 import math
@@ -39,7 +40,7 @@ def connect(
     A connection found dead is replaced once: every script may run twice, since a rotation asked for again within the
     grace gets the same successor. A silent server is not asked a second time.
     """
-    pool = BlockingConnectionPool.from_url(
+    pool = _Pool.from_url(
         url,
         # Without a password the server has no users either (tests, a laptop's own Redis).
         username=user if password else None,
@@ -55,6 +56,13 @@ def connect(
     age = {"oldest": RENEWED_EVERY if replicas else math.inf}
     pool.connection_class = type("OurConnection", (_Connection, pool.connection_class), age)
     return Redis.from_pool(pool)
+
+
+class _Pool(BlockingConnectionPool):
+    """redis-py's, but a connection comes back to it also from somebody who is cancelled while giving it back."""
+
+    async def release(self, connection: Any) -> None:
+        await asyncio.shield(super().release(connection))
 
 
 class _Connection:
