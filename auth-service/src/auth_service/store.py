@@ -46,7 +46,7 @@ def connect(
         username=user if password else None,
         password=password,
         decode_responses=True,
-        socket_connect_timeout=timeout,
+        socket_connect_timeout=0.8 * timeout,  # who gets no connection at all is told within `timeout`
         socket_timeout=timeout,
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
         max_connections=connections,
