@@ -53,7 +53,8 @@ class Throughput:
         return {name: median(r.per_second for r in readings) for name, readings in self.saturated.items()}
 
     def cpu_us(self) -> dict[str, float]:
-        return {row.name: self.cpu_us_by_rate()[row.name][row.rate] for row in ROWS}
+        costs = self.cpu_us_by_rate()
+        return {row.name: costs[row.name][row.rate] for row in ROWS}
 
     def cpu_us_by_rate(self) -> dict[str, dict[int, float]]:
         return {

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from conftest import PASSWORD, Service
+from conftest import PASSWORD, Person, Service
 from httpx import Response
 from sqlalchemy import text
 
@@ -155,16 +155,20 @@ async def test_of_two_who_follow_one_link_at_once_one_succeeds(service: Service,
     assert sorted(answers) == [(204, "")] + [(409, "link_used")] * 3
 
 
+async def move(service: Service, post: Post, person: Person, email: str) -> None:
+    wanted = {"email": email, "password": PASSWORD}
+    assert (await person.client.post("/v1/users/me/email", json=wanted)).status_code == 202
+    assert (await service.verify(person.email))["verified"] is True
+    token = await post.token(email, "change-address")
+    assert await follow(service, "change-address", token) == (204, "")
+
+
 async def changed(service: Service, post: Post) -> tuple[UUID, str]:
     """Ada, moved from old@ to new@, with the undo token that old@ got."""
     ada = await service.register("old@example.com")
     verified = await post.token("old@example.com", "verify-address")
     assert await follow(service, "verify-address", verified) == (204, "")
-    wanted = {"email": "new@example.com", "password": PASSWORD}
-    assert (await ada.client.post("/v1/users/me/email", json=wanted)).status_code == 202
-    assert (await service.verify("old@example.com"))["verified"] is True
-    token = await post.token("new@example.com", "change-address")
-    assert await follow(service, "change-address", token) == (204, "")
+    await move(service, post, ada, "new@example.com")
     return ada.id, await post.token("old@example.com", "undo-change")
 
 
@@ -180,10 +184,7 @@ async def test_an_address_that_was_never_confirmed_gets_no_way_back_into_the_acc
     """Whoever reads the mail of an address that Ada mistyped, or never had, is not Ada."""
     ada = await service.register("mistyped@example.com")
     await post.token("mistyped@example.com", "verify-address")
-    wanted = {"email": "ada@example.com", "password": PASSWORD}
-    assert (await ada.client.post("/v1/users/me/email", json=wanted)).status_code == 202
-    token = await post.token("ada@example.com", "change-address")
-    assert await follow(service, "change-address", token) == (204, "")
+    await move(service, post, ada, "ada@example.com")
     await post.nothing()
     await service.register("mistyped@example.com")  # it is free at once for whoever has it
 

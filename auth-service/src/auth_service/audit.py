@@ -109,9 +109,7 @@ async def tell_of_commands(store: Store) -> None:
         for told in left or ():
             try:
                 record(**json.loads(told))
-            except (
-                ValueError,
-                TypeError,
-            ):  # of a newer release; those left behind it must not be lost with it
+            # Of a newer release: those left behind it must not be lost with it.
+            except (ValueError, TypeError):
                 commands.exception("what a command left cannot be told")
         await asyncio.sleep(EVERY_SECONDS)

@@ -24,9 +24,7 @@ class Line(asyncio.Protocol):
         self.deadline = NEVER  # by the clock; whoever keeps the time calls expire()
         self._clock = clock
         self._unread_seconds = unread_seconds
-        self._unread = (
-            0  # bytes that the client had not taken when it was last looked at, once we are closing
-        )
+        self._unread = 0  # bytes that the client had not taken at the last look, once we are closing
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._held = False  # reading is paused
         self._half_closed = False  # the client closed its sending half

@@ -11,9 +11,8 @@ from gateway.routes import Routes, RoutesRefused
 
 _log = logging.getLogger("gateway.routes")
 _SETTLED_SECONDS: Final = 0.2
-_LOOKS: Final = (
-    25  # of the master, for which its workers' heartbeats wait: whoever writes on and on is not waited for
-)
+# Of the master, for which its workers' heartbeats wait: whoever writes on and on is not waited for.
+_LOOKS: Final = 25
 _Stamp = tuple[tuple[str, int, int, int], ...]
 
 

@@ -65,8 +65,7 @@ class MailService:
 
         async def work(connection: AsyncConnection) -> None:
             now = utc_now()
-            link = await _usable(connection, kind, token, now)
-            await _use(connection, token, now)
+            link = await _take(connection, kind, token, now)
             await act(connection, link, origin, now)
 
         await self._database.transaction(work)
@@ -82,8 +81,7 @@ class MailService:
 
         async def work(connection: AsyncConnection) -> None:
             now = utc_now()
-            await _usable(connection, LinkKind.REGISTER, token, now)
-            await _use(connection, token, now)
+            await _take(connection, LinkKind.REGISTER, token, now)
             user = new_user(Email(link.email, link.email_key), name, password_hash, now)
             user = replace(user, email_verified_at=now)
             await users.add(connection, user)
@@ -100,8 +98,7 @@ class MailService:
 
         async def work(connection: AsyncConnection) -> None:
             now = utc_now()
-            link = await _usable(connection, LinkKind.RESET, token, now)
-            await _use(connection, token, now)
+            link = await _take(connection, LinkKind.RESET, token, now)
             before = await _owner(connection, link)
             after = replace(
                 before.with_sessions_ended(),
@@ -132,9 +129,8 @@ async def _change(connection: AsyncConnection, link: Link, origin: Origin, now: 
     after = replace(before, email=link.email, email_key=link.email_key, email_verified_at=now)
     after = await write(connection, _by(before, origin), before, after, "user.updated", fields=["email"])
     await refuse_reserved(connection, after)
-    if (
-        before.email_verified_at is not None
-    ):  # else whoever reads the mail of a mistyped address had the account
+    # Nobody showed that an unconfirmed address is theirs: whoever reads the mail of a mistyped one had the account.
+    if before.email_verified_at is not None:
         change = await repository.add_address_change(connection, before, now)
         notice = WaitingMail(
             LinkKind.UNDO, before.id, before.email, before.email_key, data={"change": change}
@@ -171,9 +167,12 @@ async def _usable(connection: AsyncConnection, kind: LinkKind, token: str, now: 
     return link
 
 
-async def _use(connection: AsyncConnection, token: str, now: datetime) -> None:
+async def _take(connection: AsyncConnection, kind: LinkKind, token: str, now: datetime) -> Link:
+    """The link, used up."""
+    link = await _usable(connection, kind, token, now)
     if not await repository.use_link(connection, token, now):
         raise LinkUsed
+    return link
 
 
 async def _owner_of_reset(connection: AsyncConnection, token: str, now: datetime) -> User:
