@@ -4,9 +4,8 @@ from typing import BinaryIO
 
 START_OF_IMAGE = b"\xff\xd8"
 START_OF_SCAN = b"\xff\xda"
-MOST_SEGMENTS = (
-    1000  # a profile or a note of megabytes takes a hundred; Pillow takes the square of what Exif has
-)
+# A profile or a note of megabytes takes a hundred; Pillow takes the square of what Exif has.
+MOST_SEGMENTS = 1000
 STANDALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment: TEM, RSTn, SOI
 
 
