@@ -146,7 +146,7 @@ def test_a_client_of_the_settings_is_called_what_one_of_the_store_may_be_called(
     for name in ("a b", "é", "", "a/b", "x" * 65, "first-party"):
         with pytest.raises(ValidationError):
             make_settings(settings.redis_url, settings.users_url, tmp_path, clients={name: good})
-    for scopes in (["a b"], ["é"], [""], ['"'], ["*"]):
+    for scopes in (["a b"], ["é"], [""], ['"'], ["*"], ["account"]):
         with pytest.raises(ValidationError):
             make_settings(
                 settings.redis_url,

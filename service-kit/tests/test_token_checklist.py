@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Security
 from pydantic import ValidationError
 
 from service_kit import answers
@@ -378,3 +378,36 @@ async def test_a_key_that_nobody_can_be_asked_for_is_no_refusal(issuer: TestIssu
     identity = Identity(make_settings(issuer), "orders", fetch_keys=nobody_answers)
     with pytest.raises(CannotVerify, match="keys_unavailable"):
         await identity.verifier.identify(issuer.token().encode())
+
+
+# Scopes as FastAPI says them, and how long ago the person signed in (RFC 9470)
+
+
+async def test_a_route_that_names_scopes_with_security_demands_them(
+    identity: Identity, issuer: TestIssuer
+) -> None:
+    app = FastAPI()
+    app.state.identity = identity
+    answers.install(app)
+
+    @app.get("/orders", dependencies=[Security(get_current_user, scopes=["orders:read"])])
+    async def orders(caller: Annotated[Caller, Depends(get_current_user)]) -> str:
+        return caller.subject
+
+    @app.put("/orders", dependencies=[Depends(require(scopes=["orders:write"], max_age=60))])
+    async def order() -> str:
+        return "ordered"
+
+    paths = app.openapi()["paths"]["/orders"]
+    assert paths["get"]["security"] == [{"oauth2": ["orders:read"]}]
+    assert paths["put"]["security"] == [{"oauth2": ["orders:write"]}]
+    async with Service(transport=httpx.ASGITransport(app), base_url="http://orders") as client:
+        for scope, status in (("orders:read", 200), ("*", 200), ("orders:write", 403), ("", 403)):
+            answer = await client.get("/orders", headers=bearing(issuer.token(scope=scope)))
+            assert answer.status_code == status, scope
+        now = int(time.time())
+        for auth_time, status in ((now, 200), (now - 50, 200), (now - 61, 401), (None, 401)):
+            answer = await client.put("/orders", headers=bearing(issuer.token(auth_time=auth_time)))
+            assert answer.status_code == status, auth_time
+        assert answer.json()["code"] == "insufficient_user_authentication"
+        assert 'max_age="60"' in answer.headers["www-authenticate"]

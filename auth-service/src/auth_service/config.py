@@ -24,8 +24,8 @@ def check_scopes(scopes: Set[str]) -> Set[str]:
     """What a registered client may be given; ValueError if it is not."""
     if not all(map(SCOPE.fullmatch, scopes)):
         raise ValueError("a scope has no spaces or quotes")
-    if "*" in scopes:
-        raise ValueError("the scope * belongs to the first-party client alone")
+    if reserved := scopes & {"*", "account"}:
+        raise ValueError(f"the scope {min(reserved)} belongs to the first-party client alone")
     return scopes
 
 

@@ -12,9 +12,18 @@ def bearer_token(authorization: bytes) -> bytes | None:
     return token.lstrip(b" ") or None if scheme.lower() == b"bearer" else None
 
 
-def challenge(error: str | None = None, description: str | None = None, scope: str | None = None) -> str:
-    """A WWW-Authenticate value. Without an error it says only how to authenticate (section 3.1)."""
-    members = {"error": error, "error_description": description, "scope": scope}
+def challenge(
+    error: str | None = None,
+    description: str | None = None,
+    scope: str | None = None,
+    max_age: int | None = None,
+) -> str:
+    """A WWW-Authenticate value. Without an error it says only how to authenticate (section 3.1).
+
+    `max_age` is RFC 9470's: the seconds since the sign-in that are still accepted.
+    """
+    age = None if max_age is None else str(max_age)
+    members = {"error": error, "error_description": description, "scope": scope, "max_age": age}
     given = ", ".join(
         f'{name}="{_UNQUOTABLE.sub("?", value)}"' for name, value in members.items() if value is not None
     )

@@ -1,13 +1,15 @@
 """FastAPI dependencies: who calls, and whether they may."""
 
+import time
 from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import parse_qsl
 
-from fastapi import Depends, Request
+from fastapi import Request, Security
 from fastapi.openapi.models import OAuth2 as OAuth2Model
 from fastapi.openapi.models import OAuthFlowPassword, OAuthFlows
+from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 
 from service_kit.bearer import bearer_token, challenge
@@ -65,6 +67,18 @@ class InsufficientRole(Problem):
     status, code, title = HTTPStatus.FORBIDDEN, "insufficient_role", "Insufficient role"
 
 
+class InsufficientAuthentication(Problem):
+    """The person signed in too long ago for this (RFC 9470); signing in again helps, refreshing does not."""
+
+    status, code = HTTPStatus.UNAUTHORIZED, "insufficient_user_authentication"
+    title = "A recent sign-in is needed"
+
+    def __init__(self, max_age: int) -> None:
+        detail = f"The sign-in must be at most {max_age} seconds old."
+        header = challenge(self.code, detail, max_age=max_age)
+        super().__init__(detail, headers={"WWW-Authenticate": header}, max_age=max_age)
+
+
 class VerificationUnavailable(Problem):
     """Nothing can be said about any token now."""
 
@@ -76,37 +90,57 @@ class VerificationUnavailable(Problem):
 
 
 class CurrentUser(SecurityBase):
-    """The caller by a consumer's bearer token; 401, or 503 when that cannot be told."""
+    """The caller by a consumer's bearer token; 401, or 503 when that cannot be told.
+
+    `Security(get_current_user, scopes=["orders:read"])` also demands the scopes, else 403. The service's OpenAPI
+    document lists them.
+    """
 
     def __init__(self) -> None:
         flow = OAuthFlowPassword(tokenUrl="/auth/token", refreshUrl="/auth/token")
         self.model = OAuth2Model(flows=OAuthFlows(password=flow))
         self.scheme_name = "oauth2"
 
-    async def __call__(self, request: Request) -> Caller:
+    async def __call__(self, request: Request, needed: SecurityScopes) -> Caller:
         """The verified caller."""
-        return await _identify(request, _identity(request).verifier)
+        caller = await _identify(request, _identity(request).verifier)
+        _check_scopes(caller, needed.scopes)
+        return caller
 
 
 get_current_user = CurrentUser()
 
 
-def require(*, scopes: Collection[str] = (), roles: Collection[str] = ()) -> Callable[..., Awaitable[Caller]]:
-    """A dependency: the caller has all of `scopes` and any one of `roles`, else 403."""
+def require(
+    *, scopes: Collection[str] = (), roles: Collection[str] = (), max_age: int | None = None
+) -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller has all of `scopes` and any one of `roles`, else 403.
 
-    async def permitted(caller: Annotated[Caller, Depends(get_current_user)]) -> Caller:
-        admit(caller, scopes, roles)
+    With `max_age`, the sign-in is also at most so many seconds old, else RFC 9470's 401.
+    """
+
+    async def permitted(caller: Annotated[Caller, Security(get_current_user, scopes=list(scopes))]) -> Caller:
+        admit(caller, scopes, roles, max_age)
         return caller
 
     return permitted
 
 
-def admit(caller: Caller, scopes: Collection[str], roles: Collection[str]) -> None:
+def admit(
+    caller: Caller, scopes: Collection[str], roles: Collection[str], max_age: int | None = None
+) -> None:
     """What `require` asks, of a caller who is known already."""
-    if not all(map(caller.has_scope, scopes)):
-        raise InsufficientScope(scopes)
+    _check_scopes(caller, scopes)
     if roles and caller.roles.isdisjoint(roles):
         raise InsufficientRole("This needs another role.")
+    # A client's own token has no auth_time: nobody signed in.
+    if max_age is not None and (caller.auth_time is None or time.time() - caller.auth_time > max_age):
+        raise InsufficientAuthentication(max_age)
+
+
+def _check_scopes(caller: Caller, scopes: Collection[str]) -> None:
+    if not all(map(caller.has_scope, scopes)):
+        raise InsufficientScope(scopes)
 
 
 def get_service_caller(scope: str) -> Callable[..., Awaitable[Caller]]:

@@ -18,6 +18,16 @@ async def test_nobody_else_does(client: Client) -> None:
     assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
 
 
+async def test_a_token_that_was_narrowed_for_another_service_reads_nothing(
+    client: Client, issuer: TestIssuer
+) -> None:
+    async with client(issuer.token(scope="other:read")) as ada:
+        answer = await ada.get("/v1/items")
+    assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope")
+    async with client(issuer.token(scope="items:read")) as ada:
+        assert (await ada.get("/v1/items")).status_code == 200
+
+
 async def test_what_is_not_there_is_said_with_a_code(client: Client, issuer: TestIssuer) -> None:
     async with client(issuer.token()) as ada:
         answer = await ada.get("/v1/items/third")

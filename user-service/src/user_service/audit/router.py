@@ -19,7 +19,7 @@ async def get_database(request: Request) -> Database:
     return database
 
 
-@router.get("/{id}/audit", dependencies=[Depends(require(roles=("admin",)))])
+@router.get("/{id}/audit", dependencies=[Depends(require(scopes=["users:admin"], roles=["admin"]))])
 async def read_audit(
     id: UUID,
     query: Annotated[PageQuery, Query()],

@@ -10,7 +10,7 @@ from user_service.avatars.dependencies import Avatars
 from user_service.avatars.images import MEDIA_TYPE
 from user_service.avatars.ranges import byte_range
 from user_service.avatars.service import AvatarService
-from user_service.users.dependencies import By, MyId, ReadableId
+from user_service.users.dependencies import By, MyId, ReadableId, reads, writes
 from user_service.users.preconditions import etag, is_known
 
 router = APIRouter(prefix="/v1/users", tags=["avatars"])
@@ -40,6 +40,7 @@ PICTURES = {
 @router.put(
     "/me/avatar",
     status_code=status.HTTP_204_NO_CONTENT,
+    dependencies=[writes],
     openapi_extra={"requestBody": {"required": True, "content": PICTURES}},
 )
 async def put_avatar(
@@ -54,7 +55,7 @@ async def put_avatar(
     response.headers["ETag"] = etag(await avatars.put(me, request.stream(), content_type, origin))
 
 
-@router.delete("/me/avatar", status_code=status.HTTP_204_NO_CONTENT)
+@router.delete("/me/avatar", status_code=status.HTTP_204_NO_CONTENT, dependencies=[writes])
 async def delete_avatar(me: MyId, avatars: Avatars, origin: By) -> None:
     """Have no picture; also when there was none."""
     await avatars.remove(me, origin)
@@ -68,13 +69,13 @@ PICTURE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/me/avatar", response_class=Response, responses=PICTURE)
+@router.get("/me/avatar", response_class=Response, responses=PICTURE, dependencies=[reads])
 async def read_my_avatar(me: MyId, avatars: Avatars, wanted: Annotated[Wanted, Depends()]) -> Response:
     """One's own picture."""
     return await _picture(me, avatars, wanted)
 
 
-@router.get("/{id}/avatar", response_class=Response, responses=PICTURE)
+@router.get("/{id}/avatar", response_class=Response, responses=PICTURE, dependencies=[reads])
 async def read_avatar(id: ReadableId, avatars: Avatars, wanted: Annotated[Wanted, Depends()]) -> Response:
     """The picture, for whoever may read the person."""
     return await _picture(id, avatars, wanted)

@@ -8,14 +8,14 @@ from service_kit.dependencies import get_service_caller
 from user_service.credentials.dependencies import CredentialChecks
 from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Verified
 from user_service.credentials.service import Refused
-from user_service.users.dependencies import By, MyId, Users
+from user_service.users.dependencies import By, MyId, Users, owns_account
 from user_service.users.schemas import CurrentState
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 internal_router = APIRouter(prefix="/internal/v1")
 
 
-@router.post("/me/password", status_code=status.HTTP_204_NO_CONTENT)
+@router.post("/me/password", status_code=status.HTTP_204_NO_CONTENT, dependencies=[owns_account])
 async def change_password(
     me: MyId, change: PasswordChange, credentials: CredentialChecks, origin: By
 ) -> None:

@@ -16,7 +16,7 @@ from user_service.mails.schemas import (
     NewPassword,
     Registration,
 )
-from user_service.users.dependencies import Anonymous, By, MyId
+from user_service.users.dependencies import Anonymous, By, MyId, owns_account
 
 router = APIRouter(prefix="/v1/users", tags=["mails"])
 confirmed_registration = APIRouter(prefix="/v1/users", tags=["users"])
@@ -38,7 +38,7 @@ async def ask_reset(asked: ForAddress, mails: Mails) -> Accepted:
     return Accepted()
 
 
-@router.post("/me/email", status_code=status.HTTP_202_ACCEPTED)
+@router.post("/me/email", status_code=status.HTTP_202_ACCEPTED, dependencies=[owns_account])
 async def ask_change(me: MyId, wanted: AddressWanted, mails: Mails, origin: By) -> Accepted:
     """Move the account to another address: once it is confirmed there, and with 7 days to undo it."""
     await mails.ask_change(me, wanted.email, wanted.password, origin)

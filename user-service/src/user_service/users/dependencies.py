@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
 
 from service_kit.addresses import client_address
 from service_kit.dependencies import get_current_user, require
@@ -56,9 +56,19 @@ async def get_anonymous_origin(request: Request) -> Origin:
     return origin_of(request, None)
 
 
+# What a client may do here. Only the first-party client's `*` holds `account`: no client's record can name it.
+reads = Security(get_current_user, scopes=["users:read"])
+writes = Security(get_current_user, scopes=["users:write"])
+owns_account = Security(get_current_user, scopes=["account"])
+lists = Depends(require(scopes=["users:read"], roles=[ADMIN]))
+administers = Depends(require(scopes=["users:admin"], roles=[ADMIN]))
+# Administrators are made by whoever signed in within five minutes, not by a session that was left open.
+sets_roles = Depends(require(scopes=["users:admin"], roles=[ADMIN], max_age=300))
+# Erasing is for good, so no client but the people's own front end asks for it.
+erases = Depends(require(scopes=["account"], roles=[ADMIN]))
+
 Users = Annotated[UserService, Depends(get_users)]
 MyId = Annotated[UUID, Depends(get_my_id)]
 ReadableId = Annotated[UUID, Depends(get_own_or_any_as_admin)]
 By = Annotated[Origin, Depends(get_origin)]
 Anonymous = Annotated[Origin, Depends(get_anonymous_origin)]
-admin_only = Depends(require(roles=(ADMIN,)))

@@ -5,16 +5,21 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 
+from service_kit.tokens import Caller
 from user_service.pagination import link_header
 from user_service.users.dependencies import (
     Anonymous,
     By,
-    Me,
     MyId,
     ReadableId,
     Users,
-    admin_only,
+    administers,
+    erases,
+    lists,
     person_id,
+    reads,
+    sets_roles,
+    writes,
 )
 from user_service.users.idempotency import KeyedRequest, keyed_request
 from user_service.users.models import User
@@ -58,7 +63,7 @@ async def register(
     return registered.user
 
 
-@router.get("", dependencies=[admin_only])
+@router.get("", dependencies=[lists])
 async def list_users(
     query: Annotated[ListQuery, Query()], users: Users, request: Request, response: Response
 ) -> UserPage:
@@ -72,14 +77,16 @@ async def list_users(
 
 
 @me_router.get("", response_model=UserOut)
-async def read_me(request: Request, caller: Me, if_none_match: IfNoneMatch = None) -> Response:
+async def read_me(
+    request: Request, caller: Annotated[Caller, reads], if_none_match: IfNoneMatch = None
+) -> Response:
     """The person whose token this is."""
     # Of all routes this one is asked for most, and each dependency is a tenth of what it costs beside the database.
     users: UserService = request.app.state.parts.users
     return _shown(await users.find(person_id(caller)), if_none_match)
 
 
-@me_router.patch("", response_model=UserOut)
+@me_router.patch("", response_model=UserOut, dependencies=[writes])
 async def change_me(
     me: MyId, changes: UserChanges, users: Users, origin: By, if_match: IfMatch = None
 ) -> Response:
@@ -87,13 +94,13 @@ async def change_me(
     return _shown(await users.update(me, changes, if_match, origin))
 
 
-@router.get("/{id}", response_model=UserOut)
+@router.get("/{id}", response_model=UserOut, dependencies=[reads])
 async def read_user(id: ReadableId, users: Users, if_none_match: IfNoneMatch = None) -> Response:
     """One person: oneself, or anyone for administrators."""
     return _shown(await users.find(id), if_none_match)
 
 
-@router.patch("/{id}", response_model=UserOut)
+@router.patch("/{id}", response_model=UserOut, dependencies=[writes])
 async def change_user(
     id: ReadableId,
     changes: UserChanges,
@@ -105,7 +112,7 @@ async def change_user(
     return _shown(await users.update(id, changes, if_match, origin))
 
 
-@router.put("/{id}/roles", response_model=UserOut, dependencies=[admin_only])
+@router.put("/{id}/roles", response_model=UserOut, dependencies=[sets_roles])
 async def set_roles(
     id: UUID,
     body: Roles,
@@ -113,35 +120,38 @@ async def set_roles(
     origin: By,
     if_match: IfMatch = None,
 ) -> Response:
-    """Set what the person may do; needs If-Match. Tokens with the old roles stop working at once."""
+    """Set what the person may do; needs If-Match, and a sign-in that is at most five minutes old.
+
+    Tokens with the old roles stop working at once.
+    """
     return _shown(await users.set_roles(id, body.roles, if_match, origin))
 
 
-@router.post("/{id}/disable", response_model=UserOut, dependencies=[admin_only])
+@router.post("/{id}/disable", response_model=UserOut, dependencies=[administers])
 async def disable(id: UUID, users: Users, origin: By) -> Response:
     """Keep the person out; every session ends."""
     return _shown(await users.disable(id, origin))
 
 
-@router.post("/{id}/enable", response_model=UserOut, dependencies=[admin_only])
+@router.post("/{id}/enable", response_model=UserOut, dependencies=[administers])
 async def enable(id: UUID, users: Users, origin: By) -> Response:
     """Let a disabled person in again."""
     return _shown(await users.enable(id, origin))
 
 
-@router.delete("/{id}", response_model=UserOut, dependencies=[admin_only])
+@router.delete("/{id}", response_model=UserOut, dependencies=[administers])
 async def delete(id: UUID, users: Users, origin: By) -> Response:
     """Delete the person so that they can still be restored; every session ends, the address stays taken."""
     return _shown(await users.delete(id, origin))
 
 
-@router.post("/{id}/restore", response_model=UserOut, dependencies=[admin_only])
+@router.post("/{id}/restore", response_model=UserOut, dependencies=[administers])
 async def restore(id: UUID, users: Users, origin: By) -> Response:
     """Bring a deleted person back."""
     return _shown(await users.restore(id, origin))
 
 
-@router.post("/{id}/erase", status_code=status.HTTP_204_NO_CONTENT, dependencies=[admin_only])
+@router.post("/{id}/erase", status_code=status.HTTP_204_NO_CONTENT, dependencies=[erases])
 async def erase(id: UUID, users: Users, origin: By) -> None:
     """Remove a deleted person for good. The audit keeps what happened, not to whom."""
     await users.erase(id, origin)

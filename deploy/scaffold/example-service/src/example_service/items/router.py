@@ -1,12 +1,14 @@
 """The public routes; `routes/items.toml` tells the gateway of them."""
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Security
 
 from example_service.items.dependencies import Given
 from example_service.items.schemas import EntryOut
 from service_kit.dependencies import get_current_user
 
-router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(get_current_user)])
+# A client needs this scope, too; a token that was narrowed for another service does nothing here.
+reads = Security(get_current_user, scopes=["items:read"])
+router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[reads])
 
 
 @router.get("")
