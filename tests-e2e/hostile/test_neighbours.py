@@ -71,6 +71,26 @@ def test_nobody_lists_or_ends_anothers_sessions(people: People, person: Person) 
     assert people.api(person).sessions(person.tokens) == [session]
 
 
+def test_an_administrators_token_that_was_narrowed_for_one_service_does_nothing_elsewhere(
+    people: People, admin: Person, person: Person
+) -> None:
+    http, path = people.api(admin).http, f"/v1/users/{person.id}"
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": admin.tokens.refresh_token,
+        "scope": "orders:read",
+    }
+    narrowed = http.post("/auth/token", data=form).json()["access_token"]
+    bearer = {"Authorization": f"Bearer {narrowed}", "If-Match": "*"}
+    asked = [("GET", "/v1/users", None), ("GET", "/v1/users/me", None), ("GET", path, None),
+             ("PUT", f"{path}/roles", {"roles": ["admin"]}), ("POST", f"{path}/disable", None),
+             ("DELETE", path, None)]  # fmt: skip
+    for method, where, body in asked:
+        answer = http.request(method, where, json=body, headers=bearer)
+        assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope"), (method, where)
+    assert people.api(person).me(person.tokens).json()["roles"] == []
+
+
 def test_every_other_verb_at_a_published_path_is_refused(
     document: dict[str, Any], people: People, person: Person
 ) -> None:

@@ -3,6 +3,7 @@
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Person, Service
@@ -34,9 +35,9 @@ NEEDED = {
 }
 
 
-def narrowed(service: Service, issuer: TestIssuer, scope: str, **claims: object) -> AsyncClient:
+def narrowed(service: Service, issuer: TestIssuer, scope: str, **claims: Any) -> AsyncClient:
     """An administrator's client whose token carries this scope alone."""
-    return service.client(issuer.token(**{"scope": scope, "roles": ["admin"]} | claims))
+    return service.client(issuer.token(scope=scope, roles=["admin"], **claims))
 
 
 async def ask(client: AsyncClient, route: str, person: Person) -> Response:
