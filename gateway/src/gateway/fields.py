@@ -1,8 +1,10 @@
 """Reads a request's header fields one way, or refuses them: what crosses as it came, what is dropped, what is meant."""
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from gateway.asserted import is_asserted
 from gateway.head import BadRequest, CodingUnknown, ExpectationUnknown, Head, HeadTooLarge, LengthUnclear
 
 MAX_FIELDS: Final = 100
@@ -15,8 +17,8 @@ DROP: Final = b"-"
 
 _COLLECTED: Final = frozenset(
     b"host authorization content-length transfer-encoding connection expect upgrade via max-forwards origin "
-    b"x-forwarded-for x-forwarded-proto x-request-id traceparent access-control-request-method "
-    b"sec-websocket-key sec-websocket-version sec-websocket-protocol".split()
+    b"x-forwarded-for x-forwarded-proto x-request-id traceparent tracestate access-control-request-method "
+    b"sec-websocket-key sec-websocket-version sec-websocket-protocol sec-websocket-extensions".split()
 )
 _HOP_BY_HOP: Final = frozenset(
     b"keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer http2-settings".split()
@@ -25,23 +27,7 @@ _HOP_BY_HOP: Final = frozenset(
 _SINGLE: Final = frozenset(
     b"content-type content-location content-range etag range if-range idempotency-key user-agent server".split()
 )
-# Fields by which some servers let a caller say who it is, where it comes from, or which path and method it really meant.
-_CLAIMS: Final = frozenset(
-    b"forwarded x-real-ip client-ip x-client-ip true-client-ip cf-connecting-ip x-cluster-client-ip remote-user "
-    b"x-remote-user x-original-url x-rewrite-url x-original-uri x-http-method x-http-method-override "
-    b"x-method-override x-user x-client-cert x-client-id x-subject x-scope x-scopes x-role x-roles x-session-id".split()
-)
-_CLAIM_PREFIXES: Final = (
-    b"x-forwarded-",
-    b"x-user-",
-    b"x-auth-",
-    b"x-authenticated-",
-    b"x-internal-",
-    b"x-caller-",
-    b"x-ssl-",
-)
-
-_FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^`|~-]+")
+HEADER_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^`|~-]+")
 HOST: Final = re.compile(
     rb"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 )
@@ -89,13 +75,13 @@ def read_fields(head: Head, lines: list[bytes]) -> None:
 
 
 def _classify(name: bytes) -> bytes:
-    if not _FIELD_NAME.fullmatch(name):
+    if not HEADER_NAME.fullmatch(name):
         # An underscore is a token character, but servers that fold it to a dash would read another field than we did.
         raise BadRequest("a header name is empty, or holds a character that has no place there")
     lower = name.lower()
-    if lower in _COLLECTED:
-        treatment = lower
-    elif lower in _HOP_BY_HOP or lower in _CLAIMS or lower.startswith(_CLAIM_PREFIXES):
+    if lower in _COLLECTED or is_asserted(lower):
+        treatment = lower  # what others could believe is kept aside: it crosses where the route says so
+    elif lower in _HOP_BY_HOP:
         treatment = DROP
     elif lower in _SINGLE:
         treatment = ONCE
@@ -118,10 +104,18 @@ def _interpret(head: Head) -> None:
         _read_framing(head)
     if b"connection" in others:
         _read_connection(head)
-    if b"expect" in others and head.http11:
-        if [value.lower() for value in others[b"expect"]] != [b"100-continue"]:
+    if b"expect" in others and head.http11 and (expected := set(members(others[b"expect"]))):
+        if expected != {b"100-continue"}:
             raise ExpectationUnknown
         head.expects_continue = head.has_body
+
+
+def members(values: Iterable[bytes]) -> Iterator[bytes]:
+    """The members of a list (RFC 9110, 5.6.1) in lower case, in however many lines it came; empty ones say nothing."""
+    for value in values:
+        for member in value.split(b","):
+            if member := member.strip(b" \t"):
+                yield member.lower()
 
 
 def _read_host(head: Head, values: list[bytes] | None) -> None:
@@ -157,10 +151,7 @@ def _read_framing(head: Head) -> None:
 
 
 def _read_connection(head: Head) -> None:
-    named = {
-        token.strip(b" \t").lower() for value in head.others.pop(b"connection") for token in value.split(b",")
-    }
-    named.discard(b"")
+    named = set(members(head.others.pop(b"connection")))
     if not named.isdisjoint(_NEVER_HOP_BY_HOP):
         raise BadRequest("Connection names a field that is not hop-by-hop")
     if b"close" in named:
@@ -168,7 +159,7 @@ def _read_connection(head: Head) -> None:
     elif b"keep-alive" in named:
         head.keep_alive = True
     if b"upgrade" in named:
-        head.upgrade = b",".join(head.others.get(b"upgrade", ()))
+        head.upgrade = tuple(members(head.others.get(b"upgrade", ())))
     named -= {b"close", b"keep-alive", b"upgrade"}
     if named:
         head.named = named

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+from gateway.fields import members
 from gateway.head import Head, LoopDetected, request_id_of, trace_of
 from gateway.passage import Passage
 from service_kit.addresses import ClientAddress
@@ -44,6 +45,7 @@ def prepare(passage: Passage, authority: bytes) -> bytes:
         b" HTTP/1.1\r\nHost: ",
         authority,
         head.crossing,
+        _passed(passage) if passage.route.pass_headers else b"",
         _switching(passage) if passage.upgrading else b"",
         b"\r\nX-Forwarded-For: ",
         passage.client,
@@ -71,6 +73,9 @@ def _crossing(head: Head) -> bytes:
     elif head.length is not None:
         lines.append(b"Content-Length: %d" % head.length)
     lines.extend(b"Origin: " + value for value in others.get(b"origin", ()))
+    if b"tracestate" in others and trace_of(head) is not None:
+        # It belongs to the traceparent that the client sent: beside one of ours it would tell of another trace.
+        lines.append(b"tracestate: " + b",".join(filter(None, others[b"tracestate"])))
     asked = others.get(b"access-control-request-method", ())
     lines.extend(b"Access-Control-Request-Method: " + value for value in asked)
     if head.expects_continue:
@@ -82,14 +87,27 @@ def _crossing(head: Head) -> bytes:
     return b"\r\n".join(lines)
 
 
+def _passed(passage: Passage) -> bytes:
+    """What the route lets through of the names that are otherwise removed."""
+    others = passage.head.others
+    return b"".join(
+        b"\r\n%b: %b" % (name, value) for name in passage.route.pass_headers for value in others.get(name, ())
+    )
+
+
 def _switching(passage: Passage) -> bytes:
     """What asks the upstream to switch to WebSocket."""
-    key = passage.head.others[b"sec-websocket-key"][0]
+    others = passage.head.others
+    key = others[b"sec-websocket-key"][0]
     lines = (
         b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
         + key
     )
-    return lines + b"\r\nSec-WebSocket-Protocol: " + passage.subprotocols if passage.subprotocols else lines
+    if passage.subprotocols:
+        lines += b"\r\nSec-WebSocket-Protocol: " + passage.subprotocols
+    if extensions := b", ".join(others.get(b"sec-websocket-extensions", ())):
+        lines += b"\r\nSec-WebSocket-Extensions: " + extensions
+    return lines
 
 
 def locate(passage: Passage, proxies: ClientAddress) -> None:
@@ -102,6 +120,5 @@ def locate(passage: Passage, proxies: ClientAddress) -> None:
 
 def refuse_loops(head: Head) -> None:
     """A request that already names us in Via came from ourselves."""
-    for value in head.others[b"via"]:
-        if any(hop.strip().lower() == VIA for hop in value.split(b",")):
-            raise LoopDetected
+    if VIA in members(head.others[b"via"]):
+        raise LoopDetected

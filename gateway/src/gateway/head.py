@@ -93,6 +93,7 @@ class Head:
         "others",
         "path",
         "peer",
+        "refusal",
         "repeatable",
         "target",
         "upgrade",
@@ -114,7 +115,8 @@ class Head:
         self.has_body = False
         self.keep_alive = http11
         self.expects_continue = False
-        self.upgrade = b""
+        self.upgrade: tuple[bytes, ...] = ()  # the protocols that it offers, in lower case
+        self.refusal: Problem | None = None  # why its fields cannot be relied on
         self.repeatable = False  # whether the fields mean the same behind another request line
         # What later steps make of the fields, kept for the next head that repeats them.
         self.bearer = b""
@@ -139,7 +141,8 @@ class Head:
         head.has_body = False
         head.keep_alive = self.keep_alive
         head.expects_continue = False
-        head.upgrade = b""
+        head.upgrade = ()
+        head.refusal = None
         head.repeatable = True
         head.bearer = self.bearer
         head.digest = self.digest

@@ -101,6 +101,7 @@ class Route:
     websocket: bool = False
     cors: Cors | None = None
     rewrite: str | None = None
+    pass_headers: tuple[bytes, ...] = ()  # in lower case
 
     def take(self, head: Head) -> None:
         """Refuses a body that is announced too large, and what is of a media type that has no place here; a body

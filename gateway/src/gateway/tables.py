@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from gateway.asserted import WRITTEN, is_asserted
+from gateway.fields import HEADER_NAME
 from gateway.media import Media
 from gateway.routes import Cors, Limit, Route, Routes, RoutesRefused, Strict
 
@@ -41,6 +43,7 @@ class RouteEntry(Strict):
     websocket: bool = False
     cors: Cors | None = None
     rewrite: str | None = None
+    pass_headers: tuple[str, ...] = ()
 
     @field_validator("path")
     @classmethod
@@ -59,6 +62,17 @@ class RouteEntry(Strict):
             if not _MEDIA_TYPE.fullmatch(one) or (one.endswith("/*") and field.field_name == "produces"):
                 raise ValueError(f"{one!r} is not a media type in lower case, like application/json")
         return types
+
+    @field_validator("pass_headers")
+    @classmethod
+    def _removed_otherwise(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            lower = name.lower().encode()
+            if lower in WRITTEN:
+                raise ValueError(f"{name!r} is written by the gateway itself")
+            if not is_asserted(lower) or not HEADER_NAME.fullmatch(lower):
+                raise ValueError(f"{name!r} is none of the headers that are removed from requests")
+        return names
 
     @model_validator(mode="after")
     def _consistent(self) -> "RouteEntry":
@@ -163,6 +177,7 @@ def _route(service: str, source: str, entry: RouteEntry, defaults: Defaults) -> 
         websocket=entry.websocket,
         cors=entry.cors,
         rewrite=entry.rewrite,
+        pass_headers=tuple(dict.fromkeys(name.lower().encode() for name in entry.pass_headers)),
     )
 
 

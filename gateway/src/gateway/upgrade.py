@@ -14,9 +14,8 @@ class OriginRefused(Problem):
 def consider(passage: Passage) -> None:
     """Marks a request that may switch to WebSocket; any other Upgrade is dropped and the request goes on without."""
     head, others = passage.head, passage.head.others
-    if not head.upgrade or not (
-        head.upgrade.lower() == b"websocket"
-        and passage.route.websocket
+    if b"websocket" not in head.upgrade or not (
+        passage.route.websocket
         and head.method == b"GET"
         and head.http11
         and not head.has_body
