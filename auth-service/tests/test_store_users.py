@@ -121,7 +121,7 @@ SCRIPTS = ("EVAL return(1) 0", "SCRIPT FLUSH", "FUNCTION LIST")
             "redis",
             "users",
             "user-service/events_redis_password",
-            ("XADD users * a 1", "XLEN users", "XTRIM users MAXLEN 9"),
+            ("XADD users * a 1", "WAITAOF 1 0 500", "XLEN users", "XTRIM users MAXLEN 9"),
             (*NOT_FOR_SERVICES, *OUT_OF_AUTH, *OF_AUTH, *SCRIPTS, "GET auth:epoch", "DEL users"),
         ),
         (

@@ -53,7 +53,7 @@ ACLS = {
         "follower": ("gateway/revocations_redis_password",
                      f"%R~auth:revocations %R~auth:epoch +xread +xinfo|stream +get {CONNECTION}"),
         "users": ("user-service/events_redis_password",
-                  f"~users +xadd +xtrim +xlen +xinfo +multi +exec +discard {CONNECTION}"),
+                  f"~users +xadd +xtrim +xlen +xinfo +multi +exec +discard +waitaof {CONNECTION}"),
         "health": ("redis/health_password", "+ping"),
     },
     "redis-limits/users.acl": {

@@ -79,12 +79,12 @@ def secrets_command(var: Path) -> Sequence[str]:
 
 
 def redis_on_path() -> str | None:
-    """A server of this machine's own, 7.0 or later: the ACL rules and WAITAOF need it."""
+    """A server of this machine's own, 7.2 or later: the first with WAITAOF."""
     for name in ("redis-server", "valkey-server"):
         if path := shutil.which(name):
             answer = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-            version = re.search(r"v=(\d+)\.", answer.stdout)
-            if version and int(version[1]) >= 7:
+            version = re.search(r"v=(\d+)\.(\d+)", answer.stdout)
+            if version and (int(version[1]), int(version[2])) >= (7, 2):
                 return path
     return None
 

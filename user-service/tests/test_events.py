@@ -1,7 +1,7 @@
 """Events: told in order, at least once, by whichever relay works."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,12 +11,19 @@ from redis.asyncio import Redis
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service_kit import background
+from service_kit import background, testing
 from service_kit.testing import RedisServer
 from user_service.events import relay, repository
+from user_service.events.models import Event
 from user_service.events.relay import Relay
 from user_service.events.stream import KEY, Stream
 from user_service.main import Parts
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    with testing.redis_server(appendonly=True) as server:
+        yield server
 
 
 @pytest.fixture
@@ -28,10 +35,14 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
 
 @asynccontextmanager
 async def relaying(
-    database_url: str, redis: Redis, count: int = 1, committed: asyncio.Event | None = None
+    database_url: str,
+    redis: Redis,
+    count: int = 1,
+    committed: asyncio.Event | None = None,
+    replicas: int = 0,
 ) -> AsyncIterator[None]:
     committed = committed or asyncio.Event()
-    relays = [Relay(make_url(database_url), Stream(redis), committed) for _ in range(count)]
+    relays = [Relay(make_url(database_url), Stream(redis, replicas), committed) for _ in range(count)]
     async with background.running(*(relay.run for relay in relays)):
         yield
 
@@ -48,6 +59,17 @@ async def told(redis: Redis, count: int) -> list[dict[str, str]]:
                     seen.append(fields)
             if len(seen) >= count:
                 return seen
+            await asyncio.sleep(0.05)
+
+
+async def waiting(parts: Parts) -> list[Event]:
+    """What is still in the outbox."""
+    return await parts.database.read(lambda connection: repository.oldest(connection, 100))
+
+
+async def emptied(parts: Parts) -> None:
+    async with asyncio.timeout(10):
+        while await waiting(parts):
             await asyncio.sleep(0.05)
 
 
@@ -81,9 +103,7 @@ async def test_told_events_leave_the_outbox(
     await service.register()
     async with relaying(database_url, redis):
         await told(redis, 1)
-        async with asyncio.timeout(5):
-            while await parts.database.read(lambda connection: repository.oldest(connection, 1)):
-                await asyncio.sleep(0.05)
+        await emptied(parts)
 
 
 async def test_nothing_is_lost_while_redis_is_away(
@@ -131,6 +151,94 @@ async def test_an_event_that_is_told_twice_carries_the_same_id(
     first, second = (fields for _, fields in entries)
     assert first == second
     assert first["id"] == "1"
+
+
+@pytest.fixture
+async def replica(redis_server: RedisServer) -> AsyncIterator[RedisServer]:
+    """A replica of `redis_server` that is not connected to it yet."""
+    with testing.redis_server(appendonly=True) as server:
+        yield server
+
+
+async def ask(server: RedisServer, *command: str) -> str:
+    async with Redis.from_url(server.url, decode_responses=True) as redis:
+        call: Any = redis.execute_command  # its types do not know it
+        return str(await call(*command))
+
+
+async def follow(replica: RedisServer, primary: RedisServer) -> None:
+    await ask(primary, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    await ask(replica, "REPLICAOF", "127.0.0.1", str(primary.port))
+    async with asyncio.timeout(30), Redis.from_url(primary.url) as redis:
+        call: Any = redis.execute_command
+        while (await call("WAITAOF", 1, 1, 100))[1] < 1:
+            pass
+
+
+async def test_a_failover_loses_no_event_that_the_replica_had_not_written(
+    service: Service, parts: Parts, database_url: str, redis_server: RedisServer, replica: RedisServer
+) -> None:
+    await follow(replica, redis_server)
+    ada = await service.register()
+    async with Redis.from_url(redis_server.url, decode_responses=True, socket_timeout=2) as primary:
+        replica.pause()
+        async with relaying(database_url, primary, replicas=1):
+            assert [event["sub"] for event in await told(primary, 1)] == [str(ada.id)]
+            redis_server.kill()  # before the replica had the event
+    assert [event.user_id for event in await waiting(parts)] == [ada.id]
+    replica.resume()
+    await ask(replica, "REPLICAOF", "NO", "ONE")
+    with testing.redis_server(appendonly=True) as another:
+        await follow(another, replica)
+        async with Redis.from_url(replica.url, decode_responses=True, socket_timeout=2) as promoted:
+            assert not await promoted.exists(KEY)
+            async with relaying(database_url, promoted, replicas=1):
+                assert [event["sub"] for event in await told(promoted, 1)] == [str(ada.id)]
+                await emptied(parts)
+
+
+async def test_without_its_replica_nothing_is_sent_until_there_is_one(
+    service: Service,
+    parts: Parts,
+    database_url: str,
+    redis: Redis,
+    redis_server: RedisServer,
+    replica: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "AGAIN_SECONDS", 0.05)
+    await service.register()
+    async with relaying(database_url, redis, replicas=1):
+        await refused_twice(redis)
+        assert await redis.xlen(KEY) == 0
+        await follow(replica, redis_server)
+        await told(redis, 1)
+        await emptied(parts)
+
+
+async def test_a_redis_that_keeps_nothing_on_disk_is_sent_nothing(
+    service: Service, parts: Parts, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "AGAIN_SECONDS", 0.05)
+    await service.register()
+    with testing.redis_server() as forgetful:
+        async with (
+            Redis.from_url(forgetful.url, decode_responses=True) as redis,
+            relaying(database_url, redis),
+        ):
+            await refused_twice(redis)
+            assert await redis.xlen(KEY) == 0
+            assert len(await waiting(parts)) == 1
+            await redis.config_set("appendonly", "yes")
+            await told(redis, 1)
+            await emptied(parts)
+
+
+async def refused_twice(redis: Redis) -> None:
+    """Wait until the relay has asked for durability twice, in vain."""
+    async with asyncio.timeout(10):
+        while (await redis.info("commandstats")).get("cmdstat_waitaof", {"calls": 0})["calls"] < 2:
+            await asyncio.sleep(0.05)
 
 
 async def test_the_stream_keeps_what_a_group_has_not_acknowledged(redis: Redis) -> None:

@@ -100,7 +100,7 @@ def make_parts(settings: Settings) -> Parts:
         avatars=avatars,
         breached=breached,
         mail_sender=_mail_sender(database, settings) if settings.smtp_host else None,
-        relay=Relay(settings.url(), Stream(events_redis), database.committed),
+        relay=Relay(settings.url(), Stream(events_redis, settings.redis_replicas), database.committed),
         events_redis=events_redis,
         memory=memory,
         idempotency_key=settings.idempotency_key.get_secret_value().encode(),

@@ -1,8 +1,8 @@
 """The one relay: committed events go from the outbox to the Redis stream, oldest first, at least once.
 
-It reads a batch by id, adds it to the stream with no transaction open, and deletes those ids. It keeps no
-cursor: an id that commits later than a higher one is simply in the next batch. Ids are in commit order per
-person, so first deliveries are too; what is sent twice carries the same id.
+It reads a batch by id, adds it to the stream with no transaction open, and deletes those ids once Redis and a replica
+of it, if there are any, have them on disk. It keeps no cursor: an id that commits later than a higher one is simply in
+the next batch. Ids are in commit order per person, so first deliveries are too; what is sent twice carries the same id.
 """
 
 import asyncio

@@ -4,22 +4,51 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError
 
 from user_service.events.models import Event
 
 KEY: Final = "users"
+DURABLE_MS: Final = 500
+
+
+class NotDurable(Exception):
+    """What was added may be lost with the server that has it."""
 
 
 class Stream:
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, replicas: int = 0) -> None:
+        """`replicas`: how many should have an event on disk before it counts; one of them must."""
         self._redis = redis
+        self._replicas = replicas
 
     async def add(self, events: Sequence[Event]) -> None:
-        """All of them in order, or none: half a batch would put a later event before an earlier one."""
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            for event in events:
-                pipeline.xadd(KEY, event.fields())  # type: ignore[arg-type] # its dict is invariant
-            await pipeline.execute()
+        """All of them in order, or none: half a batch would put a later event before an earlier one.
+
+        Returns once they are on disk, here and at a replica if there are any.
+        """
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                # Asked once before, so that a server that keeps nothing on disk is not sent the same events again and
+                # again.
+                await self._on_disk(pipeline)
+                pipeline.execute_command("MULTI")
+                for event in events:
+                    pipeline.xadd(KEY, event.fields())  # type: ignore[arg-type] # its dict is invariant
+                pipeline.execute_command("EXEC")
+                await self._on_disk(pipeline)
+        except (NotDurable, RedisError, OSError):
+            # It may be a primary that a failover has left behind: the next connection resolves the name anew.
+            await self._redis.connection_pool.disconnect()
+            raise
+
+    async def _on_disk(self, pipeline: Pipeline) -> None:
+        """Send what the pipeline holds, and wait: WAITAOF speaks of the writes of its own connection."""
+        pipeline.execute_command("WAITAOF", 1, self._replicas, DURABLE_MS)
+        local, replicated = (await pipeline.execute())[-1]
+        if local < 1 or replicated < min(self._replicas, 1):
+            raise NotDurable
 
     async def length(self) -> int:
         return int(await self._redis.xlen(KEY))
