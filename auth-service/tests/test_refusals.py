@@ -67,13 +67,20 @@ def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.ex
 
 def codes_in_the_sources() -> dict[str, set[str]]:
     sources = Sources()
-    found: dict[str, set[str]] = {"401": set(sources.token_refusals()), "403": set(), "400": set()}
+    found: dict[str, set[str]] = {
+        "401": set(sources.token_refusals()),
+        "403": set(),
+        "400": set(),
+        "Bod": set(),
+    }
     for each in sources.classes:
         status, code = sources.said(each, "status"), sources.said(each, "code")
         if (
             status in REFUSALS and code and code != "internal_error"
         ):  # one that gets its code when it is raised
             found[REFUSALS[status]].add(code)
+        if code and sources.is_a(each, "UnreadableBody") and each.name != "UnreadableBody":
+            found["Bod"].add(code)
         if sources.said(each, "error") == "invalid_grant" and code and code != "invalid_request":
             found["400"].add(code)
     return found

@@ -1,6 +1,7 @@
 """What a token says, what is remembered of it, and that nothing anybody sends makes reading it fail otherwise."""
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from service_kit.jwks import KeyCache
 from service_kit.jws import MAX_TOKEN
-from service_kit.revocations import Revocations
+from service_kit.revocations import Revocation, Revocations
 from service_kit.testing import TestIssuer
 from service_kit.testing.issuer import encode
+from service_kit.testing.refused import ORDER
 from service_kit.tokens import Caller, CannotVerify, TokenRefused, Verifier
 
 
@@ -44,6 +46,21 @@ async def test_a_token_seen_before_is_known_again_and_still_expires(
     assert (verifier.hits, verifier.misses) == (1, 1)
     with pytest.raises(TokenRefused, match="token_expired"):
         verifier.verify(token, now + 10_000)
+
+
+async def test_both_forms_of_a_signature_name_one_caller_and_end_with_one_session(
+    verifier: Verifier, revocations: Revocations, issuer: TestIssuer
+) -> None:
+    token, now = issuer.token(sid="s"), time.time()
+    signed, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    other = f"{signed}.{encode(raw[:32] + (ORDER - int.from_bytes(raw[32:])).to_bytes(32))}"
+    assert other != token
+    assert verifier.verify(other.encode(), now) == verifier.verify(token.encode(), now)
+    revocations.add(Revocation("session", "s", int(now) + 600))
+    for text in (token, other):
+        with pytest.raises(TokenRefused, match="session_revoked"):
+            verifier.verify(text.encode(), now)
 
 
 async def test_the_memo_is_bounded_and_keeps_what_came_last(

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_kit import tracing
+from service_kit.bodies import require_json_routes, unreadable
 from service_kit.logs import nameless
 from service_kit.problems import MEDIA_TYPE, Problem, body
 
@@ -26,6 +27,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_middleware(HeadAsGet)
     app.add_middleware(UnhandledErrors)
+    require_json_routes(app)
     _describe(app)
 
 
@@ -129,6 +131,8 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if (refusal := unreadable(error)) is not None:
+        return _render(refusal)
     faults = [{"field": _field(fault), "message": _message(fault)} for fault in error.errors()]
     detail = "Mend the fields listed in errors."
     content = body(
@@ -157,7 +161,7 @@ def _message(fault: Any) -> str:
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
     "title": "Problem",
-    "description": "Problem details (RFC 9457). `code` is stable; `errors` comes with 422.",
+    "description": "Problem details (RFC 9457). `code` is stable; 422 has `errors`, and `invalid_json` a `position`.",
     "type": "object",
     "required": ["type", "title", "status", "detail", "code", "request_id", "instance"],
     "properties": {
@@ -168,6 +172,7 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
         "code": {"type": "string"},
         "request_id": {"type": "string"},
         "instance": {"type": "string"},
+        "position": {"type": "integer"},
         "errors": {
             "type": "array",
             "items": {

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 import logging
 import random
 import re
@@ -14,6 +13,8 @@ from typing import Any
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from service_kit import strict_json
 
 Fetch = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -191,7 +192,7 @@ def http_fetch(url: str, timeout: float = 2.0) -> Fetch:
                 content += chunk
                 if len(content) > _MAX_DOCUMENT:
                     raise ValueError("larger than a JWKS may be")
-        document = json.loads(bytes(content))
+        document = strict_json.decode(bytes(content))
         if not isinstance(document, dict):
             raise ValueError("not a JWKS")
         return document

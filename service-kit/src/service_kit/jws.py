@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePub
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from service_kit.strict_json import refuse_constant, unique_members
+
 MAX_TOKEN = 8 * 1024
 
 _MAX_NESTED = 32
@@ -50,7 +52,11 @@ def read_object(part: bytes) -> dict[str, Any]:
 
 
 def is_signed(signed: bytes, key: EllipticCurvePublicKey, signature: bytes) -> bool:
-    """ES256 (RFC 7518, 3.4): the signature is R and S, one after the other."""
+    """ES256 (RFC 7518, 3.4): the signature is R and S, one after the other.
+
+    Who has one signature has another, with the curve's order less S; signers make either at random, and the RFC wants
+    both accepted. So a token is known by its `jti`, `sid`, `sub` and `kid`, and never by its text.
+    """
     r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
     try:
         key.verify(encode_dss_signature(r, s), sha256(signed).digest(), _es256)
@@ -60,8 +66,8 @@ def is_signed(signed: bytes, key: EllipticCurvePublicKey, signature: bytes) -> b
 
 
 def _decode(part: bytes) -> bytes:
-    # Python's decoders overlook padding, foreign characters and trailing bits; no two texts may mean one token,
-    # so what was decoded must encode to the very same text.
+    # Python's decoders overlook padding, foreign characters and trailing bits, so what was decoded must encode to the
+    # very same text: no part has two spellings.
     text = part.translate(_TO_BASE64) + b"=" * (-len(part) % 4)
     try:
         decoded = a2b_base64(text)
@@ -72,15 +78,4 @@ def _decode(part: bytes) -> bytes:
     return decoded
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
-    return members
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-_json = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_json = json.JSONDecoder(object_pairs_hook=unique_members, parse_constant=refuse_constant)

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from service_kit import strict_json
+
 LARGEST_ANSWER = 1024 * 1024
 KEPT_SECONDS = 4.0  # shorter than uvicorn keeps an idle connection
 
@@ -33,7 +35,7 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        return json.loads(self.body)
+        return strict_json.decode(self.body)
 
 
 class Client:

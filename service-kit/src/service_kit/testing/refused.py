@@ -20,7 +20,7 @@ from service_kit.jwks import public_jwk
 from service_kit.jws import MAX_TOKEN
 from service_kit.testing.issuer import TestIssuer, encode
 
-_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of the curve P-256
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of the curve P-256
 _HASHES = {"HS256": "sha256", "HS512": "sha512"}
 _DEEP = 2_000
 
@@ -286,7 +286,7 @@ def _spellings() -> Iterator[Refused]:
     )
     yield Refused("a signature of 64 zeros", _signature(lambda _: bytes(64)), "bad_signature")
     yield Refused(
-        "a signature of the curve's order", _signature(lambda _: _ORDER.to_bytes(32) * 2), "bad_signature"
+        "a signature of the curve's order", _signature(lambda _: ORDER.to_bytes(32) * 2), "bad_signature"
     )
     yield Refused("another token's signature", _signature(lambda signature: signature[::-1]), "bad_signature")
     yield Refused("more than 8 KiB", lambda issuer: issuer.token(more="x" * MAX_TOKEN), "token_malformed")

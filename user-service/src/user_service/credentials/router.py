@@ -4,6 +4,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, status
 
+from service_kit.bodies import JsonRoute
 from service_kit.dependencies import get_service_caller
 from user_service.credentials.dependencies import CredentialChecks
 from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Verified
@@ -11,8 +12,8 @@ from user_service.credentials.service import Refused
 from user_service.users.dependencies import By, MyId, Users, owns_account
 from user_service.users.schemas import CurrentState
 
-router = APIRouter(prefix="/v1/users", tags=["users"])
-internal_router = APIRouter(prefix="/internal/v1")
+router = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
+internal_router = APIRouter(prefix="/internal/v1", route_class=JsonRoute)
 
 
 @router.post("/me/password", status_code=status.HTTP_204_NO_CONTENT, dependencies=[owns_account])

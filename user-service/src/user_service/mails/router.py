@@ -5,6 +5,7 @@ from typing import Literal
 from fastapi import APIRouter, Response, status
 from fastapi.responses import HTMLResponse
 
+from service_kit.bodies import JsonRoute
 from user_service.mails.dependencies import Mails
 from user_service.mails.models import LinkKind
 from user_service.mails.pages import page
@@ -18,8 +19,8 @@ from user_service.mails.schemas import (
 )
 from user_service.users.dependencies import Anonymous, By, MyId, owns_account
 
-router = APIRouter(prefix="/v1/users", tags=["mails"])
-confirmed_registration = APIRouter(prefix="/v1/users", tags=["users"])
+router = APIRouter(prefix="/v1/users", tags=["mails"], route_class=JsonRoute)
+confirmed_registration = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
 
 WithoutPassword = Literal[LinkKind.VERIFY, LinkKind.CHANGE, LinkKind.UNDO]
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 
+from service_kit.bodies import JsonRoute
 from service_kit.tokens import Caller
 from user_service.pagination import link_header
 from user_service.users.dependencies import (
@@ -28,9 +29,9 @@ from user_service.users.repository import Filters
 from user_service.users.schemas import ListQuery, NewUser, Roles, UserChanges, UserOut, UserPage
 from user_service.users.service import UserService
 
-router = APIRouter(prefix="/v1/users", tags=["users"])
+router = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
 # Its routes are asked for most: main puts it before the others, and it is found first.
-me_router = APIRouter(prefix="/v1/users/me", tags=["users"])
+me_router = APIRouter(prefix="/v1/users/me", tags=["users"], route_class=JsonRoute)
 
 IfMatch = Annotated[str | None, Header(description="The ETag that the change was made from.")]
 IfNoneMatch = Annotated[str | None, Header()]

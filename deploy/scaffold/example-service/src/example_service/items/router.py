@@ -4,11 +4,12 @@ from fastapi import APIRouter, Security
 
 from example_service.items.dependencies import Given
 from example_service.items.schemas import EntryOut
+from service_kit.bodies import JsonRoute
 from service_kit.dependencies import get_current_user
 
 # A client needs this scope, too; a token that was narrowed for another service does nothing here.
 reads = Security(get_current_user, scopes=["items:read"])
-router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[reads])
+router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[reads], route_class=JsonRoute)
 
 
 @router.get("")
