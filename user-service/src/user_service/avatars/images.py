@@ -5,29 +5,32 @@ So nothing but pixels survives: no script, no place, no camera. Everything here 
 
 import io
 import struct
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from user_service.avatars.headers import BrokenHeader, jpeg_scans, webp_canvas
+from user_service.avatars.colours import to_srgb
+from user_service.avatars.formats import read_header
+from user_service.avatars.formats.excerpt import Excerpt
+from user_service.avatars.formats.header import MOST_PROFILE_BYTES, BrokenHeader, Header
+from user_service.avatars.orientation import upright
 
-MEDIA_TYPE = "image/webp"
-SIDE = 512
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+MEDIA_TYPE: Final = "image/webp"
+SIDE: Final = 512
+BUFFER: Final = 64 * 1024
 
-# 16 million pixels are 64 MiB while decoded. An ordinary JPEG is decoded straight to a fraction of its
-# size, so that the photo of any telephone passes.
-MAX_PIXELS = 16_000_000
-MAX_PIXELS_WEBP = 8_000_000  # its decoder holds the canvas three times over
-MAX_PIXELS_SCALED = 256_000_000
-MAX_SCANS = 32  # of a progressive JPEG; encoders make about ten, and 30 bytes are enough for one
+# What decoding one picture may hold: 16 million pixels of a PNG or GIF, 9 of a WebP. An ordinary JPEG is decoded
+# straight to a fraction of its size, so that the photo of any telephone passes.
+MOST_HELD: Final = 144_000_000
+MOST_PIXELS: Final = 256_000_000  # of a JPEG that is decoded to a fraction
+MOST_WORK: Final = 1_000_000_000  # coefficients, those of each scan: half a second
 
 # Pillow's own guard would only warn on the way to its limit. Ours stands before every decoder.
 Image.MAX_IMAGE_PIXELS = None
 
 
 class UnreadablePicture(Exception):
-    """Not one of FORMATS, or broken."""
+    """Not a JPEG, PNG, WebP or GIF, or broken."""
 
 
 class TooManyPixels(Exception):
@@ -37,38 +40,61 @@ class TooManyPixels(Exception):
 def reencode(file: BinaryIO) -> bytes:
     """Raises UnreadablePicture or TooManyPixels. Of a moving picture the first frame is taken."""
     try:
-        _check(webp_canvas(file) or (0, 0), MAX_PIXELS_WEBP)
-        scans = jpeg_scans(file)
-        file.seek(0)
-        with Image.open(file, formats=FORMATS) as picture:
-            if scans:  # never by Pillow's name: it calls a JPEG that lists further pictures an MPO
-                _bound_jpeg(picture, *scans)
-            else:
-                _check(picture.size, MAX_PIXELS)
-            return _encode(picture)
+        header = read_header(file)
+        if (
+            header.held > MOST_HELD
+            or header.work > MOST_WORK
+            or header.size[0] * header.size[1] > MOST_PIXELS
+        ):
+            raise TooManyPixels
+        parts = io.BufferedReader(Excerpt(file, header.parts), BUFFER)
+        with Image.open(parts, formats=(header.format,)) as picture:
+            if picture.size != header.size:
+                raise UnreadablePicture
+            return _encode(_upright_in_srgb(picture, header))
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, BrokenHeader) as error:
         # What Pillow raises for a file that begins well and goes on badly.
         raise UnreadablePicture from error
 
 
-def _bound_jpeg(picture: Image.Image, scans: int, complete: bool) -> None:
-    if scans > MAX_SCANS:
-        raise TooManyPixels
-    _check(picture.size, MAX_PIXELS_SCALED if complete and scans == 1 else MAX_PIXELS)
-    picture.draft("RGB", (2 * SIDE, 2 * SIDE))
+def _upright_in_srgb(picture: Image.Image, header: Header) -> Image.Image:
+    """Small first: turning and colours then cost the same for every picture."""
+    exif = header.exif or picture.info.get("exif", b"")
+    profile = header.profile or picture.info.get("icc_profile", b"")
+    small = upright(_scaled(picture, header.draft), exif)
+    alpha = small.getchannel("A") if small.mode in ("LA", "RGBA") else None
+    colours = to_srgb(small.convert(small.mode.removesuffix("A")), profile[:MOST_PROFILE_BYTES])
+    if alpha is not None:
+        colours.putalpha(alpha)
+    return colours
 
 
-def _check(size: tuple[int, int], limit: int) -> None:
-    if size[0] * size[1] > limit:
-        raise TooManyPixels
+def _scaled(picture: Image.Image, draft: tuple[int, int] | None) -> Image.Image:
+    """Within SIDE by SIDE, in L, LA, RGB, RGBA or CMYK."""
+    if draft:
+        picture.draft(None, draft)
+    if picture.mode.startswith("I"):
+        picture = _eight_bits(picture)
+    elif picture.mode in ("1", "P") or "transparency" in picture.info:
+        colours = "RGB" if picture.mode in ("P", "RGB") else "L"
+        picture = picture.convert(f"{colours}A" if picture.has_transparency_data else colours)
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 bits, scaled: Pillow would cut it off at 255."""
+    wide = picture.convert("I")
+    grey = wide.point([(value * 255 + 32767) // 65535 for value in range(65536)], "L")
+    if "transparency" not in picture.info:
+        return grey
+    alpha = wide.point([255 * (value != picture.info["transparency"]) for value in range(65536)], "L")
+    del wide
+    return Image.merge("LA", (grey, alpha))
 
 
 def _encode(picture: Image.Image) -> bytes:
-    mode = "RGBA" if picture.has_transparency_data else "RGB"
-    small = picture if picture.mode == mode else picture.convert(mode)
-    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    ImageOps.exif_transpose(small, in_place=True)
     out = io.BytesIO()
     # Pillow would carry these three over from the original.
-    small.save(out, "WEBP", quality=85, method=4, exif=b"", xmp=b"", icc_profile=b"")
+    picture.save(out, "WEBP", quality=85, method=4, exif=b"", xmp=b"", icc_profile=b"")
     return out.getvalue()
