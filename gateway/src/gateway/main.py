@@ -10,6 +10,7 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from gateway import origins
 from gateway.callers import Callers
 from gateway.config import RouteSettings, Settings
 from gateway.front import Front
@@ -53,7 +54,8 @@ def create_app(settings: Settings, identity: Identity, known: Routes | None = No
         lambda routes: setattr(pipeline, "routes", routes),
         settings.routes_watch_seconds,
     )
-    pipeline = Pipeline(watch.begin(known), proxies, Callers(identity.verifier), limits)
+    public = origins.parse(settings.public_url.encode())
+    pipeline = Pipeline(watch.begin(known), proxies, Callers(identity.verifier), limits, public)
     portal = public_pages(lambda: pipeline.routes, settings)
     sockets = Sockets(identity.revocations, settings.socket_max_seconds)
     front = Front(settings, pipeline, identity.keys, Journal(settings.access_log_share), portal, sockets)
