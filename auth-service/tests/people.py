@@ -107,6 +107,8 @@ def make_app(people: People) -> FastAPI:
     async def verify(request: Request) -> dict[str, Any]:
         given = await request.json()
         await behave(request)
+        if len(given["password"]) > 1024:
+            raise HTTPException(422)
         return people.verdict(given["email"], given["password"])
 
     @app.get("/internal/v1/users/{user_id}")

@@ -112,6 +112,45 @@ async def test_one_customers_addresses_share_one_allowance(
     assert (await attempt(service, username="q@example.com", address=beyond)).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("networks", "admitted"),
+    [
+        ([f"2001:db8:0:{number:x}::1" for number in range(256)], 2 * 4),  # a /56
+        ([f"2001:db8:0:{number:x}00::1" for number in range(256)], 2 * 16),  # a /48
+        ([f"203.0.113.{number}" for number in range(256)], 2 * 4),  # an IPv4 /24
+    ],
+    ids=["/56", "/48", "/24"],
+)
+async def test_all_of_one_customers_networks_leave_the_others_their_share(
+    redis_url: str, people: People, tmp_path: Any, networks: list[str], admitted: int
+) -> None:
+    few = make_settings(
+        redis_url, people.url, tmp_path, sign_in_address_per_minute=2, sign_in_global_per_minute=60
+    )
+    async with started(few) as service:
+        began = time.monotonic()
+        answers = [
+            await attempt(service, username=f"p{number}@example.com", address=address)
+            for number, address in enumerate(networks)
+        ]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        gone_by = time.monotonic() - began
+        assert admitted <= len(answers) - len(refused) <= admitted * (1 + gone_by / 60) + 1
+        assert all(answer.headers["ratelimit-policy"].startswith('"address"') for answer in refused)
+        assert (await attempt(service, username="q@example.com", address="198.51.100.1")).status_code == 400
+
+
+@pytest.mark.parametrize("length", [257, 1025, 60_000])
+async def test_a_password_that_is_too_long_costs_its_address_what_a_wrong_one_does(
+    service: Service, length: int
+) -> None:
+    for number in range(25):
+        await attempt(service, "x" * length, username=f"p{number}@example.com")
+    limited = await attempt(service, username="q@example.com")
+    assert limited.status_code == 429
+    assert limited.headers["ratelimit-policy"].startswith('"address"')
+
+
 async def test_all_strangers_together_have_an_allowance_that_no_known_device_needs(
     redis_url: str, people: People, tmp_path: Any
 ) -> None:

@@ -185,7 +185,7 @@ async def _front(folder: Path) -> AsyncIterator[Front]:
         revocations_redis_url="redis://127.0.0.1:1/0",
         revocations_redis_user="default",
         address_rate=1e6,
-        address_burst=1e6,
+        address_burst=1_000_000,
     )
     limits = Limits(Addresses(settings.address_rate, settings.address_burst), Leases(Nowhere(), 1))
     verifier = Verifier(keys, revocations, {ISSUER: None})

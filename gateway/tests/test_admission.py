@@ -59,7 +59,7 @@ def crossed(house: House) -> bytes:
 async def test_whoever_says_another_address_each_time_is_limited_like_anyone(
     tmp_path: Path, name: bytes
 ) -> None:
-    async with running(tmp_path, address_rate=0.001, address_burst=4) as house:
+    async with running(tmp_path, address_rate=0.001, address_burst=5) as house:
         told = [await house.send(get(b"/public/a", LAST, name + b": 192.0.2.%d" % n)) for n in range(8)]
         assert [status(answer) for answer in told] == [200] * 5 + [429] * 3
         assert is_problem(told[-1], 429, b"address_limited")
@@ -72,7 +72,7 @@ async def test_clients_behind_a_trusted_proxy_have_an_allowance_each(tmp_path: P
     """The rightmost address that is no trusted proxy's is the client; what stands left of it was said by the client."""
     bounds: dict[str, Any] = {
         "address_rate": 0.001,
-        "address_burst": 2,
+        "address_burst": 3,
         "trusted_proxies": ("127.0.0.1/32", "10.0.0.0/8"),
     }
     async with running(tmp_path, **bounds) as house:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_kit.addresses import ClientAddress
+from service_kit.addresses import ClientAddress, networks_of
 
 
 def test_nobody_is_believed_unless_named() -> None:
@@ -173,3 +173,17 @@ def test_the_client_is_the_first_from_the_right_that_is_not_trusted(
             break
     assert told == str(expected)
     assert re.fullmatch(r"[0-9a-f.:]+", told)  # safe in a header, a log and a key
+
+
+@pytest.mark.parametrize(
+    ("address", "networks"),
+    [
+        ("203.0.113.7", ("203.0.113.7/32", "203.0.113.0/24")),
+        ("::ffff:203.0.113.7", ("203.0.113.7/32", "203.0.113.0/24")),
+        ("2001:db8:1:2345::7%eth0", ("2001:db8:1:2345::/64", "2001:db8:1:2300::/56", "2001:db8:1::/48")),
+        ("nobody", ("unknown",)),
+        ("", ("unknown",)),
+    ],
+)
+def test_an_address_is_in_the_networks_of_these_lengths(address: str, networks: tuple[str, ...]) -> None:
+    assert networks_of(address, (32, 24), (64, 56, 48)) == networks

@@ -1,7 +1,6 @@
 """One event per security decision, as a log line and a metric; never a token, password or e-mail address."""
 
 import asyncio
-import ipaddress
 import json
 import logging
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from prometheus_client import Counter
 
 from auth_service.exceptions import OAuthError, Unavailable
 from auth_service.store import Store
+from service_kit.addresses import networks_of
 from service_kit.problems import Problem
 
 OURSELVES = "auth-service"  # the actor of what time asks for
@@ -37,12 +37,8 @@ class Origin:
 
     @cached_property
     def prefix(self) -> str:
-        try:
-            parsed = ipaddress.ip_address(self.address)
-        except ValueError:
-            return ""
-        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-        return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
+        [network] = networks_of(self.address, (24,), (48,))
+        return network.removeprefix("unknown")
 
 
 def record(

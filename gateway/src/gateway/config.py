@@ -56,7 +56,7 @@ class Settings(RouteSettings, ServiceSettings, VerifierSettings):
     limits_redis_user: str = "limits"
     limits_redis_password: SecretStr | None = None
     address_rate: Annotated[float, Field(ge=0)] = 2000.0
-    address_burst: Annotated[float, Field(ge=0)] = 4000.0
+    address_burst: _Count = 4000
 
     head_seconds: _Seconds = 10.0
     keepalive_seconds: _Seconds = 75.0

@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from fastapi import Request
@@ -86,6 +87,16 @@ class ClientAddress:
 
     def _holds(self, address: Address) -> bool:
         return address in self._resolved or any(address in network for network in self._networks)
+
+
+@lru_cache(maxsize=4096)
+def networks_of(address: str, ipv4_bits: tuple[int, ...], ipv6_bits: tuple[int, ...]) -> tuple[str, ...]:
+    """The networks of so many bits that an address is in; what is no address is in the one named `unknown`."""
+    parsed = _parsed(address)
+    if parsed is None:
+        return ("unknown",)
+    lengths = ipv4_bits if isinstance(parsed, ipaddress.IPv4Address) else ipv6_bits
+    return tuple(str(ipaddress.ip_network((parsed, bits), strict=False)) for bits in lengths)
 
 
 def client_address(request: Request) -> str:

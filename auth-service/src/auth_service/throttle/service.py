@@ -1,6 +1,5 @@
 """Sign-in limits, spent before anything is hashed: by address, account or known device, and for everybody."""
 
-import ipaddress
 import logging
 import time
 from collections.abc import Sequence
@@ -12,12 +11,17 @@ from auth_service.throttle.devices import Devices
 from auth_service.throttle.exceptions import TooManyAttempts
 from auth_service.throttle.local import LocalAllowances
 from auth_service.throttle.models import Allowance, Verdict
+from service_kit.addresses import networks_of
 
 SPEND = Script("throttle/spend.lua")
 REFUND = Script("throttle/refund.lua")
 
 FREE_FAILURES = 5
 LONGEST_BACKOFF = 15 * 60 * 1000
+# A customer has an IPv4 address or a few, or a /64, a /56 or a /48 of IPv6 (RFC 6177). Each of these networks has so many
+# times an address's allowance, so that nobody's networks spend what everybody has together.
+IPV4_STEPS, IPV6_STEPS, STEP_FACTORS = (32, 24), (64, 56, 48), (1, 4, 16)
+
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +83,12 @@ class Throttle:
     def _of_stranger(self, account: str, address: str) -> list[Allowance]:
         return [
             _per_minute("account", account, self._limits.account),
-            _per_minute("address", address_prefix(address), self._limits.address),
+            *(
+                _per_minute("address", network, factor * self._limits.address)
+                for network, factor in zip(
+                    networks_of(address, IPV4_STEPS, IPV6_STEPS), STEP_FACTORS, strict=False
+                )
+            ),
             _per_minute("everybody", "", self._limits.everybody),
         ]
 
@@ -97,19 +106,8 @@ class Throttle:
         return Verdict(wait, allowances[scarcest - 1], left, reset)
 
 
-def address_prefix(address: str) -> str:
-    """One customer's worth of addresses: a whole IPv4 address, the /64 of an IPv6 one."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
-
-
 def _per_minute(name: str, key: str, count: int) -> Allowance:
-    return Allowance(name, f"signin:{name}:{key}", burst=count, interval=60_000 // count)
+    return Allowance(name, f"signin:{name}:{key}", burst=count, interval=max(1, 60_000 // count))
 
 
 def _as_arguments(allowances: Sequence[Allowance]) -> list[dict[str, object]]:
