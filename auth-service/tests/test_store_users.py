@@ -1,60 +1,16 @@
 """The users that deploy/compose gives both Redis servers: each can do all that it must, and nothing more."""
 
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
-from conftest import make_settings, started
+from conftest import started
 from people import People
-from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from stores import OPERATOR, PASSWORD, Stores, signed_in
 from test_rotation import command, kid_of
 from test_user_events import until_ended
 
-from auth_service.config import Settings
 from service_kit import testing
-
-MAKE_SECRETS = Path(__file__).parents[2] / "deploy" / "compose" / "make_secrets.py"
-OPERATOR, PASSWORD = "operator", "a-password-of-the-tests"  # who looks at what the rules refused
-
-
-@dataclass(frozen=True)
-class Stores:
-    """Both servers under the rules that are deployed, and the secrets that belong to them."""
-
-    secrets: Path
-    redis: testing.RedisServer
-    limits: testing.RedisServer
-
-    def settings(self, people: People) -> Settings:
-        folder = self.secrets / "auth-service"
-        return make_settings(self.redis.url, people.url, folder, limits_redis_url=self.limits.url)
-
-    def secret(self, place: str) -> str:
-        return (self.secrets / place).read_text()
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Iterator[Stores]:
-    subprocess.run([sys.executable, MAKE_SECRETS, tmp_path], check=True, capture_output=True)
-
-    def rules(consumer: str) -> Sequence[str]:
-        operator = f"user {OPERATOR} on >{PASSWORD} ~* &* +@all"
-        return [*(tmp_path / consumer / "users.acl").read_text().splitlines(), operator]
-
-    with (
-        testing.redis_server(appendonly=True, acl=rules("redis")) as redis,
-        testing.redis_server(acl=rules("redis-limits")) as limits,
-    ):
-        yield Stores(tmp_path, redis, limits)
-
-
-def signed_in(server: testing.RedisServer, user: str | None, password: str | None) -> Any:
-    return Redis.from_url(server.url, username=user, password=password, decode_responses=True)
 
 
 async def refused(server: testing.RedisServer) -> list[str]:
@@ -91,9 +47,9 @@ NOT_FOR_SERVICES = (
 )  # fmt: skip
 OUT_OF_AUTH = ("GET orders", "SET orders 1", "XADD orders * a 1", "PUBLISH orders 1", "SUBSCRIBE orders")
 OF_AUTH = (
-    "GET auth:ring",
+    "GET auth:keyring",
     "HGETALL auth:clients",
-    "SET auth:ring 1",
+    "SET auth:keyring 1",
     "DEL auth:session:1",
     "XADD auth:revocations * a 1",
 )

@@ -21,6 +21,16 @@ class SessionEnded(InvalidGrant):
     description = "The session has ended or expired. Sign in again."
 
 
+class SessionForged(SessionEnded):
+    """What the store holds is not as we wrote it, so no more than the id is known; `reason` is for the audit alone."""
+
+    reason = "session_forged"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__()
+        self.session_id = session_id
+
+
 class SessionUnknown(Problem):
     status = HTTPStatus.NOT_FOUND
     code = "session_unknown"

@@ -10,7 +10,7 @@ from auth_service.clients.models import FIRST_PARTY, Client
 from auth_service.config import SCOPE
 from auth_service.exceptions import InvalidGrant, InvalidScope
 from auth_service.revocations.service import Revocations
-from auth_service.sessions.exceptions import SessionEnded
+from auth_service.sessions.exceptions import SessionEnded, SessionForged
 from auth_service.sessions.models import Session
 from auth_service.sessions.service import Presented, Sessions
 from auth_service.throttle.devices import Devices
@@ -128,6 +128,18 @@ class Tokens:
         """Ends the session (RFC 7009); a token that is not, or no longer, ours needs no ending."""
         try:
             session = (await self._sessions.find(token)).session
+        except SessionForged as forged:
+            # The token proves its id; whose it was, nobody knows. What is left to refuse is its access tokens.
+            await self._revocations.revoke_session(forged.session_id)
+            audit.record(
+                "sign-out",
+                "ended",
+                forged.reason,
+                client=client.id,
+                session=forged.session_id,
+                origin=origin,
+            )
+            return
         except SessionEnded:
             await self._sessions.settle()  # perhaps it was ended a moment ago, and the answer was a 503
             return
