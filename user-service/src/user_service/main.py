@@ -42,6 +42,7 @@ from user_service.mails.smtp import SmtpServer
 from user_service.passwords.breached import BreachedPasswords
 from user_service.passwords.hashing import Passwords
 from user_service.passwords.policy import PasswordRules
+from user_service.users.allowance import own_changes
 from user_service.users.router import me_router
 from user_service.users.router import router as users_router
 from user_service.users.service import UserService
@@ -85,16 +86,26 @@ def make_parts(settings: Settings) -> Parts:
     breached = BreachedPasswords(url) if (url := settings.breached_passwords_url) else None
     rules = PasswordRules(settings.password_min_length, breached)
     storage = Volume(settings.avatars_dir)
+    allowance = own_changes(settings.changes_per_hour)
     avatars = AvatarService(
-        database, storage, settings.avatars_dir, settings.avatar_max_bytes, when_done=memory.work_ended
+        database,
+        storage,
+        settings.avatars_dir,
+        settings.avatar_max_bytes,
+        when_done=memory.work_ended,
+        allowance=allowance,
     )
     events_redis = _events_redis(settings)
     return Parts(
         database=database,
         passwords=passwords,
-        users=UserService(database, passwords, rules, registering, avatars.forget_files),
+        users=UserService(database, passwords, rules, registering, avatars.forget_files, allowance),
         credentials=CredentialService(
-            database, passwords, rules, require_verified_email=settings.require_verified_email
+            database,
+            passwords,
+            rules,
+            require_verified_email=settings.require_verified_email,
+            allowance=allowance,
         ),
         mails=MailService(database, passwords, rules),
         avatars=avatars,

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from user_service.audit import repository as audit
 from user_service.audit.models import Origin
-from user_service.credentials.service import refuse
+from user_service.credentials.service import refuse, who_may_try
 from user_service.database import Database
 from user_service.mails import repository
 from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
@@ -16,6 +17,7 @@ from user_service.mails.registering import refuse_reserved
 from user_service.passwords.hashing import Passwords
 from user_service.passwords.policy import PasswordRules
 from user_service.users import repository as users
+from user_service.users.allowance import ADDRESSES_WANTED
 from user_service.users.changes import record, write
 from user_service.users.email import Email, parse_email
 from user_service.users.exceptions import UserNotFound
@@ -44,16 +46,21 @@ class MailService:
     async def ask_change(self, user_id: UUID, email: str, password: str, origin: Origin) -> None:
         """Needs the password: a stolen session alone must not move the account."""
         with self._passwords.place() as place:
-            user = await self._database.read(lambda connection: users.find(connection, user_id))
-            if user is None:
-                raise UserNotFound
+            user = await self._database.read(lambda connection: who_may_try(connection, user_id, origin))
             matches = await place.verify(user.password_hash, password)
         if not matches:
             await refuse(self._database, user_id, origin, asked="email")
         new = parse_email(email)
-        await self._leave(
-            WaitingMail(LinkKind.CHANGE, user_id, new.address, new.key, sessions_cv=user.sessions_cv)
-        )
+        mail = WaitingMail(LinkKind.CHANGE, user_id, new.address, new.key, sessions_cv=user.sessions_cv)
+
+        async def work(connection: AsyncConnection) -> None:
+            now = utc_now()
+            await users.lock(connection, user_id)
+            await ADDRESSES_WANTED.require(connection, origin, user_id, now)
+            await audit.append(connection, origin, "user.address_wanted", user_id, now)
+            await repository.add_mail(connection, mail, now)
+
+        await self._database.transaction(work)
 
     async def follow(self, kind: LinkKind, token: str, origin: Origin) -> None:
         """Do what the link is for, once; LinkUsed, LinkExpired or LinkUnknown otherwise."""
