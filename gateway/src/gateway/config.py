@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from gateway.tables import Defaults
 from gateway.upstream.names import Address, parse
-from service_kit.settings import Hosts, KitSettings, RedisUrl, ServiceSettings, VerifierSettings
+from service_kit.settings import Hosts, KitSettings, Names, RedisUrl, ServiceSettings, VerifierSettings
 
 _PUBLIC_PORT = 8000
 _INTERNAL_PORT = 9000
@@ -51,6 +51,8 @@ class Settings(RouteSettings, ServiceSettings, VerifierSettings):
 
     upstream_internal: dict[str, str] = Field(default_factory=dict)
     trusted_proxies: Hosts = ()
+    # Those whose responses may say what has ended (service_kit.response_revocations).
+    revoking_services: Names = ("auth-service", "user-service")
 
     limits_redis_url: RedisUrl | None = None
     limits_redis_user: str = "limits"

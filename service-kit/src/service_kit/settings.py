@@ -70,6 +70,8 @@ def _address_of(*schemes: str, example: str) -> AfterValidator:
 
 # Host names, addresses or CIDRs; in the environment separated by commas or spaces.
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_hosts)]
+# Names, separated as those are.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 # Scheme and authority alone. Tokens carry it byte for byte, so it is refused rather than cleaned.
 Origin = Annotated[str, AfterValidator(_origin)]
 HttpUrl = Annotated[str, _address_of("http", "https", example="http://127.0.0.1:9000/path")]

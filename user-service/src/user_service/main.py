@@ -66,6 +66,7 @@ class Parts:
     events_redis: Redis
     memory: heap.Heap
     idempotency_key: bytes
+    token_life: float  # seconds that no token is accepted for longer
 
     async def close(self) -> None:
         await self.events_redis.aclose()
@@ -115,6 +116,7 @@ def make_parts(settings: Settings) -> Parts:
         events_redis=events_redis,
         memory=memory,
         idempotency_key=settings.idempotency_key.get_secret_value().encode(),
+        token_life=settings.token_max_lifetime_seconds + settings.token_leeway_seconds,
     )
 
 

@@ -4,6 +4,8 @@ from http import HTTPStatus
 
 from auth_service.exceptions import InvalidGrant
 from service_kit.problems import Problem
+from service_kit.response_revocations import headers
+from service_kit.revocations import Revocation
 
 
 class RefreshTokenInvalid(InvalidGrant):
@@ -20,15 +22,16 @@ class SessionEnded(InvalidGrant):
     code = "session_ended"
     description = "The session has ended or expired. Sign in again."
 
+    def __init__(self, revocation: Revocation) -> None:
+        """Whoever hears it proved the token, and so the session's id."""
+        super().__init__(headers=headers([revocation]))
+        self.session_id = revocation.value
+
 
 class SessionForged(SessionEnded):
     """What the store holds is not as we wrote it, so no more than the id is known; `reason` is for the audit alone."""
 
     reason = "session_forged"
-
-    def __init__(self, session_id: str) -> None:
-        super().__init__()
-        self.session_id = session_id
 
 
 class SessionUnknown(Problem):

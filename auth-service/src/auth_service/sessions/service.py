@@ -1,5 +1,6 @@
 """Sessions and their refresh tokens: start, rotate, list, end. The store decides every race."""
 
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from auth_service.sessions.exceptions import (
 from auth_service.sessions.models import NOT_AUTHENTICATED, Lifetimes, Session
 from auth_service.sessions.refresh_tokens import RefreshToken, RefreshTokens
 from auth_service.store import Script, Store, StoreUnavailable
+from service_kit.response_revocations import headers
+from service_kit.revocations import Revocation
 
 START = Script("revocations/append.lua", "sessions/ending.lua", "sessions/start.lua")
 ROTATE = Script("revocations/append.lua", "sessions/rotate.lua")
@@ -103,7 +106,10 @@ class Sessions:
             elif pair > session.current:
                 raise RefreshTokenInvalid
             else:
-                raise RefreshTokenReused if await self.end(session.subject, session.id) else SessionEnded
+                ended = await self.end(session.subject, session.id)
+                if not ended:
+                    raise SessionEnded(self.revocation_of(session.id))
+                raise RefreshTokenReused(headers=headers(ended))
             versioned = replace(successor, credentials_version=max(session.credentials_version, cv))
             successor = self._authenticated(versioned)
             outcome = await self._store.run(
@@ -143,12 +149,20 @@ class Sessions:
         # The index is not authenticated: it may name somebody else's.
         return [session for session in sessions if session.subject == subject]
 
-    async def end(self, subject: str, session_id: str | None = None, *, keep: str | None = None) -> int:
-        """Ends one session, or all but `keep`; returns how many, once that is durable."""
-        ended: int = await self._store.run(
+    async def end(
+        self, subject: str, session_id: str | None = None, *, keep: str | None = None
+    ) -> list[Revocation]:
+        """Ends one session, or all but `keep`; returns those that ended, the newest first, once that is durable."""
+        ended = await self._store.run(
             END, durable=True, sub=subject, sid=session_id, keep=keep, retention=self._retention
         )
-        return ended
+        return [
+            Revocation("session", sid, int(until)) for sid, until in zip(ended[::2], ended[1::2], strict=True)
+        ]
+
+    def revocation_of(self, session_id: str) -> Revocation:
+        """For a session that has ended before, in the words of the response that says so."""
+        return Revocation("session", session_id, math.ceil(time.time() + self._retention / 1000))
 
     async def settle(self) -> None:
         """Returns once what ended before is durable, whatever was answered then."""
@@ -162,16 +176,16 @@ class Sessions:
 
     def _verified(self, session_id: str, stored: Mapping[str, str]) -> Session:
         if not stored:
-            raise SessionEnded
+            raise SessionEnded(self.revocation_of(session_id))
         fields = {name: value for name, value in stored.items() if name not in NOT_AUTHENTICATED}
         try:
             self._records.verify(session_id, fields, stored.get("mac", ""))
         except RecordForged as forged:
-            raise SessionForged(session_id) from forged
+            raise SessionForged(self.revocation_of(session_id)) from forged
         session = Session.read(session_id, stored)
         # Redis has forgotten it by then, unless somebody there has told it not to.
         if session.expires <= time.time():
-            raise SessionEnded
+            raise SessionEnded(self.revocation_of(session_id))
         return session
 
     def _authenticated(self, session: Session) -> Session:

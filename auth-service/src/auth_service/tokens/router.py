@@ -82,14 +82,14 @@ async def token(request: Request, asked: OAuthRequest, tokens: TheTokens) -> Res
     ),
 )
 async def revoke(asked: OAuthRequest, tokens: TheTokens, introspection: TheIntrospection) -> Response:
-    text = asked.required("token")
+    text, ended = asked.required("token"), {}
     if text.count(".") == 2:
         caller = await introspection.caller(text, asked.client.audiences)
         if caller is not None:
-            await tokens.revoke_access_token(asked.client, caller, asked.origin)
+            ended = await tokens.revoke_access_token(asked.client, caller, asked.origin)
     else:
-        await tokens.revoke_refresh_token(asked.client, text, asked.origin)
-    return Response(headers=NO_STORE)
+        ended = await tokens.revoke_refresh_token(asked.client, text, asked.origin)
+    return Response(headers=NO_STORE | ended)
 
 
 @router.post(

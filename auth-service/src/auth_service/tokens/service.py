@@ -28,6 +28,7 @@ from auth_service.tokens.models import Grant, SignIn
 from auth_service.users.client import UsersClient
 from auth_service.users.exceptions import UsersUnavailable
 from auth_service.users.models import Refused, User
+from service_kit.response_revocations import headers
 from service_kit.tokens import Caller
 
 LONGEST_SCOPE = 1024
@@ -124,13 +125,14 @@ class Tokens:
         audit.record("client-token", "granted", **about)
         return Grant(self._access.for_client(client.id, granted, audience), self._access.lifetime, granted)
 
-    async def revoke_refresh_token(self, client: Client, token: str, origin: Origin) -> None:
-        """Ends the session (RFC 7009); a token that is not, or no longer, ours needs no ending."""
+    async def revoke_refresh_token(self, client: Client, token: str, origin: Origin) -> dict[str, str]:
+        """Ends the session (RFC 7009); a token that is not, or no longer, ours needs no ending. Returns the header that
+        names what has ended."""
         try:
             session = (await self._sessions.find(token)).session
         except SessionForged as forged:
             # The token proves its id; whose it was, nobody knows. What is left to refuse is its access tokens.
-            await self._revocations.revoke_session(forged.session_id)
+            ended = await self._revocations.revoke_session(forged.session_id)
             audit.record(
                 "sign-out",
                 "ended",
@@ -139,16 +141,16 @@ class Tokens:
                 session=forged.session_id,
                 origin=origin,
             )
-            return
-        except SessionEnded:
+            return headers([ended])
+        except SessionEnded as before:
             await self._sessions.settle()  # perhaps it was ended a moment ago, and the answer was a 503
-            return
+            return before.headers
         except InvalidGrant:
-            return
-        await self._end(client, session.client_id, session.subject, session.id, origin)
+            return {}
+        return await self._end(client, session.client_id, session.subject, session.id, origin)
 
-    async def revoke_access_token(self, client: Client, caller: Caller, origin: Origin) -> None:
-        await self._end(client, caller.client_id, caller.subject, caller.session_id, origin)
+    async def revoke_access_token(self, client: Client, caller: Caller, origin: Origin) -> dict[str, str]:
+        return await self._end(client, caller.client_id, caller.subject, caller.session_id, origin)
 
     async def _verified(self, given: SignIn, admission: Admission) -> User:
         try:
@@ -160,7 +162,9 @@ class Tokens:
             raise InvalidCredentials(user.reason, admission.verdict.headers())
         return user
 
-    async def _end(self, client: Client, owner: str, subject: str, session_id: str, origin: Origin) -> None:
+    async def _end(
+        self, client: Client, owner: str, subject: str, session_id: str, origin: Origin
+    ) -> dict[str, str]:
         about: dict[str, Any] = {
             "actor": subject,
             "client": client.id,
@@ -171,17 +175,19 @@ class Tokens:
             if owner != client.id:
                 raise WrongClient
         # A client's token has no stored session, and a person's may have outlived theirs: both are refused all the same.
-        if subject.startswith("client:") or not await self._sessions.end(subject, session_id):
-            await self._revocations.revoke_session(session_id)
+        ended = [] if subject.startswith("client:") else await self._sessions.end(subject, session_id)
+        ended = ended or [await self._revocations.revoke_session(session_id)]
         audit.record("sign-out", "ended", **about)
+        return headers(ended)
 
     async def _person_of(self, session: Session) -> User:
         """The person as they are now; a session older than what last ended their sessions ends here."""
         user = await self._users.current(session.subject)
         if user is not None and user.active and session.credentials_version >= user.sessions_cv:
             return user
-        await self._sessions.end(session.subject, session.id)
-        raise CredentialsChanged if user is not None and user.active else AccountInactive
+        ended = await self._sessions.end(session.subject, session.id)
+        refusal = CredentialsChanged if user is not None and user.active else AccountInactive
+        raise refusal(headers=headers(ended or [self._sessions.revocation_of(session.id)]))
 
 
 def _about(session: Session, client: Client, origin: Origin) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class CredentialService:
         await asyncio.sleep(wait)
         return Refused(verdict, 0)
 
-    async def change(self, user_id: UUID, current: str, new: str, origin: Origin) -> None:
+    async def change(self, user_id: UUID, current: str, new: str, origin: Origin) -> User:
         """Replace the password; every session ends, the one that asked included."""
         with self._passwords.place() as place:
             read = await self._database.read(lambda connection: who_may_try(connection, user_id, origin))
@@ -104,16 +104,16 @@ class CredentialService:
         await self._rules.check(new, about=(read.email, read.name))
         password_hash = await self._passwords.hash(new)
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: AsyncConnection) -> User:
             before = await repository.lock(connection, user_id)
             # The check above proved a hash; the change replaces that one and no other.
             if before.password_hash != read.password_hash:
                 raise PasswordChangedMeanwhile
             await self._allowance.require(connection, origin, user_id, utc_now())
             after = replace(before.with_sessions_ended(), password_hash=password_hash)
-            await write(connection, origin, before, after, "user.credentials_changed")
+            return await write(connection, origin, before, after, "user.credentials_changed")
 
-        await self._database.transaction(work)
+        return await self._database.transaction(work)
 
     async def _verify(self, email: str, password: str) -> User | Refusal:
         with self._passwords.place() as place:

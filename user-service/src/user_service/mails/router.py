@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, Response, status
+from fastapi import APIRouter, Request, Response, status
 from fastapi.responses import HTMLResponse
 
 from service_kit.bodies import JsonRoute
@@ -17,7 +17,7 @@ from user_service.mails.schemas import (
     NewPassword,
     Registration,
 )
-from user_service.users.dependencies import Anonymous, By, MyId, owns_account
+from user_service.users.dependencies import Anonymous, By, MyId, owns_account, revoked
 
 router = APIRouter(prefix="/v1/users", tags=["mails"], route_class=JsonRoute)
 confirmed_registration = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
@@ -65,9 +65,12 @@ async def show_link(kind: WithoutPassword) -> Response:
 
 
 @router.post("/links/reset-password", status_code=status.HTTP_204_NO_CONTENT)
-async def reset_password(followed: NewPassword, mails: Mails, origin: Anonymous) -> None:
+async def reset_password(
+    followed: NewPassword, mails: Mails, origin: Anonymous, request: Request, response: Response
+) -> None:
     """Set a new password. The address counts as verified, and every session ends."""
-    await mails.reset(followed.token, followed.password, origin)
+    user = await mails.reset(followed.token, followed.password, origin)
+    response.headers.update(revoked(request, user))
 
 
 @router.post("/links/confirm-registration", status_code=status.HTTP_204_NO_CONTENT)
@@ -77,9 +80,17 @@ async def confirm_registration(followed: NewPassword, mails: Mails, origin: Anon
 
 
 @router.post("/links/{kind}", status_code=status.HTTP_204_NO_CONTENT)
-async def follow_link(kind: WithoutPassword, followed: FollowedLink, mails: Mails, origin: Anonymous) -> None:
+async def follow_link(
+    kind: WithoutPassword,
+    followed: FollowedLink,
+    mails: Mails,
+    origin: Anonymous,
+    request: Request,
+    response: Response,
+) -> None:
     """Do what the mailed link is for: once, then `link_used`; too late, `link_expired`."""
-    await mails.follow(kind, followed.token, origin)
+    user = await mails.follow(kind, followed.token, origin)
+    response.headers.update(revoked(request, user))
 
 
 @confirmed_registration.post("", status_code=status.HTTP_202_ACCEPTED)
