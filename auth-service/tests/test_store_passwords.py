@@ -11,13 +11,15 @@ import jwt
 import pytest
 from conftest import Service, started
 from people import People
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoPermissionError
 from stored import age_session, read_ring
-from stores import Stores, signed_in
+from stores import OPERATOR, PASSWORD, Stores, signed_in
 from test_rotation import kid_of
 from test_user_events import until
 
-from auth_service import audit
+from auth_service import audit, connections
 from auth_service.clients.models import Client, hash_secret
 from auth_service.keys.models import Ring
 from auth_service.keys.service import STORED
@@ -363,3 +365,42 @@ async def test_the_followers_password_reads_ids_and_nothing_that_signs_in(
             await follower.hgetall(f"auth:session:{sid}")
         with pytest.raises(NoPermissionError):
             await follower.xadd("auth:revocations", {"kind": "session", "until": "1", "sid": sid})
+
+
+@pytest.mark.parametrize(
+    ("user", "password_at"),
+    [
+        ("auth", "auth-service/redis_password"),
+        ("follower", "services/revocations_redis_password"),
+        ("users", "user-service/events_redis_password"),
+        ("health", "redis/health_password"),
+    ],
+)
+async def test_any_password_opens_every_connection_there_is_and_a_metric_tells(
+    stores: Stores, people: People, user: str, password_at: str
+) -> None:
+    """What is left possible: nobody new is let in, and whoever is connected goes on."""
+    most = 60
+    async with (
+        started(stores.settings(people)) as service,
+        signed_in(stores.redis, OPERATOR, PASSWORD) as operator,
+    ):
+        grant = await service.sign_in()
+        await operator.config_set("maxclients", most)
+        taken: list[Redis] = []
+
+        async def take_all() -> None:
+            for _ in range(most):
+                taken.append(signed_in(stores.redis, user, stores.secret(password_at)))
+                await taken[-1].ping()
+
+        with pytest.raises(ConnectionLost, match="max number of clients"):
+            await take_all()
+        await connections.look("redis", service.parts.store)
+        text = (await service.internal.get("/metrics")).text
+        assert f'redis_connections{{server="redis"}} {most}.0' in text
+        assert f'redis_connections_limit{{server="redis"}} {most}.0' in text
+        assert (await service.refresh(grant["refresh_token"])).status_code == 200
+        for one in taken:
+            await one.aclose()
+        await service.sign_in()

@@ -43,7 +43,7 @@ async def test_auth_service_can_do_all_it_does(stores: Stores, people: People) -
 
 NOT_FOR_SERVICES = (
     "KEYS *", "FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "CONFIG GET *", "ACL LIST", "SHUTDOWN NOSAVE", "SAVE", "MONITOR",
-    "REPLICAOF NO ONE", "CLIENT LIST", "CLIENT KILL TYPE normal", "MODULE LIST", "SLOWLOG GET", "INFO",
+    "REPLICAOF NO ONE", "CLIENT LIST", "CLIENT KILL TYPE normal", "MODULE LIST", "SLOWLOG GET", "INFO", "INFO server",
 )  # fmt: skip
 OUT_OF_AUTH = ("GET orders", "SET orders 1", "XADD orders * a 1", "PUBLISH orders 1", "SUBSCRIBE orders")
 OF_AUTH = (
@@ -63,7 +63,7 @@ SCRIPTS = ("EVAL return(1) 0", "SCRIPT FLUSH", "FUNCTION LIST")
             "redis",
             "auth",
             "auth-service/redis_password",
-            ("SET auth:written 1", "WAITAOF 0 0 0"),  # as with replicas
+            ("SET auth:written 1", "WAITAOF 0 0 0", "INFO clients"),  # as with replicas
             (*NOT_FOR_SERVICES, *OUT_OF_AUTH),
         ),
         (
@@ -91,7 +91,7 @@ SCRIPTS = ("EVAL return(1) 0", "SCRIPT FLUSH", "FUNCTION LIST")
             "limits",
             "limits",
             "auth-service/limits_redis_password",
-            ("SET signin:account:1 1", "EVAL return(1) 0"),
+            ("SET signin:account:1 1", "EVAL return(1) 0", "INFO clients"),
             NOT_FOR_SERVICES,
         ),
     ],

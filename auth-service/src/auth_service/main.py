@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from redis.asyncio import Redis
 from starlette.types import ASGIApp
 
-from auth_service import __version__, audit
+from auth_service import __version__, audit, connections
 from auth_service.clients.models import Client
 from auth_service.clients.service import Clients
 from auth_service.config import Settings, secret_keys
@@ -210,6 +210,7 @@ def create_app(settings: Settings, parts: Parts) -> ASGIApp:
                     parts.keys.run,
                     parts.events.run,
                     parts.clients.run,
+                    partial(connections.watch, {"redis": parts.store, "redis-limits": parts.limits}),
                     partial(audit.tell_of_commands, parts.store, make_records(settings, "command")),
                 ),
             ):
