@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 
 from service_kit.bodies import JsonRoute
+from service_kit.preconditions import etag, is_known
 from service_kit.tokens import Caller
 from user_service.pagination import link_header
 from user_service.users.dependencies import (
@@ -26,7 +27,6 @@ from user_service.users.dependencies import (
 )
 from user_service.users.idempotency import KeyedRequest, keyed_request
 from user_service.users.models import User
-from user_service.users.preconditions import etag, is_known
 from user_service.users.repository import Filters
 from user_service.users.schemas import ListQuery, NewUser, Roles, UserChanges, UserOut, UserPage
 from user_service.users.service import UserService

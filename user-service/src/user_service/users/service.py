@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service_kit.preconditions import require_match
 from user_service.audit import repository as audit
 from user_service.audit.models import Origin
 from user_service.database import Database
@@ -20,7 +21,6 @@ from user_service.users.email import parse_email
 from user_service.users.exceptions import NotDeleted, OwnAccount, UserNotFound
 from user_service.users.idempotency import AlreadyAnswered, KeyedRequest
 from user_service.users.models import ADMIN, Status, User, new_user, utc_now
-from user_service.users.preconditions import require_match
 from user_service.users.repository import Filters
 from user_service.users.schemas import NewUser, UserChanges, UserOut
 
