@@ -154,13 +154,13 @@ def make_users(settings: Settings, access: AccessTokens, keys: KeyRing) -> Users
     )
 
 
-def make_throttle(settings: Settings, limits: Store, devices: Devices) -> Throttle:
+def make_throttle(settings: Settings, limits: Store) -> Throttle:
     per_minute = Limits(
         settings.sign_in_address_per_minute,
         settings.sign_in_account_per_minute,
         settings.sign_in_global_per_minute,
     )
-    return Throttle(limits, devices, per_minute)
+    return Throttle(limits, per_minute)
 
 
 def make_parts(settings: Settings) -> Parts:
@@ -187,7 +187,7 @@ def make_parts(settings: Settings) -> Parts:
             users=users,
             access=access,
             revocations=revocations,
-            throttle=make_throttle(settings, limits, devices),
+            throttle=make_throttle(settings, limits),
             devices=devices,
             issuer=settings.public_url,
             grant_password=settings.grant_password,

@@ -25,7 +25,7 @@ from user_service.avatars.router import router as avatars_router
 from user_service.avatars.service import AvatarService
 from user_service.avatars.storage import Volume
 from user_service.config import Settings
-from user_service.credentials.router import internal_router
+from user_service.credentials.router import internal_router as credentials_internal_router
 from user_service.credentials.router import router as credentials_router
 from user_service.credentials.service import CredentialService
 from user_service.database import Database, DatabaseUnavailable, create_engine
@@ -35,6 +35,7 @@ from user_service.events.stream import Stream
 from user_service.housekeeping import keep_house
 from user_service.mails import registering
 from user_service.mails.router import confirmed_registration
+from user_service.mails.router import internal_router as mails_internal_router
 from user_service.mails.router import router as mails_router
 from user_service.mails.sending import MailSender
 from user_service.mails.service import MailService
@@ -67,6 +68,7 @@ class Parts:
     memory: heap.Heap
     idempotency_key: bytes
     token_life: float  # seconds that no token is accepted for longer
+    https: bool
 
     async def close(self) -> None:
         await self.events_redis.aclose()
@@ -117,6 +119,7 @@ def make_parts(settings: Settings) -> Parts:
         memory=memory,
         idempotency_key=settings.idempotency_key.get_secret_value().encode(),
         token_life=settings.token_max_lifetime_seconds + settings.token_leeway_seconds,
+        https=settings.public_url.startswith("https:"),
     )
 
 
@@ -174,7 +177,8 @@ def internal_api(database: Database, identity: Identity) -> FastAPI:
     app = FastAPI(title="User service, internal", version=__version__, openapi_url=None)
     answers.install(app)
     app.add_middleware(metrics.RequestMetrics)
-    app.include_router(internal_router)
+    app.include_router(credentials_internal_router)
+    app.include_router(mails_internal_router)
     app.include_router(metrics.router())
 
     async def database_answers() -> str | None:

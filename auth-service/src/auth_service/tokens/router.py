@@ -9,6 +9,7 @@ from pydantic import Field
 from auth_service.clients.dependencies import ConfidentialRequest, OAuthRequest
 from auth_service.config import SCOPE
 from auth_service.forms import form_schema
+from auth_service.throttle.devices import LIFETIME
 from auth_service.tokens.dependencies import (
     DEVICE_COOKIE,
     DEVICE_HEADER,
@@ -25,7 +26,6 @@ from service_kit.tokens import Caller
 
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
 REFUSALS: dict[int | str, dict[str, Any]] = {400: {"model": ErrorResponse}, 401: {"model": ErrorResponse}}
-YEAR = 365 * 86400
 # A refusal names what was asked for, in a header.
 Scope = Annotated[str, Field(pattern=rf"^{SCOPE.pattern}$")]
 
@@ -157,7 +157,7 @@ def _answer(grant: Grant, *, secure: bool) -> Response:
         response.set_cookie(
             DEVICE_COOKIE,
             grant.device,
-            YEAR,
+            LIFETIME,
             path="/auth/token",
             secure=secure,
             httponly=True,

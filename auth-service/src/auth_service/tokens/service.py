@@ -13,8 +13,9 @@ from auth_service.revocations.service import Revocations
 from auth_service.sessions.exceptions import SessionEnded, SessionForged
 from auth_service.sessions.models import Session
 from auth_service.sessions.service import Presented, Sessions
-from auth_service.throttle.devices import Devices
-from auth_service.throttle.service import Admission, Throttle
+from auth_service.throttle.devices import Devices, link_in
+from auth_service.throttle.exceptions import TooManyAttempts
+from auth_service.throttle.service import ACCOUNT, Admission, Throttle
 from auth_service.tokens.access import AccessTokens
 from auth_service.tokens.exceptions import (
     AccountInactive,
@@ -68,7 +69,7 @@ class Tokens:
             raise UnauthorizedClient
         granted = narrowed(client.scopes, scope)
         account = self._devices.account(given.email)
-        admission = await self._throttle.admit(account, origin.address, given.device)
+        admission = await self._admitted(given, account, origin.address)
         user = await self._verified(given, admission)
         await self._throttle.give_back(admission, succeeded=True)
         session, refresh_token = await self._sessions.start(
@@ -86,7 +87,7 @@ class Tokens:
             self._access.lifetime,
             granted,
             refresh_token,
-            device=self._devices.issue(account),
+            device=self._devices.issue(account, user.id, user.sessions_cv, session.auth_time),
             headers=admission.verdict.headers(),
         )
 
@@ -151,6 +152,32 @@ class Tokens:
 
     async def revoke_access_token(self, client: Client, caller: Caller, origin: Origin) -> dict[str, str]:
         return await self._end(client, caller.client_id, caller.subject, caller.session_id, origin)
+
+    async def _admitted(self, given: SignIn, account: str, address: str) -> Admission:
+        device = await self._known_device(given, account)
+        try:
+            return await self._throttle.admit(account, address, device)
+        except TooManyAttempts as refusal:
+            if refusal.allowance != ACCOUNT:
+                raise
+            # Strangers can keep an account waiting, but they cannot follow what is mailed to its person.
+            link = await self._users.followed_link(given.email)
+            if link is None or not await self._throttle.forget_failures(account, link):
+                raise
+        return await self._throttle.admit(account, address, device)
+
+    async def _known_device(self, given: SignIn, account: str) -> str | None:
+        """The device's id, unless the password has changed since it became known."""
+        if given.device is None:
+            return None
+        if token := link_in(given.device):
+            link = await self._users.followed_link(given.email, token)
+            return link and f"link:{link}"
+        device = self._devices.read(account, given.device, int(time.time()))
+        if device is None:
+            return None
+        owner = await self._users.owner_of_device(device.subject)
+        return device.id if owner and owner.sessions_cv == device.sessions_cv else None
 
     async def _verified(self, given: SignIn, admission: Admission) -> User:
         try:

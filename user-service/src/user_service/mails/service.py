@@ -12,14 +12,14 @@ from user_service.credentials.service import refuse, who_may_try
 from user_service.database import Database
 from user_service.mails import repository
 from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
-from user_service.mails.models import Link, LinkKind, WaitingMail
+from user_service.mails.models import FOLLOWED_FOR, Link, LinkKind, WaitingMail
 from user_service.mails.registering import refuse_reserved
 from user_service.passwords.hashing import Passwords
 from user_service.passwords.policy import PasswordRules
 from user_service.users import repository as users
 from user_service.users.allowance import ADDRESSES_WANTED
 from user_service.users.changes import record, write
-from user_service.users.email import Email, parse_email
+from user_service.users.email import Email, InvalidEmail, parse_email
 from user_service.users.exceptions import UserNotFound
 from user_service.users.models import Status, User, new_user, utc_now
 
@@ -117,6 +117,17 @@ class MailService:
             )
 
         return await self._database.transaction(work)
+
+    async def followed(self, email: str, token: str | None) -> str | None:
+        """The name of the link that was followed lately in a mail to this address, perhaps the one with this token."""
+        try:
+            key = parse_email(email).key
+        except InvalidEmail:
+            return None
+        since = utc_now() - FOLLOWED_FOR
+        return await self._database.read(
+            lambda connection: repository.followed_link(connection, key, token, since)
+        )
 
     async def _leave(self, mail: WaitingMail) -> None:
         await self._database.transaction(lambda connection: repository.add_mail(connection, mail, utc_now()))
