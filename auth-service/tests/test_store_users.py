@@ -70,7 +70,10 @@ SCRIPTS = ("EVAL return(1) 0", "SCRIPT FLUSH", "FUNCTION LIST")
             "redis",
             "follower",
             "auth-service/revocations_redis_password",
-            ("XREAD STREAMS auth:revocations 0", "GET auth:epoch", "XINFO STREAM auth:revocations"),
+            (
+                *("XREAD STREAMS auth:revocations 0", "GET auth:epoch", "XINFO STREAM auth:revocations"),
+                "INFO replication",
+            ),
             (*NOT_FOR_SERVICES, *OUT_OF_AUTH, *OF_AUTH, *SCRIPTS, "SET auth:epoch 1", "XREAD STREAMS users 0"),
         ),
         (

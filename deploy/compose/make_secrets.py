@@ -52,7 +52,7 @@ ACLS = {
     "redis/users.acl": {
         "auth": ("auth-service/redis_password", f"~auth:* ~users {ALL_OF_ITS_OWN}"),
         "follower": ("gateway/revocations_redis_password",
-                     f"%R~auth:revocations %R~auth:epoch +xread +xinfo|stream +get {CONNECTION}"),
+                     f"%R~auth:revocations %R~auth:epoch +xread +xinfo|stream +info|replication +get {CONNECTION}"),
         "users": ("user-service/events_redis_password",
                   f"~users +xadd +xtrim +xlen +xinfo +multi +exec +discard +waitaof {CONNECTION}"),
         "health": ("redis/health_password", "+ping"),

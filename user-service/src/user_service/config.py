@@ -64,7 +64,6 @@ class Settings(DatabaseSettings, HashingSettings, MailSettings, AvatarSettings, 
     events_redis_url: RedisUrl
     events_redis_user: str = "users"
     events_redis_password: SecretStr | None = None
-    redis_replicas: Annotated[int, Field(ge=0, le=2)] = 0
     # The server key of Idempotency-Key fingerprints.
     idempotency_key: SecretStr
     # "confirm": always 202 and a mail, and an account once its link is followed.
