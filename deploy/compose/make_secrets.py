@@ -46,19 +46,18 @@ SECRETS = (
 )  # fmt: skip
 
 CONNECTION = "+ping +hello +auth +select +client|setinfo +client|setname +client|id"
-ALL_OF_ITS_OWN = "+@all -@admin -@dangerous +info|clients"  # the latter counts connections
 # Derived from the passwords at every run, so that a new release's rules arrive.
 ACLS = {
     "redis/users.acl": {
-        "auth": ("auth-service/redis_password", f"~auth:* ~users {ALL_OF_ITS_OWN}"),
+        "auth": ("auth-service/redis_password", "~auth:* ~users +@all -@admin -@dangerous"),
         "follower": ("gateway/revocations_redis_password",
-                     f"%R~auth:revocations %R~auth:epoch +xread +xinfo|stream +info|replication +get {CONNECTION}"),
+                     f"%R~auth:revocations %R~auth:epoch +xread +xinfo|stream +get {CONNECTION}"),
         "users": ("user-service/events_redis_password",
                   f"~users +xadd +xtrim +xlen +xinfo +multi +exec +discard +waitaof {CONNECTION}"),
         "health": ("redis/health_password", "+ping"),
     },
     "redis-limits/users.acl": {
-        "limits": ("auth-service/limits_redis_password", f"~* {ALL_OF_ITS_OWN}"),
+        "limits": ("auth-service/limits_redis_password", "~* +@all -@admin -@dangerous"),
         "health": ("redis-limits/health_password", "+ping"),
     },
 }  # fmt: skip

@@ -95,9 +95,8 @@ async def turns() -> None:
 class House:
     """The gateway's address, its issuer and its upstream."""
 
-    def __init__(self, port: int, issuer: TestIssuer, upstream: Upstream, internal: ASGIApp) -> None:
+    def __init__(self, port: int, issuer: TestIssuer, upstream: Upstream) -> None:
         self.port = port
-        self.internal = internal  # the other bind's pages
         self.issuer = issuer
         self.upstream = upstream
 
@@ -167,9 +166,8 @@ async def running(
     if revocations is not None:
         identity = Identity(settings, "gateway", fetch_keys=fetch)
     try:
-        app = create_app(settings, identity)
-        async with listening(app, sends) as port:
-            yield House(port, issuer, upstream, app)
+        async with listening(create_app(settings, identity), sends) as port:
+            yield House(port, issuer, upstream)
     finally:
         behind.close()
 

@@ -32,7 +32,10 @@ class Gateway:
         self.routes.parent.mkdir(parents=True)
         self.write_routes("/a")
         self.environment = os.environ | {
-            "ADDRESS_RATE": "0",  # all the load comes from one address
+            # All the load comes from one address.
+            "ADDRESS_RATE": "0",
+            "ADDRESS_CONNECTIONS": "0",
+            "ADDRESS_EXCHANGES": "0",
             "PUBLIC_PORT": str(self.port),
             "INTERNAL_PORT": str(self.internal_port),
             "ROUTES_DIR": str(folder / "routes.d"),

@@ -17,6 +17,7 @@ import pytest_asyncio
 from benchmarks.processes import Memory
 
 from gateway.config import Settings
+from gateway.upstream.bodies import COLLECTED_MOST
 from service_kit.testing import TestIssuer
 from tests.conftest import running
 from tests.process import BLOCK, Gateway, connected, serving, until
@@ -277,6 +278,31 @@ async def test_a_connection_holds_no_more_than_a_head_and_a_quarter_mebibyte_eac
     each = (memory.peak() - before) / connections / 1024
     print(f"{connections} connections that are full both ways: {each:.0f} KiB each")
     assert each <= 16 + 2 * 256 + 16
+    await until(lambda: at_rest(gateway), 5)
+
+
+@pytest.mark.parametrize("clients", [300, long(2760)])
+async def test_dripping_bodies_take_their_bytes_of_memory_and_no_connection_to_the_service(
+    gateway: Gateway, clients: int
+) -> None:
+    memory = gateway.memory()
+    before = memory.resident()
+    memory.mark()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(clients):
+            _, writer = await stack.enter_async_context(connected(gateway.port))
+            writer.write(request("/public/up", f"Content-Length: {COLLECTED_MOST}", method="PUT"))
+            for _ in range(3):
+                writer.write(bytes(COLLECTED_MOST // 4))
+                await writer.drain()
+        await settled(memory)
+        # Those beyond what all of them may hold stream.
+        streaming = max(0, clients * (3 * COLLECTED_MOST // 4) - 32 * MIB) / (COLLECTED_MOST / 2)
+        assert await gateway.metric("gateway_upstream_outstanding") <= streaming
+        assert await ask(gateway.port, "/public/say/well") == (200, b"well")
+    each = (memory.peak() - before) / clients / 1024
+    print(f"{clients} bodies that drip: {each:.0f} KiB each")
+    assert each <= 16 + 24  # the body, and what any connection costs
     await until(lambda: at_rest(gateway), 5)
 
 

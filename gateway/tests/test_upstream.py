@@ -4,6 +4,7 @@ import pytest
 
 from gateway.clock import Clock
 from gateway.upstream import balancing
+from gateway.upstream.bodies import Bodies
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.dispatch import Upstream
 from gateway.upstream.names import parse
@@ -13,7 +14,7 @@ from tests.conftest import House
 
 
 def two_addresses() -> list[Pool]:
-    return Upstream("echo", parse("127.0.0.1:1,127.0.0.2:1", 8000), Bounds(), Clock()).pools
+    return Upstream("echo", parse("127.0.0.1:1,127.0.0.2:1", 8000), Bounds(), Clock(), Bodies(1, 1)).pools
 
 
 def test_the_address_with_the_fewest_requests_outstanding_is_next() -> None:
@@ -74,7 +75,7 @@ def test_a_replica_that_has_its_name_before_it_listens_does_not_close_the_servic
     None
 ):
     """As every new container of a rolling release; when the other cannot be reached either, the service is down."""
-    service = Upstream("echo", parse("127.0.0.1:1,127.0.0.2:1", 8000), Bounds(), Clock())
+    service = Upstream("echo", parse("127.0.0.1:1,127.0.0.2:1", 8000), Bounds(), Clock(), Bodies(1, 1))
     serving, starting = service.pools
     for _ in range(20):
         service.connect_failed(starting, ConnectionRefusedError())

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -21,7 +18,7 @@ from gatehouse_e2e.history import History, percentile
 from gatehouse_e2e.load import FORM, Request, Sender, Share
 from gatehouse_e2e.people import People
 from gatehouse_e2e.plugin import PromiseFixture, SteadyFixture
-from gatehouse_e2e.steady import many_reads
+from gatehouse_e2e.steady import API, SIGNING_IN, many_reads
 from gatehouse_e2e.waiting import NeverHappened, until
 from gatehouse_e2e.wire import RawClient, request_bytes
 
@@ -51,32 +48,6 @@ while time.monotonic() < ends:
     waits.append(time.monotonic() - began)
     time.sleep(0.01)
 print(sorted(waits)[int(0.99 * len(waits))])
-"""
-# Asks for pages over 64 connections until its input ends, then says how often it got each status.
-ASK_FOR_PAGES = """
-import asyncio, collections, json, sys, urllib.parse
-url, statuses = urllib.parse.urlsplit(sys.argv[1]), collections.Counter()
-pages = ("/openapi.json", "/docs", "/", "/docs/swagger-ui.css")
-
-async def ask(number):
-    reader, writer = await asyncio.open_connection(url.hostname, url.port)
-    while True:
-        number += 1
-        writer.write(f"GET {pages[number % 4]} HTTP/1.1\\r\\nHost: {url.netloc}\\r\\n\\r\\n".encode())
-        head = (await reader.readuntil(b"\\r\\n\\r\\n")).decode().lower()
-        await reader.readexactly(int(head.partition("content-length: ")[2].partition("\\r")[0]))
-        statuses[head.split()[1]] += 1
-        await asyncio.sleep(0.05)
-
-async def main():
-    asking = [asyncio.create_task(ask(number)) for number in range(64)]
-    await asyncio.to_thread(sys.stdin.read)
-    for one in asking:
-        one.cancel()
-    await asyncio.gather(*asking, return_exceptions=True)
-
-asyncio.run(main())
-print(json.dumps(statuses))
 """
 
 Open = Callable[[], RawClient]
@@ -145,24 +116,64 @@ def test_slow_headers_are_given_ten_seconds_in_all(
 def test_a_slow_but_steady_body_passes_and_a_stalled_one_is_a_timeout(
     parts: Compose, steady: SteadyFixture, promise: PromiseFixture
 ) -> None:
-    size, idle = 80, 30
+    pieces, piece, in_all, idle = 900, bytes(1000), 15, 30
     with (
         steady("slow bodies") as seen,
         seen.span("slow bodies"),
-        RawClient(parts.url, seconds=60) as stalled,
+        RawClient(parts.url, seconds=60) as small,
+        RawClient(parts.url, seconds=60) as large,
         RawClient(parts.url) as slow,
     ):
         began = time.monotonic()
-        for wire, length in ((stalled, 9), (slow, size)):
+        for wire, length in ((small, 9), (large, 90_000), (slow, pieces * len(piece))):
             head = [("Content-Length", str(length))]
-            wire.send(request_bytes("POST", "/echo/slow", wire.target.authority, head))
-        stalled.send(b"x")
-        for _ in range(size):  # longer than a body may stand still
-            slow.send(b"x")
-            time.sleep(0.4)
-        assert slow.answer("POST").json()["body"] == size
-        assert stalled.answer("POST").status == 408
-        promise("stalled body: 408", time.monotonic() - began, at_most=idle + 5)
+            wire.send(
+                request_bytes("POST", "/echo/slow", wire.target.authority, head, None)
+                + b"x"[: wire is not slow]
+            )
+        stalled: dict[RawClient, float] = {}
+        for _ in range(pieces):  # three times as long as a body may stand still
+            slow.send(piece)
+            time.sleep(0.1)
+            for wire in (small, large):
+                if wire not in stalled and wire.status_so_far() == 408:
+                    stalled[wire] = time.monotonic() - began
+        assert slow.answer("POST").json()["body"] == pieces * len(piece)
+        promise("small stalled body: 408", stalled[small], at_most=in_all + 5)
+        promise("stalled body: 408", stalled[large], at_most=idle + 5)
+
+
+@pytest.mark.full
+def test_thousands_of_sign_ins_that_drip_in_from_six_addresses_slow_nobody_else(
+    raw: Open, people: People, steady: SteadyFixture, promise: PromiseFixture
+) -> None:
+    drips, pause = 2760, 22
+    attackers = [people.stranger() for _ in range(6)]
+    with ExitStack() as opened, steady("dripping sign-ins", *many_reads(people)) as seen:
+        calm = timed(seen)
+        with seen.span("sign-ins drip in"):
+            began, wires = seen.now(), []
+            for number in range(drips):
+                wire = opened.enter_context(raw())
+                head = (*form_headers(attackers[number % 6]), ("Content-Length", "99"))
+                wire.send(request_bytes("POST", "/auth/token", wire.target.authority, head) + b"g")
+                wires.append(wire)
+                time.sleep(0.002)
+            time.sleep(max(0, pause - (seen.now() - began)))
+            for wire in wires:
+                with suppress(OSError):
+                    wire.send(b"r")
+            time.sleep(FLOOD_SECONDS)
+        rough = (began, seen.now())
+
+    def p99(times: tuple[float, float]) -> float:
+        return percentile(0.99, seen.select("read", since=times[0], before=times[1]))
+
+    promise(
+        "dripping sign-ins: others' p99", p99(rough) / max(p99(calm), NOISE_SECONDS), at_most=1.5, unit="x"
+    )
+    refused = seen.failures(*API, *SIGNING_IN, since=began, before=rough[1])
+    promise("dripping sign-ins: others refused", len(refused), at_most=0, unit="")
 
 
 @pytest.mark.full
@@ -261,57 +272,20 @@ def test_a_flood_of_forged_tokens_from_one_address_slows_nobody_else(
     assert statuses == {401, 429}
 
 
-@pytest.mark.full
-def test_a_flood_of_the_gateways_own_pages_slows_nobody_else(
-    parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture
-) -> None:
-    flood = PageFlood(parts.url)
-    with steady("flood of pages", *many_reads(people)) as seen:
-        slowed = flooded(seen, flood, "the gateway's own pages")
-    promise("64 connections ask for pages: others' p99", slowed, at_most=1.5, unit="x")
-    assert flood.statuses.keys() == {"200", "429"}
-
-
-class PageFlood:
-    """64 connections from one address ask for the gateway's own pages, each up to twenty times a
-    second; from a process of their own, so that they take no time from what measures."""
-
-    def __init__(self, url: str) -> None:
-        self._command = (sys.executable, "-c", ASK_FOR_PAGES, url)
-        self._process: subprocess.Popen[str] | None = None
-        self.statuses: Counter[str] = Counter()
-
-    def begin(self) -> None:
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def end(self) -> None:
-        assert self._process is not None
-        said, _ = self._process.communicate("", timeout=30)  # the end of its input ends it
-        self.statuses += Counter(json.loads(said))
-
-
 class Flood:
     """Requests that nobody is owed a success for, sent while it is open."""
 
     def __init__(self, name: str, make: Callable[[], Request]) -> None:
         self._name = name
         self._make = make
-        self._open = False
-
-    def begin(self) -> None:
-        self._open = True
-
-    def end(self) -> None:
-        self._open = False
+        self.open = False
 
     async def __call__(self, sender: Sender) -> None:
-        if self._open:
+        if self.open:
             await sender.send(self._name, self._make(), may_succeed=False)
 
 
-def flooded(seen: History, flood: Flood | PageFlood, name: str) -> float:
+def flooded(seen: History, flood: Flood, name: str) -> float:
     """How many times slower the others' reads are at the 99th percentile while the flood lasts.
 
     Calm and flood take turns: both have the same minutes of the machine, and as many readings.
@@ -321,9 +295,9 @@ def flooded(seen: History, flood: Flood | PageFlood, name: str) -> float:
     for _ in range(FLOODS):
         calm.append(timed(seen))
         with seen.span(name):
-            flood.begin()
+            flood.open = True
             rough.append(timed(seen))
-            flood.end()
+            flood.open = False
         time.sleep(2)  # until all who came are answered
 
     def p99(times: list[tuple[float, float]]) -> float:

@@ -1,15 +1,30 @@
 """The gateway's own answers, as bytes: problem details (RFC 9457) and the empty ones."""
 
 from collections.abc import Mapping
-from email.utils import formatdate
-from functools import lru_cache
 from http import HTTPStatus
-from time import time
 
+from gateway.passage import Passage
 from service_kit import problems
 from service_kit.problems import Problem
 
 _NO_BODY: Mapping[str, str] = {}
+
+
+def own_answer(passage: Passage, problem: Problem | None, own_fields: bytes, close: bool) -> bytes:
+    """What answers this request: a problem, or without one the 204 of a preflight; `own_fields` are on every answer."""
+    if problem is None:
+        return (
+            b"\r\n".join(_opening(204, passage.request_id, own_fields, passage.answer_fields, close))
+            + b"\r\n\r\n"
+        )
+    return problem_answer(
+        problem,
+        request_id=passage.request_id,
+        own_fields=own_fields,
+        extra_fields=passage.answer_fields,
+        close=close,
+        head_only=passage.head.method == b"HEAD",
+    )
 
 
 def problem_answer(
@@ -21,8 +36,8 @@ def problem_answer(
     close: bool,
     head_only: bool,
 ) -> bytes:
-    """A whole answer that says what went wrong and under which id it can be found in the logs; `own_fields` are on
-    every answer of the gateway, `extra_fields` on this one."""
+    """A whole answer that says what went wrong and under which id it can be found in the logs; `extra_fields` are on
+    this one only."""
     status, said = int(problem.status), request_id.decode()
     body = problems.body(status, problem.code, problem.title, problem.detail, said, **problem.members)
     lines = _opening(status, request_id, own_fields, extra_fields, close)
@@ -34,19 +49,6 @@ def problem_answer(
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else body)
 
 
-def empty_answer(
-    status: int, *, request_id: bytes, own_fields: bytes, extra_fields: bytes, close: bool
-) -> bytes:
-    """A whole answer without a body: 204 to a preflight."""
-    return b"\r\n".join(_opening(status, request_id, own_fields, extra_fields, close)) + b"\r\n\r\n"
-
-
-@lru_cache(maxsize=1)
-def date(second: int) -> bytes:
-    """The Date field of an answer that is given in this second of Unix time."""
-    return b"Date: " + formatdate(second, usegmt=True).encode()
-
-
 def _opening(
     status: int, request_id: bytes, own_fields: bytes, extra_fields: bytes, close: bool
 ) -> list[bytes]:
@@ -54,7 +56,6 @@ def _opening(
         b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode()),
         b"X-Request-Id: " + request_id,
         own_fields,
-        date(int(time())),
     ]
     if extra_fields:
         lines.append(extra_fields)

@@ -7,13 +7,14 @@ from pydantic import Field, SecretStr, field_validator
 
 from gateway.tables import Defaults
 from gateway.upstream.names import Address, parse
-from service_kit.settings import Hosts, KitSettings, Names, RedisUrl, ServiceSettings, VerifierSettings
+from service_kit.settings import Hosts, KitSettings, RedisUrl, ServiceSettings, VerifierSettings
 
 _PUBLIC_PORT = 8000
 _INTERNAL_PORT = 9000
 _YEAR = 365 * 24 * 3600
 _Seconds = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(gt=0)]
+_CountOrNone = Annotated[int, Field(ge=0)]
 
 
 class RouteSettings(KitSettings):
@@ -51,16 +52,20 @@ class Settings(RouteSettings, ServiceSettings, VerifierSettings):
 
     upstream_internal: dict[str, str] = Field(default_factory=dict)
     trusted_proxies: Hosts = ()
-    # Those whose responses may say what has ended (service_kit.response_revocations).
-    revoking_services: Names = ("auth-service", "user-service")
 
     limits_redis_url: RedisUrl | None = None
     limits_redis_user: str = "limits"
     limits_redis_password: SecretStr | None = None
     address_rate: Annotated[float, Field(ge=0)] = 2000.0
-    address_burst: _Count = 4000
+    address_burst: Annotated[float, Field(ge=0)] = 4000.0
+
+    # Connections of a peer that is no trusted proxy, and exchanges of a client; 0: no bound.
+    address_connections: _CountOrNone = 1000
+    address_exchanges: _CountOrNone = 500
 
     head_seconds: _Seconds = 10.0
+    body_seconds: _Seconds = 15.0
+    body_least_rate: Annotated[float, Field(ge=0)] = 1024.0
     keepalive_seconds: _Seconds = 75.0
     connect_seconds: _Seconds = 0.45
     upstream_idle_seconds: _Seconds = 15.0

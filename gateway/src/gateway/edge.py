@@ -12,13 +12,13 @@ from gateway import answers, forwarding
 from gateway.callers import CannotTell
 from gateway.front import Front
 from gateway.head import BodyTooLarge, Head
+from gateway.limits import AddressLimited, network_of
 from gateway.line import NEVER, Line
 from gateway.passage import Passage
 from gateway.portal.asgi import Cycle
 from gateway.reading import Reader
 from gateway.request import MAX_HEAD
 from gateway.sockets import TOO_OLD
-from gateway.upstream.dispatch import Overloaded
 from gateway.upstream.streaming import Exchange, RequestTimeout
 from gateway.upstream.tunnel import CLOSE_GOING_AWAY, CLOSE_POLICY, Served, Tunnel
 from service_kit.health import draining
@@ -29,6 +29,8 @@ _LAST_WORD_SECONDS: Final = 0.5
 # A client that closed its sending half may be gone, or may wait for its answer: an answer this soon still reaches it.
 _HALF_CLOSED_SECONDS: Final = 0.8
 _HELD_FOR_SWITCH: Final = 16 * 1024
+_SOON: Final = {"Retry-After": "1"}
+_TOLD: Final = 64  # connections beyond a bound that hear why; each of them lasts until it has
 
 
 class Edge(Line):
@@ -48,6 +50,8 @@ class Edge(Line):
         self.own_fields = self._front.own_fields
         self._reader = Reader()
         self._peer = b""
+        self._network = b""  # whose connection this is counted as
+        self._place = b""  # whose exchange is under way
         self._head_began = False
         self._exchange: Exchange | None = None
         self._cycle: Cycle | None = None
@@ -71,15 +75,20 @@ class Edge(Line):
             return
         peer = transport.get_extra_info("peername")
         self._peer = peer[0].encode() if peer else b"-"
+        self._network = network_of(self._peer)
         self._connections.add(self)
-        front.edges.add(self)
         self.wait(front.head_seconds)
-        if len(front.edges) > front.connections_max:
-            self._refuse_unread(Overloaded(headers={"Retry-After": "1"}))
+        too_many, refusal = front.admit(self, self._peer, self._network)
+        if too_many > _TOLD:
+            self._abort()
+        elif too_many > 0:
+            self._refuse_unread(refusal(headers=_SOON))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
-        self._front.edges.discard(self)
+        self._front.forget(self, self._network)
+        if self._place:
+            self._leave_place()
         self._closing = True
         self.deadline = NEVER
         self._unwatch()
@@ -205,14 +214,13 @@ class Edge(Line):
             self._give_up(exchange, problem)
             return
         if body:
-            self.wait(exchange.passage.route.idle_seconds)
             exchange.body(body)
-        if not reader.body_left:
-            exchange.body_ended()
+        if not reader.body_left and self._exchange is exchange:
             if reader.buffer:
                 self.hold()
             else:
                 self.go_on()  # nothing more is expected, but a client that goes away should be noticed
+            exchange.body_ended()
 
     # Deciding.
 
@@ -220,11 +228,13 @@ class Edge(Line):
         front = self._front
         passage = front.pipeline.decide(head, time.time(), again)
         if passage.refusal is not None:
-            self._answer_problem(passage, passage.refusal, started)
+            self._answer(passage, passage.refusal, started)
         elif passage.unknown_key is not None:
             self._look_for_key(head, passage, started)
         elif passage.preflight:
-            self._answer_preflight(passage, started)
+            self._answer(passage, None, started)
+        elif passage.client is not self._peer and not self._take_place(passage.client):
+            self._answer(passage, AddressLimited(headers=_SOON), started)
         elif passage.route.service == "gateway":
             self.deadline = NEVER  # what a page asks for has deadlines of its own
             self._cycle = Cycle(self, passage, started)
@@ -232,24 +242,31 @@ class Edge(Line):
         else:
             self._exchange_with(passage, started)
 
+    def _take_place(self, client: bytes) -> bool:
+        """A client behind a proxy has a bounded number of exchanges; any other has one for each connection."""
+        network = network_of(client)
+        if not self._front.exchanges.take(network):
+            return False
+        self._place = network
+        return True
+
+    def _leave_place(self) -> None:
+        self._front.exchanges.leave(self._place)
+        self._place = b""
+
     def _exchange_with(self, passage: Passage, started: float) -> None:
-        front = self._front
-        exchange = self._exchange = Exchange(self, passage, front.upstream(passage.route.service), started)
-        self.wait(passage.route.first_byte_seconds)
-        if not exchange.body_done:
-            self.hold()
+        upstream = self._front.upstream(passage.route.service)
+        exchange = self._exchange = Exchange(self, passage, upstream, started)
+        exchange.start()
+        if not exchange.body_done and self._exchange is exchange:
             early, self._reader.buffer = self._reader.buffer, b""
             if early:
                 self._read_body(early)
-        if self._exchange is exchange:
-            exchange.upstream.send(exchange)
 
     def _look_for_key(self, head: Head, passage: Passage, started: float) -> None:
         front = self._front
         if not front.key_places.take():
-            self._answer_problem(
-                passage, CannotTell(code="keys_unavailable", headers={"Retry-After": "1"}), started
-            )
+            self._answer(passage, CannotTell(code="keys_unavailable", headers=_SOON), started)
             return
         self.hold()
         self.deadline = NEVER
@@ -261,47 +278,22 @@ class Edge(Line):
         if self._closing:
             return
         if outcome is FetchOutcome.UNAVAILABLE:
-            self._answer_problem(
-                passage, CannotTell(code="keys_unavailable", headers={"Retry-After": "1"}), started
-            )
+            self._answer(passage, CannotTell(code="keys_unavailable", headers=_SOON), started)
         else:
             self._decide(head, started, again=True)
         self._advance()
 
     # Answering.
 
-    def _answer_problem(self, passage: Passage, problem: Problem, started: float) -> None:
-        """Answers by ourselves; a body that has not been read ends the connection."""
-        head = passage.head
-        close = not (self._reader.skip_body() and head.keep_alive) or self.draining
-        self.write(
-            answers.problem_answer(
-                problem,
-                request_id=passage.request_id or forwarding.new_request_id(),
-                own_fields=self.own_fields,
-                extra_fields=passage.answer_fields,
-                close=close,
-                head_only=head.method == b"HEAD",
-            )
-        )
-        self._front.journal.record(
-            passage, int(problem.status), 0, started, code=str(problem.members.get("code", problem.code))
-        )
-        self._after_answer(not close)
-
-    def _answer_preflight(self, passage: Passage, started: float) -> None:
+    def _answer(self, passage: Passage, problem: Problem | None, started: float) -> None:
+        """Answers by ourselves, without a problem a preflight; a body that has not been read ends the connection."""
         close = not (self._reader.skip_body() and passage.head.keep_alive) or self.draining
-        fields = passage.answer_fields
-        self.write(
-            answers.empty_answer(
-                204,
-                request_id=passage.request_id,
-                own_fields=self.own_fields,
-                extra_fields=fields,
-                close=close,
-            )
-        )
-        self._front.journal.record(passage, 204, 0, started)
+        self.write(answers.own_answer(passage, problem, self.own_fields, close))
+        if problem is None:
+            self._front.journal.record(passage, 204, 0, started)
+        else:
+            code = str(problem.members.get("code", problem.code))
+            self._front.journal.record(passage, int(problem.status), 0, started, code=code)
         self._after_answer(not close)
 
     def _refuse_unread(self, problem: Problem) -> None:
@@ -321,6 +313,8 @@ class Edge(Line):
         self._after_answer(False)
 
     def _after_answer(self, keep: bool) -> None:
+        if self._place:
+            self._leave_place()
         if not keep or self._closing:
             self._reader.buffer = b""
             self._linger()
@@ -346,7 +340,7 @@ class Edge(Line):
             self._reset()
         else:
             self._reader.spoil()
-            self._answer_problem(exchange.passage, problem, exchange.started)
+            self._answer(exchange.passage, problem, exchange.started)
 
     # What the exchange, the tunnel and the portal's cycle ask for.
 
@@ -355,9 +349,7 @@ class Edge(Line):
         if self._watched:
             self._unwatch()
         exchange, self._exchange = self._exchange, None
-        self._answer_problem(
-            passage, problem, exchange.started if exchange is not None else time.perf_counter()
-        )
+        self._answer(passage, problem, exchange.started if exchange is not None else time.perf_counter())
 
     def finished(self, served: Served, keep: bool) -> None:
         """The exchange's answer, or the tunnel, is complete."""
@@ -394,10 +386,6 @@ class Edge(Line):
         """What is open now may outlive its token, but not its session."""
         self._watched = True
         self._front.sockets.add(self, passage.caller, self._front.clock.now)
-
-    def revoke(self, service: str, values: list[bytes]) -> None:
-        """The service says what has ended."""
-        self._front.response_revocations.take(service, values)
 
     def _unwatch(self) -> None:
         if self._watched:

@@ -8,13 +8,16 @@ from starlette.types import ASGIApp
 from gateway.clock import Clock
 from gateway.config import Settings
 from gateway.journal import Journal
+from gateway.limits import AddressLimited
+from gateway.per_address import PerAddress
 from gateway.pipeline import Pipeline
-from gateway.response_revocations import ResponseRevocations
 from gateway.sockets import Sockets
-from gateway.upstream.dispatch import Upstream
+from gateway.upstream.bodies import Bodies
+from gateway.upstream.dispatch import Overloaded, Upstream
 from gateway.upstream.pool import Bounds
 from service_kit import background
 from service_kit.jwks import FetchOutcome, KeyCache
+from service_kit.problems import Problem
 
 TICK_SECONDS: Final = 0.1
 _KEY_PLACES: Final = 64
@@ -72,16 +75,17 @@ class Front:
         journal: Journal,
         portal: ASGIApp,
         sockets: Sockets,
-        response_revocations: ResponseRevocations,
     ) -> None:
         self.pipeline = pipeline
         self.journal = journal
         self.portal = portal
         self.sockets = sockets
-        self.response_revocations = response_revocations
         self.key_places = KeyPlaces(keys)
         self.clock = Clock()
         self.edges: set[Expiring] = set()
+        self.connections = PerAddress(settings.address_connections)
+        self.exchanges = PerAddress(settings.address_exchanges)
+        self.bodies = Bodies(settings.body_seconds, settings.body_least_rate)
         self.internal_port = settings.internal_port
         self.own_fields = own_fields(settings)
         self.connections_max = settings.connections_max
@@ -98,11 +102,25 @@ class Front:
         self._upstreams: dict[str, Upstream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def admit(self, edge: Expiring, peer: bytes, network: bytes) -> tuple[float, type[Problem]]:
+        """Counts a connection; by how many there are too many, in all or of a peer that is no trusted proxy."""
+        self.edges.add(edge)
+        own = self.connections.enter(network) - self.connections.most
+        if own > 0 and not self.pipeline.trusts(peer):
+            return own, AddressLimited
+        return len(self.edges) - self.connections_max, Overloaded
+
+    def forget(self, edge: Expiring, network: bytes) -> None:
+        if edge in self.edges:
+            self.edges.remove(edge)
+            self.connections.leave(network)
+
     def upstream(self, service: str) -> Upstream:
         """The service's upstream; made when the first request needs it."""
         upstream = self._upstreams.get(service)
         if upstream is None:
-            upstream = Upstream(service, self._settings.upstream_of(service), self._bounds, self.clock)
+            hosts = self._settings.upstream_of(service)
+            upstream = Upstream(service, hosts, self._bounds, self.clock, self.bodies)
             self._upstreams[service] = upstream
             task = asyncio.get_running_loop().create_task(background.always(upstream.run))
             self._tasks.add(task)
@@ -122,7 +140,6 @@ class Front:
                     edge.expire()
             for upstream in self.upstreams:
                 upstream.sweep(now)
-            self.response_revocations.catch_up()  # sockets wait for no request
             self.sockets.sweep(now)
             self.pipeline.limits.addresses.sweep(now)
             self.journal.flush()

@@ -1,5 +1,6 @@
 """How much, how often: by address before anything is verified, by route and caller afterwards."""
 
+import ipaddress
 from http import HTTPStatus
 from math import ceil
 from time import monotonic
@@ -8,13 +9,10 @@ from typing import Final
 from gateway.leases import Leases
 from gateway.passage import Passage
 from gateway.routes import Limit
-from service_kit import gcra
-from service_kit.addresses import networks_of
 from service_kit.problems import Problem
 
-FAILED_VERIFICATION: Final = 10  # what a forged token costs its address, in requests
+FAILED_VERIFICATION: Final = 10.0  # what a forged token costs its address, in requests
 _MOST_ADDRESSES: Final = 200_000
-_SECOND: Final = 1_000_000_000
 _COLON: Final = ord(":")  # only IPv6 has it
 
 
@@ -31,15 +29,15 @@ class RouteLimited(Problem):
 
 
 class Addresses:
-    """One allowance an address (an IPv6 /64), in this worker's memory, in nanoseconds (service_kit.gcra).
+    """One allowance an address (an IPv6 /64), in this worker's memory: a float each, the GCRA's theoretical arrival.
 
     Its clock is the time of the last sweep: cheap, a tick old at most, and nobody can set it back."""
 
-    def __init__(self, per_second: float, burst: int) -> None:
-        self._interval = round(_SECOND / per_second) if per_second else 0
-        self._burst = burst
-        self._arrivals: dict[bytes, int] = {}
-        self._now = _nanoseconds(monotonic())
+    def __init__(self, per_second: float, burst: float) -> None:
+        self._interval = 1.0 / per_second if per_second else 0.0
+        self._tolerance = burst * self._interval
+        self._arrivals: dict[bytes, float] = {}
+        self._now = monotonic()
 
     def __len__(self) -> int:
         return len(self._arrivals)
@@ -48,25 +46,27 @@ class Addresses:
         if not self._interval:
             return
         if _COLON in address:
-            address = _prefix(address)
-        now, interval = self._now, self._interval
-        arrival = gcra.arrive(self._arrivals.get(address, 0), now, interval)
-        if wait := gcra.wait(arrival, now, interval, self._burst):
-            raise AddressLimited(headers={"Retry-After": str(ceil(wait / _SECOND))})
-        self._arrivals[address] = arrival
+            address = network_of(address)
+        arrival, now = self._arrivals.get(address, 0.0), self._now
+        if arrival < now:
+            arrival = now
+        if arrival - now > self._tolerance:
+            wait = ceil(arrival - now - self._tolerance)
+            raise AddressLimited(headers={"Retry-After": str(max(1, wait))})
+        self._arrivals[address] = arrival + self._interval
 
     def punish(self, address: bytes) -> None:
         """Charges a failed verification, beyond the request itself."""
         if self._interval:
-            key = _prefix(address) if _COLON in address else address
-            charge = (FAILED_VERIFICATION - 1) * self._interval
-            self._arrivals[key] = gcra.arrive(self._arrivals.get(key, 0), self._now, charge)
+            key = network_of(address)
+            arrival = max(self._arrivals.get(key, 0.0), self._now)
+            self._arrivals[key] = arrival + (FAILED_VERIFICATION - 1) * self._interval
 
     def sweep(self, now: float) -> None:
         """Sets the clock, and forgets the addresses whose allowance is whole again."""
-        self._now = _nanoseconds(now)
+        self._now = now
         if len(self._arrivals) > _MOST_ADDRESSES // 2:
-            self._arrivals = {a: t for a, t in self._arrivals.items() if t > self._now}
+            self._arrivals = {a: t for a, t in self._arrivals.items() if t > now}
         if len(self._arrivals) > _MOST_ADDRESSES:
             self._arrivals.clear()
 
@@ -102,17 +102,17 @@ def _holder(passage: Passage, limit: Limit) -> str:
     """Whose allowance a limit counts: the address's, or the subject's with this client."""
     caller = passage.caller
     if limit.by == "address" or caller is None:
-        return "a:" + (_prefix(passage.client) if _COLON in passage.client else passage.client).decode(
-            "latin-1"
-        )
+        return "a:" + network_of(passage.client).decode("latin-1")
     return f"c:{caller.subject}:{caller.client_id}"
 
 
-def _prefix(address: bytes) -> bytes:
-    """An IPv6 address's /64: whoever has one address there has them all. One that maps an IPv4 address is that one."""
-    [network] = networks_of(address.decode("latin-1"), (32,), (64,))
-    return network.removesuffix("/32").encode()
-
-
-def _nanoseconds(seconds: float) -> int:
-    return int(seconds * _SECOND)
+def network_of(address: bytes) -> bytes:
+    """The address, or an IPv6 address's /64: whoever has one address there has them all."""
+    if _COLON not in address:
+        return address
+    try:
+        packed = ipaddress.IPv6Address(address.decode().partition("%")[0])
+    except ValueError:
+        return address
+    mapped = packed.ipv4_mapped
+    return str(mapped).encode() if mapped else packed.packed[:8]

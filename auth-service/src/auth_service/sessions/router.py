@@ -9,7 +9,6 @@ from auth_service.dependencies import TheOrigin
 from auth_service.sessions.dependencies import Person, Subject, TheSessions
 from auth_service.sessions.exceptions import SessionUnknown
 from auth_service.sessions.schemas import SessionList, SessionView
-from service_kit.response_revocations import headers
 
 router = APIRouter(prefix="/auth/sessions", tags=["sessions"])
 
@@ -28,7 +27,7 @@ async def end_sessions(
     origin: TheOrigin,
     keep: Annotated[Literal["current"] | None, Query(description="Spare the session that asks")] = None,
 ) -> Response:
-    ended = await sessions.end(subject, keep=caller.session_id if keep else None)
+    await sessions.end(subject, keep=caller.session_id if keep else None)
     audit.record(
         "sessions",
         "ended",
@@ -38,9 +37,7 @@ async def end_sessions(
         client=caller.client_id,
         origin=origin,
     )
-    # Its own first: beyond the header's bound some are left to the stream.
-    ended.sort(key=lambda one: one.value != caller.session_id)
-    return Response(status_code=204, headers=headers(ended))
+    return Response(status_code=204)
 
 
 @router.delete("/{session_id}", summary="End one session", status_code=204)
@@ -52,7 +49,7 @@ async def end_session(
         # Somebody else's session is as unknown as one that never was.
         if session is None or session.subject != subject:
             raise SessionUnknown
-    ended = await sessions.end(subject, session_id)
+    await sessions.end(subject, session_id)
     audit.record(
         "sessions",
         "ended",
@@ -63,4 +60,4 @@ async def end_session(
         session=session_id,
         origin=origin,
     )
-    return Response(status_code=204, headers=headers(ended or [sessions.revocation_of(session_id)]))
+    return Response(status_code=204)

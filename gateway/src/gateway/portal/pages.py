@@ -1,5 +1,7 @@
 """The gateway's own public pages: what there is and how it is, the API document, and a page to read it with."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from html import escape
 from typing import Annotated, Final
@@ -9,15 +11,11 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from gateway.media import Media
-from gateway.portal.document import MergedDocument
-from gateway.portal.merge import OWN
+from gateway.portal.merge import OWN, merge
 from gateway.portal.services import Documents, Health
-from gateway.routes import Limit, Route, Routes
+from gateway.routes import Route, Routes
 from service_kit import answers
-from service_kit.preconditions import etag, is_known
 
-# For each page and address. Reading the API document takes half a dozen files at once; an office shares an address.
-_LIMIT: Final = Limit(rate=20, per_seconds=1.0, burst=100, by="address")
 OWN_ROUTES: Final = tuple(
     Route(
         service=OWN,
@@ -26,7 +24,6 @@ OWN_ROUTES: Final = tuple(
         methods=frozenset(("GET",)),
         source="gateway",
         public=True,
-        limit=_LIMIT,
         media=Media(produces=media_types),
     )
     for name, path, media_types in (
@@ -68,7 +65,6 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
         openapi_url=None,
     )
     answers.install(app)
-    document = MergedDocument(routes, documents, version)
 
     @app.get("/", response_class=HTMLResponse, operation_id="home", tags=["public"])
     async def home() -> HTMLResponse:
@@ -84,11 +80,13 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
     @app.get("/openapi.json", operation_id="openapi", tags=["public"])
     async def openapi(if_none_match: Annotated[str | None, Header()] = None) -> Response:
         """One OpenAPI document of every operation that is forwarded; `x-services` says which part is old or missing."""
-        encoded = await document.current()
-        headers = {"ETag": etag(encoded.version), "Cache-Control": "no-cache"}
-        if is_known(if_none_match, encoded.version):
+        document = merge(await documents.parts(), routes(), version)
+        body = json.dumps(document, ensure_ascii=False).encode()
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if if_none_match == tag:
             return Response(status_code=304, headers=headers)
-        return Response(encoded.body, media_type="application/json", headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
 
     app.mount("/docs", StaticFiles(packages=[(__package__, "static"), ("fastapi_offline", "static")]))
     return app

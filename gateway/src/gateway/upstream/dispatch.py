@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.clock import Clock
 from gateway.upstream import balancing
+from gateway.upstream.bodies import Bodies
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.crowd import Crowd
 from gateway.upstream.names import AGAIN_SECONDS, Address, Names
@@ -46,9 +47,12 @@ class Overloaded(Problem):
 class Upstream:
     """One service."""
 
-    def __init__(self, name: str, hosts: Sequence[Address], bounds: Bounds, clock: Clock) -> None:
+    def __init__(
+        self, name: str, hosts: Sequence[Address], bounds: Bounds, clock: Clock, bodies: Bodies
+    ) -> None:
         self.name = name
         self.bounds = bounds
+        self.bodies = bodies
         self.clock = clock
         self.breaker = Breaker()
         self.budget = RetryBudget()
@@ -78,7 +82,9 @@ class Upstream:
         if pool is None:
             # Before the first resolution, or while the name leads nowhere: ask, then decide.
             exchange.resolving = asyncio.get_running_loop().create_task(self._resolve_and_give(exchange))
-        elif pool.outstanding >= self.bounds.outstanding:
+        elif pool.outstanding >= self.bounds.outstanding or (
+            not exchange.body_done and pool.uploads >= self.bounds.uploads
+        ):
             exchange.refuse(Overloaded(headers=_SOON))
         else:
             exchange.enter(pool)

@@ -23,11 +23,17 @@ class Bounds:
     connect_seconds: float = 0.45
     idle_seconds: float = 15.0
 
+    @property
+    def uploads(self) -> int:
+        """Connections that may wait for the rest of a body: the others are for whoever has said all."""
+        return max(1, self.connections // 2)
+
 
 class Exchange(Asker, Protocol):
     """Who waits for an address, for a connection, and then for its answer."""
 
     over: bool
+    body_done: bool
     pool: "Pool | None"  # where it was given to last
     attempts: int
     resolving: asyncio.Task[None] | None
@@ -57,6 +63,7 @@ class Pool:
         self.port = port
         self.removed = False  # the name no longer leads here
         self.outstanding = 0  # exchanges that were given to this address and are not over
+        self.uploads = 0  # those of them whose body is still coming
         self.new = True
         self.failures = 0
         self.ejections = 0

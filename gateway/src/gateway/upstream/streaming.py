@@ -3,12 +3,13 @@
 import asyncio
 from http import HTTPStatus
 from time import perf_counter
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from gateway.forwarding import prepare
 from gateway.passage import Passage
 from gateway.upstream import tunnel
 from gateway.upstream.answer import Answer
+from gateway.upstream.bodies import Body
 from gateway.upstream.connections import Connection
 from gateway.upstream.dispatch import Upstream
 from gateway.upstream.pool import Pool
@@ -17,7 +18,6 @@ from gateway.upstream.tunnel import Served, Tunnel
 from service_kit.problems import Problem
 
 _UNCOUNTED: Final = -1.0  # instead of the time since when a client waits that may be gone
-_EARLY_BODY: Final = 64 * 1024  # held while there is no connection yet; then the client is not read from
 
 
 class BadGateway(Problem):
@@ -52,7 +52,6 @@ class Client(tunnel.Client, Protocol):
     def refuse(self, passage: Passage, problem: Problem) -> None: ...
     def cut(self, served: Served) -> None: ...
     def watch(self, passage: Passage) -> None: ...
-    def revoke(self, service: str, values: list[bytes]) -> None: ...
 
 
 class Exchange:
@@ -61,13 +60,13 @@ class Exchange:
     __slots__ = (
         "_answer_head",
         "_asked",
+        "_body",
         "_chunked_down",
         "_client",
         "_counted",
-        "_early",
-        "_early_size",
         "_replay",
         "_request",
+        "_uploading",
         "attempts",
         "body_done",
         "bodyless",
@@ -92,8 +91,8 @@ class Exchange:
         self.upstream = upstream
         self.started = started
         self._request = prepare(passage, upstream.authority)
-        self._early: list[bytes] = []
-        self._early_size = 0
+        self._body = Body(head, upstream.bodies) if head.has_body else None
+        self._uploading = False  # has an address, and the body is still coming
         self._replay = head.method in IDEMPOTENT and not head.chunked
         self._answer_head = b""
         self._asked = 0.0  # when the whole request had been sent; 0 again when it is answered
@@ -114,32 +113,48 @@ class Exchange:
 
     # From the client.
 
+    def start(self) -> None:
+        """Asks for a connection, but for the rest of a small body first: nobody else has to wait while it drips."""
+        body = self._body
+        if body is not None and body.collecting:
+            self._client.wait(self.upstream.bodies.seconds)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        if not self.body_done:
+            self._client.hold()
+        self._client.wait(self.passage.route.first_byte_seconds)
+        self.upstream.send(self)
+
     def body(self, chunk: bytes) -> None:
         """A piece of the request's body."""
-        data = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self.passage.head.chunked else chunk
-        self._send_body(data)
+        body, connection = cast("Body", self._body), self.connection
+        if connection is None:
+            if not body.keep(chunk):
+                self._send()
+            return
+        self._replay = False
+        connection.transport.write(body.framed(chunk))
+        if connection.paused:
+            self._client.hold()
+        if body.passed(len(chunk), self.passage.route.idle_seconds):
+            self._client.wait(self.passage.route.idle_seconds)
 
     def body_ended(self) -> None:
         self.body_done = True
-        if self.passage.head.chunked:
-            self._send_body(b"0\r\n\r\n")
-        if self.connection is not None and not self.responded:
-            self._client.wait(self.passage.route.first_byte_seconds)
-            self._ask()
-
-    def _send_body(self, data: bytes) -> None:
-        connection = self.connection
-        if connection is not None:
-            self._replay = False
-            connection.transport.write(data)
-            if connection.paused:
-                self._client.hold()
-            return
-        self._early.append(data)
-        self._early_size += len(data)
-        if self._early_size > _EARLY_BODY:
-            self._replay = False
-            self._client.hold()
+        if self._uploading:
+            self._uploaded()
+        body = cast("Body", self._body)
+        if body.collecting:
+            body.collecting = False
+            self._send()
+        elif self.connection is not None:
+            if self.passage.head.chunked:
+                self.connection.transport.write(b"0\r\n\r\n")
+            if not self.responded:
+                self._client.wait(self.passage.route.first_byte_seconds)
+                self._ask()
 
     def client_full(self) -> None:
         """The client does not read: neither do we."""
@@ -182,8 +197,7 @@ class Exchange:
     def timed_out(self) -> None:
         """The deadline passed, whichever it was."""
         self._answered()
-        # Who has no connection yet was told to wait with the rest of the body.
-        waiting_for_client = not self.body_done and self.connection is not None and not self.connection.paused
+        waiting_for_client = self._waits_for_body()
         if not waiting_for_client and not self._client.full and self.pool is not None:
             self.upstream.failed(self.pool)
         self.abandon()
@@ -192,6 +206,12 @@ class Exchange:
         else:
             self._client.refuse(self.passage, RequestTimeout() if waiting_for_client else GatewayTimeout())
 
+    def _waits_for_body(self) -> bool:
+        """A body that streams is not read while there is no connection, or while the service does not read."""
+        if self._body is None or self.body_done:
+            return False
+        return self._body.collecting or (self.connection is not None and not self.connection.paused)
+
     # From the upstream's addresses.
 
     def enter(self, pool: Pool) -> None:
@@ -199,21 +219,31 @@ class Exchange:
         self.pool = pool
         self._counted = True
         pool.outstanding += 1
+        if not self.body_done:
+            self._uploading = True
+            pool.uploads += 1
 
     def leave(self) -> None:
         if self._counted and self.pool is not None:
             self._counted = False
             self.pool.outstanding -= 1
+            if self._uploading:
+                self._uploaded()
+
+    def _uploaded(self) -> None:
+        self._uploading = False
+        if self.pool is not None:
+            self.pool.uploads -= 1
 
     def attach(self, connection: Connection, reused: bool) -> None:
         """A connection is there: the request, and what of its body has come, is written."""
         self.connection = connection
         self.reused = reused
         connection.begin(self)
-        if self._early:
-            connection.transport.write(b"".join((self._request, *self._early)))
+        if self._body is not None:
+            connection.transport.write(self._request + self._body.early(self.body_done))
             if not (self._replay and self.body_done):
-                self._early = []
+                self._body.forget()
                 self._replay = False
         else:
             connection.transport.write(self._request)
@@ -236,6 +266,8 @@ class Exchange:
 
     def upstream_ready(self) -> None:
         if not self.body_done:
+            # While the service did not read, the client could not send.
+            self._client.wait(self.passage.route.idle_seconds)
             self._client.go_on()
 
     def interim(self, answer: Answer) -> None:
@@ -255,8 +287,6 @@ class Exchange:
         self._answered()
         self.bodyless = passage.head.method == b"HEAD" or answer.status in (204, 304)
         self._answer_head = self._write_answer_head(answer)
-        if answer.revoked:
-            self._client.revoke(passage.route.service, answer.revoked)
         if answer.event_stream and not self.bodyless:
             self._client.watch(passage)
 
@@ -308,6 +338,8 @@ class Exchange:
         connection, pool = self.connection, self.pool
         self.over = True
         self.leave()
+        if self._body is not None:
+            self._body.forget()
         if pool is not None:
             self.upstream.succeeded(pool)
         if connection is not None:
@@ -370,3 +402,5 @@ class Exchange:
             self.upstream.crowd.left()
         self.over = True
         self.leave()
+        if self._body is not None:
+            self._body.forget()
