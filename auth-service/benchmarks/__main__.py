@@ -21,8 +21,8 @@ from matplotlib import pyplot
 from redis.asyncio import Redis
 
 from auth_service.keys.models import Policy
-from auth_service.keys.sealing import Sealer
 from auth_service.keys.service import KeyRing
+from auth_service.records import Records
 from auth_service.sessions.models import Lifetimes, Session
 from auth_service.sessions.refresh_tokens import RefreshTokens
 from auth_service.sessions.service import Presented, Sessions
@@ -152,7 +152,13 @@ class Alone:
     def __init__(self, store: Store, keys: KeyRing) -> None:
         self._store = store
         self._refresh_tokens = RefreshTokens([b"r" * 32])
-        self._sessions = Sessions(store, self._refresh_tokens, Lifetimes(86_400, 86_400, 50), 360_000)
+        self._sessions = Sessions(
+            store,
+            Records([b"k" * 32], "session"),
+            self._refresh_tokens,
+            Lifetimes(86_400, 86_400, 50),
+            360_000,
+        )
         self._access = AccessTokens(keys, "http://localhost:8080", 300)
         self._user = User("019ab1d0-7c1e-7f30-9a55-2f6f1c0de001", "active", (), 1, 1)
         self._token = ""
@@ -160,7 +166,7 @@ class Alone:
     @classmethod
     async def made(cls, url: str) -> "Alone":
         store = Store(connect(url, "", None, timeout=2))
-        keys = KeyRing(store, Sealer([b"k" * 32]), Policy(300, 300, 30, 30 * 86400), 360_000)
+        keys = KeyRing(store, Records([b"k" * 32], "key ring"), Policy(300, 300, 30, 30 * 86400), 360_000)
         await keys.load()
         alone = cls(store, keys)
         alone._session, alone._token = await alone._sessions.start(
@@ -183,8 +189,8 @@ class Alone:
 
         async def one() -> None:
             nonlocal presented
-            _, self._token = await self._sessions.rotate(presented, 1)
-            presented = Presented(self._refresh_tokens.read(self._token), presented.session)
+            session, self._token = await self._sessions.rotate(presented, 1)
+            presented = Presented(self._refresh_tokens.read(self._token), session)
 
         return await rate_of(one, seconds)
 

@@ -109,6 +109,14 @@ def make_settings(redis_url: str, users_url: str, folder: Path, **changes: Any) 
 
 
 @pytest.fixture
+def stores(tmp_path: Path) -> Iterator[Any]:
+    from stores import running_stores  # which needs what stands here
+
+    with running_stores(tmp_path) as running_servers:
+        yield running_servers
+
+
+@pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Callable[..., list[dict[str, Any]]]:
     """The audit's events so far, in order; of one actor if named."""
     caplog.set_level(logging.INFO, "auth_service.audit")

@@ -31,6 +31,9 @@ class People:
         self.status: int | None = None
         self.raw: Response | None = None  # instead of any answer
         self.requests: list[Request] = []
+        self.links: dict[
+            str, str
+        ] = {}  # the tokens of links that were followed, and the addresses they were mailed to
         self.most_under_way = 0
         self.add("ada@example.com")
 
@@ -58,6 +61,18 @@ class People:
         if person["status"] != "active":
             return {"verified": False, "reason": "disabled"}
         return {"verified": True, "user": person}
+
+    def by_id(self, user_id: str) -> dict[str, Any] | None:
+        return next((person for person in self.known.values() if person["id"] == user_id), None)
+
+    def followed(self, email: str, token: str | None) -> str | None:
+        found = [each for each, to in self.links.items() if to == email and token in (None, each)]
+        return f"id-of-{found[-1]}" if found else None
+
+    @property
+    def hashed(self) -> int:
+        """How many passwords were checked."""
+        return sum(each.url.path.endswith("/verify") for each in self.requests)
 
     def change(self, email: str, *, ending: bool = True, **members: Any) -> dict[str, str]:
         """What a password change, a demotion or disabling does; returns the event that goes with it."""
@@ -107,15 +122,21 @@ def make_app(people: People) -> FastAPI:
     async def verify(request: Request) -> dict[str, Any]:
         given = await request.json()
         await behave(request)
+        if len(given["password"]) > 1024:
+            raise HTTPException(422)
         return people.verdict(given["email"], given["password"])
+
+    @app.post("/internal/v1/links/followed")
+    async def followed(request: Request) -> dict[str, Any]:
+        asked = await request.json()
+        await behave(request)
+        return {"link": people.followed(**asked)}
 
     @app.get("/internal/v1/users/{user_id}")
     async def read(user_id: str, request: Request) -> Any:
         await behave(request)
-        for person in people.known.values():
-            if person["id"] == user_id:
-                return person
-        return Response(status_code=404)
+        person = people.by_id(user_id)
+        return Response(status_code=404) if person is None else person
 
     return app
 

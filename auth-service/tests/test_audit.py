@@ -14,7 +14,7 @@ from canary import OURS, Canary
 from conftest import Service
 from fastapi import Response
 from people import People
-from test_keys import age
+from stored import age, records
 
 from auth_service import audit
 from service_kit import logs
@@ -250,6 +250,7 @@ async def test_no_word_of_another_service_becomes_a_label_of_its_own(
     scene: Scene, people: People, told: Told
 ) -> None:
     """A metric has a series for each, so a reason that is not one of ours is told as `other`."""
+    scene.service.public.cookies.clear()  # of a known device another question comes first
     people.raw = Response(b'{"verified": false, "reason": "of-a-newer-release"}')
     await scene.wrong_password()
     people.raw = None
@@ -266,7 +267,8 @@ async def test_what_a_command_of_another_release_left_keeps_none_behind_it_from_
 ) -> None:
     known = {"event": "keys", "outcome": "rotated", "reason": "command", "actor": audit.OPERATOR}
     strange = ("not JSON", "[]", json.dumps(known | {"of-a-newer-release": "x"}))
-    await scene.redis.rpush(audit.COMMANDS, *strange, json.dumps(known))
+    left = [records("command").seal(audit.COMMANDS, text) for text in (*strange, json.dumps(known))]
+    await scene.redis.rpush(audit.COMMANDS, *left)
     async with asyncio.timeout(5):
         while not told(audit.OPERATOR):
             await asyncio.sleep(0.01)

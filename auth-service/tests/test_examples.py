@@ -32,8 +32,11 @@ ANSWER_FIELDS = {
 # What is another value each time: a pattern of its text, and what stands for it.
 VARIABLE = [
     (r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "eyJhbGciOiJFUzI1NiIsImtpZCI6Ij….eyJpc3MiOiJodHRw….k3vXQ9…"),
+    (
+        r"[\w-]{16}\.[0-9a-f-]{36}\.\d+\.\d+\.[\w-]{43}",
+        "Zk3v9QwT1b6XyLrA.019ab1d0-7c1e-7f30-9a55-2f6f1c0de001.1.1795590000.uG7dPc…",
+    ),
     (r"[\w-]{22}\.(\d+)\.(\d+)\.[\w-]{43}", r"q1kM0VxXGmQ7c0oYJd8YTA.\1.\2.5mJ0nW…"),
-    (r"[\w-]{16}\.[\w-]{43}", "Zk3v9QwT1b6XyLrA.uG7dPc…"),
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "019ab1d0-7c1e-7f30-9a55-2f6f1c0de001"),
     (r'^("\w+";r=\d+;t)=\d+$', r"\1=6"),
     (r"^Basic [\w+/]+=*$", "Basic cmVwb3J0czptUTRw…"),

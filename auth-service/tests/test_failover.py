@@ -24,6 +24,10 @@ from service_kit import testing
 from service_kit.tokens import TokenRefused
 
 SOON = 10  # seconds: connections are renewed every five
+REPLICATED = (
+    *("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2", "--repl-ping-replica-period", "1"),
+    *("--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0"),
+)
 
 
 class Name:
@@ -104,9 +108,9 @@ async def replication(server: testing.RedisServer) -> str:
 @pytest.fixture
 async def servers() -> AsyncIterator[Servers]:
     with ExitStack() as stack:
-        started_up = [stack.enter_context(testing.redis_server(appendonly=True)) for _ in range(3)]
-        for each in started_up:
-            await ask(each, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
+        started_up = [
+            stack.enter_context(testing.redis_server(appendonly=True, options=REPLICATED)) for _ in range(3)
+        ]
         servers = Servers(*started_up)
         await servers.follow(servers.primary, *servers.replicas)
         yield servers
@@ -121,7 +125,7 @@ async def name(servers: Servers) -> AsyncIterator[Name]:
 
 @pytest.fixture
 def replicated(name: Name, redis_url: str, people: People, tmp_path: Path) -> Settings:
-    return make_settings(name.url, people.url, tmp_path, redis_replicas=1, limits_redis_url=redis_url)
+    return make_settings(name.url, people.url, tmp_path, redis_replicas=2, limits_redis_url=redis_url)
 
 
 async def revoke(service: Service, grant: dict[str, Any]) -> int:
@@ -195,8 +199,6 @@ async def test_a_failover_that_cuts_no_connection_is_over_in_seconds_and_loses_n
 async def test_a_former_primary_that_refuses_writes_without_replicas_is_left_at_once(
     servers: Servers, name: Name, replicated: Settings
 ) -> None:
-    await ask(servers.primary, "CONFIG", "SET", "min-replicas-max-lag", "1")
-    await ask(servers.primary, "CONFIG", "SET", "min-replicas-to-write", "1")
     async with started(replicated) as service:
         grant = await service.sign_in()
         await servers.fail_over(name, "a primary that nobody told")

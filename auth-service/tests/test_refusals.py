@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-REFUSALS = {"UNAUTHORIZED": "401", "FORBIDDEN": "403"}
+REFUSALS = {"UNAUTHORIZED": "401", "FORBIDDEN": "403", "PRECONDITION_FAILED": "412"}
 
 
 class Sources:
@@ -70,6 +70,7 @@ def codes_in_the_sources() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {
         "401": set(sources.token_refusals()),
         "403": set(),
+        "412": set(),
         "400": set(),
         "Bod": set(),
     }

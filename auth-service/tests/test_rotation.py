@@ -16,7 +16,7 @@ import pytest
 from conftest import SECRETS, Service, make_settings, started
 from people import People
 from pydantic import SecretStr
-from test_keys import age
+from stored import age
 
 from auth_service import cli
 from auth_service.clients.exceptions import ClientFault
@@ -239,3 +239,29 @@ async def test_a_new_key_encryption_key_changes_no_token_while_replicas_restart_
     with pytest.raises(KeysUnavailable):
         await make_keys(settings, store).load()
     await store.close()
+
+
+async def test_a_new_key_encryption_key_keeps_the_sessions_in_use_and_every_client(
+    settings: Settings, redis: Any
+) -> None:
+    first, accepting, using, done = steps(settings, "key_encryption_key")
+    form = {"grant_type": "client_credentials"}
+    async with started(first) as service:
+        used, idle = await service.sign_in(), await service.sign_in()
+        secret = await service.parts.clients.register("reports", set(), set())
+        sealed = await redis.hget("auth:clients", "reports")
+    async with started(accepting) as one, started(using) as other:
+        used = (await other.refresh(used["refresh_token"])).json()
+        used = (await one.refresh(used["refresh_token"])).json()
+        async with asyncio.timeout(5):
+            while await redis.hget("auth:clients", "reports") == sealed:
+                await asyncio.sleep(0.01)
+        answer = await one.public.post("/auth/token", data=form, auth=("reports", secret))
+        assert answer.status_code == 200
+        used = (await other.refresh(used["refresh_token"])).json()
+    async with started(done) as service:
+        assert (await service.refresh(used["refresh_token"])).status_code == 200
+        # Hence the time that deploy/runbooks/keys.md waits before the second file is removed.
+        assert (await service.refresh(idle["refresh_token"])).json()["code"] == "session_ended"
+        answer = await service.public.post("/auth/token", data=form, auth=("reports", secret))
+        assert answer.status_code == 200

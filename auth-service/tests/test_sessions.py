@@ -4,6 +4,7 @@ from typing import Any
 
 from conftest import Service, make_settings, started
 from people import People
+from stored import age_session
 
 
 async def sessions_of(service: Service, grant: dict[str, Any], **query: str) -> list[dict[str, Any]]:
@@ -25,9 +26,7 @@ async def test_each_session_tells_where_and_when_it_began_and_when_it_was_last_u
     service.public.headers.update({"user-agent": "A laptop/1.0", "x-forwarded-for": "198.51.100.9"})
     earlier = await service.sign_in()
     service.public.headers.update({"user-agent": "A phone/2.0", "x-forwarded-for": "2001:db8:1:2::3"})
-    key = f"auth:session:{service.session_of(earlier['access_token'])}"
-    for moment in ("created", "used", "expires"):
-        await redis.hincrby(key, moment, -3_600_000)  # an hour ago
+    await age_session(redis, service.session_of(earlier["access_token"]), 3600)
     now = await service.sign_in()
     [phone, laptop] = await sessions_of(service, now)
     assert (phone["device"], phone["address"], phone["current"]) == ("A phone/2.0", "2001:db8:1::/48", True)

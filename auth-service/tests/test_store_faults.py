@@ -19,6 +19,7 @@ from test_rotation import UNLIMITED
 
 from auth_service.store import Store, StoreUnavailable, connect
 from service_kit import testing
+from service_kit.dependencies import VerificationUnavailable
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ async def test_with_replicas_a_sign_out_that_none_of_them_has_is_not_acknowledge
 ) -> None:
     grant = await service.sign_in()
     settings = make_settings(redis_url, people.url, tmp_path, redis_replicas=1)
-    async with started(settings) as careful:
+    async with started(settings, ready=False) as careful:
         answer = await careful.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
     assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
 
@@ -268,3 +269,19 @@ def test_a_connection_that_was_reset_a_moment_ago_is_replaced(redis_url: str, mo
         await store.close()
 
     uvloop.run(ask())
+
+
+async def test_what_reads_sessions_without_writing_says_nothing_of_a_server_that_is_not_proved(
+    server: testing.RedisServer, people: People, tmp_path: Path
+) -> None:
+    """Here it answers and no replica follows it, as where a failover left it behind."""
+    settings = make_settings(server.url, people.url, tmp_path)
+    async with started(settings) as service:
+        token = (await service.sign_in())["access_token"]
+    settings = make_settings(server.url, people.url, tmp_path, redis_replicas=1)
+    async with started(settings, ready=False) as careful:
+        with pytest.raises(VerificationUnavailable):
+            await careful.parts.introspection.caller(token)
+        async with careful.client(token) as client:
+            for path in ("/auth/sessions", "/auth/verify"):
+                assert (await client.get(path)).json()["code"] == "revocations_unproven"

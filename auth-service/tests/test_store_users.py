@@ -1,60 +1,16 @@
 """The users that deploy/compose gives both Redis servers: each can do all that it must, and nothing more."""
 
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
-from conftest import make_settings, started
+from conftest import started
 from people import People
-from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from stores import OPERATOR, PASSWORD, Stores, signed_in
 from test_rotation import command, kid_of
 from test_user_events import until_ended
 
-from auth_service.config import Settings
 from service_kit import testing
-
-MAKE_SECRETS = Path(__file__).parents[2] / "deploy" / "compose" / "make_secrets.py"
-OPERATOR, PASSWORD = "operator", "a-password-of-the-tests"  # who looks at what the rules refused
-
-
-@dataclass(frozen=True)
-class Stores:
-    """Both servers under the rules that are deployed, and the secrets that belong to them."""
-
-    secrets: Path
-    redis: testing.RedisServer
-    limits: testing.RedisServer
-
-    def settings(self, people: People) -> Settings:
-        folder = self.secrets / "auth-service"
-        return make_settings(self.redis.url, people.url, folder, limits_redis_url=self.limits.url)
-
-    def secret(self, place: str) -> str:
-        return (self.secrets / place).read_text()
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Iterator[Stores]:
-    subprocess.run([sys.executable, MAKE_SECRETS, tmp_path], check=True, capture_output=True)
-
-    def rules(consumer: str) -> Sequence[str]:
-        operator = f"user {OPERATOR} on >{PASSWORD} ~* &* +@all"
-        return [*(tmp_path / consumer / "users.acl").read_text().splitlines(), operator]
-
-    with (
-        testing.redis_server(appendonly=True, acl=rules("redis")) as redis,
-        testing.redis_server(acl=rules("redis-limits")) as limits,
-    ):
-        yield Stores(tmp_path, redis, limits)
-
-
-def signed_in(server: testing.RedisServer, user: str | None, password: str | None) -> Any:
-    return Redis.from_url(server.url, username=user, password=password, decode_responses=True)
 
 
 async def refused(server: testing.RedisServer) -> list[str]:
@@ -87,13 +43,13 @@ async def test_auth_service_can_do_all_it_does(stores: Stores, people: People) -
 
 NOT_FOR_SERVICES = (
     "KEYS *", "FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "CONFIG GET *", "ACL LIST", "SHUTDOWN NOSAVE", "SAVE", "MONITOR",
-    "REPLICAOF NO ONE", "CLIENT LIST", "CLIENT KILL TYPE normal", "MODULE LIST", "SLOWLOG GET", "INFO",
+    "REPLICAOF NO ONE", "CLIENT LIST", "CLIENT KILL TYPE normal", "MODULE LIST", "SLOWLOG GET", "INFO", "INFO server",
 )  # fmt: skip
 OUT_OF_AUTH = ("GET orders", "SET orders 1", "XADD orders * a 1", "PUBLISH orders 1", "SUBSCRIBE orders")
 OF_AUTH = (
-    "GET auth:ring",
+    "GET auth:keyring",
     "HGETALL auth:clients",
-    "SET auth:ring 1",
+    "SET auth:keyring 1",
     "DEL auth:session:1",
     "XADD auth:revocations * a 1",
 )
@@ -107,14 +63,17 @@ SCRIPTS = ("EVAL return(1) 0", "SCRIPT FLUSH", "FUNCTION LIST")
             "redis",
             "auth",
             "auth-service/redis_password",
-            ("SET auth:written 1", "WAITAOF 0 0 0"),  # as with replicas
+            ("SET auth:written 1", "WAITAOF 0 0 0", "INFO clients"),  # as with replicas
             (*NOT_FOR_SERVICES, *OUT_OF_AUTH),
         ),
         (
             "redis",
             "follower",
             "auth-service/revocations_redis_password",
-            ("XREAD STREAMS auth:revocations 0", "GET auth:epoch", "XINFO STREAM auth:revocations"),
+            (
+                *("XREAD STREAMS auth:revocations 0", "GET auth:epoch", "XINFO STREAM auth:revocations"),
+                "INFO replication",
+            ),
             (*NOT_FOR_SERVICES, *OUT_OF_AUTH, *OF_AUTH, *SCRIPTS, "SET auth:epoch 1", "XREAD STREAMS users 0"),
         ),
         (
@@ -135,7 +94,7 @@ SCRIPTS = ("EVAL return(1) 0", "SCRIPT FLUSH", "FUNCTION LIST")
             "limits",
             "limits",
             "auth-service/limits_redis_password",
-            ("SET signin:account:1 1", "EVAL return(1) 0"),
+            ("SET signin:account:1 1", "EVAL return(1) 0", "INFO clients"),
             NOT_FOR_SERVICES,
         ),
     ],

@@ -9,6 +9,7 @@ import pytest
 from conftest import Service, make_settings, started
 from people import People
 
+from auth_service.config import Settings, secret_keys
 from auth_service.throttle.devices import Devices, fold
 from service_kit import testing
 
@@ -112,6 +113,45 @@ async def test_one_customers_addresses_share_one_allowance(
     assert (await attempt(service, username="q@example.com", address=beyond)).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("networks", "admitted"),
+    [
+        ([f"2001:db8:0:{number:x}::1" for number in range(256)], 2 * 4),  # a /56
+        ([f"2001:db8:0:{number:x}00::1" for number in range(256)], 2 * 16),  # a /48
+        ([f"203.0.113.{number}" for number in range(256)], 2 * 4),  # an IPv4 /24
+    ],
+    ids=["/56", "/48", "/24"],
+)
+async def test_all_of_one_customers_networks_leave_the_others_their_share(
+    redis_url: str, people: People, tmp_path: Any, networks: list[str], admitted: int
+) -> None:
+    few = make_settings(
+        redis_url, people.url, tmp_path, sign_in_address_per_minute=2, sign_in_global_per_minute=60
+    )
+    async with started(few) as service:
+        began = time.monotonic()
+        answers = [
+            await attempt(service, username=f"p{number}@example.com", address=address)
+            for number, address in enumerate(networks)
+        ]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        gone_by = time.monotonic() - began
+        assert admitted <= len(answers) - len(refused) <= admitted * (1 + gone_by / 60) + 1
+        assert all(answer.headers["ratelimit-policy"].startswith('"address"') for answer in refused)
+        assert (await attempt(service, username="q@example.com", address="198.51.100.1")).status_code == 400
+
+
+@pytest.mark.parametrize("length", [257, 1025, 60_000])
+async def test_a_password_that_is_too_long_costs_its_address_what_a_wrong_one_does(
+    service: Service, length: int
+) -> None:
+    for number in range(25):
+        await attempt(service, "x" * length, username=f"p{number}@example.com")
+    limited = await attempt(service, username="q@example.com")
+    assert limited.status_code == 429
+    assert limited.headers["ratelimit-policy"].startswith('"address"')
+
+
 async def test_all_strangers_together_have_an_allowance_that_no_known_device_needs(
     redis_url: str, people: People, tmp_path: Any
 ) -> None:
@@ -139,11 +179,11 @@ async def test_guesses_at_once_from_many_addresses_are_counted_before_any_is_has
     told = [answer.status_code for answer in answers]
     assert set(told) == {400, 429}
     # Ten for the account, and one more every six seconds.
-    assert told.count(400) == len(people.requests) <= 10 + (time.monotonic() - began) / 6
+    assert told.count(400) == people.hashed <= 10 + (time.monotonic() - began) / 6
     await until_locked_for_long(service, redis)
-    hashed = len(people.requests)
+    hashed = people.hashed
     assert (await attempt(service, People.PASSWORD)).status_code == 429
-    assert len(people.requests) == hashed
+    assert people.hashed == hashed
 
 
 @pytest.mark.parametrize("by", ["cookie", "header"])
@@ -189,6 +229,94 @@ async def test_a_device_that_we_did_not_sign_is_a_stranger(service: Service, red
             assert (await attempt(service, People.PASSWORD, headers=headers)).status_code == 429, headers
     genuine = {"x-device-token": device}
     assert (await attempt(service, People.PASSWORD, headers=genuine)).status_code == 200
+
+
+async def test_a_device_is_known_until_the_password_changes(
+    service: Service, people: People, redis: Any
+) -> None:
+    mine = {"x-device-token": (await attempt(service, People.PASSWORD)).headers["x-device-token"]}
+    await until_locked_for_long(service, redis)
+    people.change("ada@example.com", ending=False)  # of roles, say
+    assert (await attempt(service, People.PASSWORD, headers=mine)).status_code == 200
+    people.change("ada@example.com")
+    assert (await attempt(service, People.PASSWORD, headers=mine)).status_code == 429
+
+
+async def test_a_device_is_known_for_a_year(
+    service: Service, settings: Settings, people: People, redis: Any
+) -> None:
+    [key] = secret_keys(settings.device_key)
+    devices = Devices(key)
+    account, ada = devices.account("ada@example.com"), people["ada@example.com"]["id"]
+    await until_locked_for_long(service, redis)
+    for days, status in ((364, 200), (365, 429)):
+        value = devices.issue(account, ada, 1, int(time.time()) - days * 86400)
+        answer = await attempt(service, People.PASSWORD, headers={"x-device-token": value})
+        assert answer.status_code == status, days
+
+
+async def test_nothing_of_a_device_can_be_changed(service: Service, redis: Any) -> None:
+    device = (await attempt(service, People.PASSWORD)).headers["x-device-token"]
+    parts = device.split(".")
+    await until_locked_for_long(service, redis)
+    for place, other in (
+        (0, "A" * 16),
+        (1, "someone-else"),
+        (2, "2"),
+        (3, str(int(time.time()) + 9)),
+        (4, "A" * 43),
+    ):
+        forged = ".".join([*parts[:place], other, *parts[place + 1 :]])
+        answer = await attempt(service, People.PASSWORD, headers={"x-device-token": forged})
+        assert answer.status_code == 429, place
+
+
+async def test_a_followed_link_ends_the_wait_once(service: Service, people: People, redis: Any) -> None:
+    await until_locked_for_long(service, redis)
+    assert (await attempt(service, People.PASSWORD)).status_code == 429
+    people.links["first"] = "ada@example.com"
+    assert (await attempt(service, People.PASSWORD)).status_code == 200
+    await until_locked_for_long(service, redis)
+    assert (await attempt(service, People.PASSWORD)).status_code == 429
+    people.links["second"] = "ada@example.com"
+    assert (await attempt(service)).status_code == 400
+    assert (await attempt(service, People.PASSWORD)).status_code == 200
+
+
+async def test_a_followed_link_ends_nobody_elses_wait(service: Service, people: People, redis: Any) -> None:
+    people.links["theirs"] = "eve@example.com"
+    await until_locked_for_long(service, redis)
+    assert (await attempt(service, People.PASSWORD)).status_code == 429
+    theirs = {"x-device-token": "link.theirs"}
+    assert (await attempt(service, People.PASSWORD, headers=theirs)).status_code == 429
+
+
+@pytest.mark.parametrize("by", ["cookie", "header"])
+async def test_the_device_that_followed_a_link_is_known_whatever_strangers_do(
+    service: Service, people: People, redis: Any, by: str
+) -> None:
+    people.links["mailed"] = "ada@example.com"
+    mine = {"cookie": "device=link.mailed"} if by == "cookie" else {"x-device-token": "link.mailed"}
+    for _ in range(2):  # strangers may use up that it ends the wait once
+        await until_locked_for_long(service, redis)
+    answer = await attempt(service, People.PASSWORD, headers=mine)
+    assert answer.status_code == 200
+    kept = {"x-device-token": answer.headers["x-device-token"]}
+    assert not kept["x-device-token"].startswith("link.")
+    assert (await attempt(service, People.PASSWORD, headers=kept)).status_code == 200
+    locked = await until_locked(service, headers=mine)
+    assert locked.headers["ratelimit-policy"].startswith('"device"')
+
+
+async def test_the_wait_stands_while_nobody_can_tell_of_links(
+    service: Service, people: People, redis: Any
+) -> None:
+    people.links["mailed"] = "ada@example.com"
+    for _ in range(2):
+        await until_locked_for_long(service, redis)
+    for status in (404, 422, 500, 503):
+        people.status = status
+        assert (await attempt(service, People.PASSWORD)).status_code == 429
 
 
 async def test_guesses_from_a_known_device_spend_its_own_share_alone(service: Service) -> None:

@@ -137,6 +137,8 @@ async def test_keys_that_are_held_already_are_not_sent_again(service: Service) -
         assert (again.status_code, again.headers["etag"]) == (status, etag), condition
         assert again.headers["cache-control"] == first.headers["cache-control"]
         assert again.content == (b"" if status == 304 else first.content)
+    lines = [("if-none-match", '"other"'), ("if-none-match", first.headers["etag"])]
+    assert (await service.public.get("/.well-known/jwks.json", headers=lines)).status_code == 304
 
 
 def test_a_client_of_the_settings_is_called_what_one_of_the_store_may_be_called(

@@ -46,18 +46,19 @@ SECRETS = (
 )  # fmt: skip
 
 CONNECTION = "+ping +hello +auth +select +client|setinfo +client|setname +client|id"
+ALL_OF_ITS_OWN = "+@all -@admin -@dangerous +info|clients"  # the latter counts connections
 # Derived from the passwords at every run, so that a new release's rules arrive.
 ACLS = {
     "redis/users.acl": {
-        "auth": ("auth-service/redis_password", "~auth:* ~users +@all -@admin -@dangerous"),
+        "auth": ("auth-service/redis_password", f"~auth:* ~users {ALL_OF_ITS_OWN}"),
         "follower": ("gateway/revocations_redis_password",
-                     f"%R~auth:revocations %R~auth:epoch +xread +xinfo|stream +get {CONNECTION}"),
+                     f"%R~auth:revocations %R~auth:epoch +xread +xinfo|stream +info|replication +get {CONNECTION}"),
         "users": ("user-service/events_redis_password",
                   f"~users +xadd +xtrim +xlen +xinfo +multi +exec +discard +waitaof {CONNECTION}"),
         "health": ("redis/health_password", "+ping"),
     },
     "redis-limits/users.acl": {
-        "limits": ("auth-service/limits_redis_password", "~* +@all -@admin -@dangerous"),
+        "limits": ("auth-service/limits_redis_password", f"~* {ALL_OF_ITS_OWN}"),
         "health": ("redis-limits/health_password", "+ping"),
     },
 }  # fmt: skip

@@ -101,12 +101,13 @@ def redis_command(var: Path, name: str, port: int) -> Sequence[str]:
     """The settings of deploy/compose/redis.yaml: one server keeps all it acknowledged, the other nothing."""
     folder = var / name
     folder.mkdir(mode=0o700, exist_ok=True)
+    bounded = ("--maxclients", "4000", "--maxmemory-clients", "64mb" if name == "redis" else "16mb")
     keeps = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
     forgets = ("--appendonly", "no", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
     return [
         redis_server(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", "",
         "--aclfile", str(var / "secrets" / name / "users.acl"), "--logfile", str(folder / "log"),
-        *(keeps if name == "redis" else forgets),
+        *bounded, *(keeps if name == "redis" else forgets),
     ]  # fmt: skip
 
 

@@ -83,8 +83,12 @@ def settings() -> dict[str, str]:
 @contextmanager
 def occupied(var: Path) -> Iterator[int]:
     """Hold the folder, as two systems on one state would destroy it; every part inherits the lock."""
+    # Databases, logs and pictures: whatever any part writes here is for nobody else on this machine.
+    os.umask(0o077)
     try:
         var.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (var / "lock").is_file() or not any(var.iterdir()):
+            var.chmod(0o700)
         file = (var / "lock").open("a+")
     except OSError as error:
         raise Fault(f"{var} cannot be used ({error.strerror}): choose another folder with VAR=") from error

@@ -36,6 +36,8 @@ from gateway.journal import Journal
 from gateway.leases import Leases, Nowhere
 from gateway.limits import Addresses, Limits
 from gateway.pipeline import Pipeline
+from gateway.response_revocations import ResponseRevocations
+from gateway.shared_revocations import SharedRevocations
 from gateway.sockets import Sockets
 from gateway.tables import load
 from gateway.upstream.answer import read_answer
@@ -185,17 +187,19 @@ async def _front(folder: Path) -> AsyncIterator[Front]:
         revocations_redis_url="redis://127.0.0.1:1/0",
         revocations_redis_user="default",
         address_rate=1e6,
-        address_burst=1e6,
+        address_burst=1_000_000,
     )
     limits = Limits(Addresses(settings.address_rate, settings.address_burst), Leases(Nowhere(), 1))
     verifier = Verifier(keys, revocations, {ISSUER: None})
-    pipeline = Pipeline(load(settings.routes_dir), None, Callers(verifier), limits)
+    response_revocations = ResponseRevocations(revocations, (), 3600.0, SharedRevocations())
+    callers = Callers(verifier, response_revocations)
+    pipeline = Pipeline(load(settings.routes_dir), None, callers, limits)
     with Path(os.devnull).open("w") as nowhere:  # noqa: ASYNC230 - nothing else runs here
         handler = logging.StreamHandler(nowhere)
         handler.setFormatter(Json("gateway"))
         logging.getLogger().handlers = [handler]
         logging.getLogger().setLevel(logging.INFO)
         journal, sockets = Journal(1.0), Sockets(revocations, 1.0)
-        front = Front(settings, pipeline, keys, journal, _no_pages, sockets)
+        front = Front(settings, pipeline, keys, journal, _no_pages, sockets, response_revocations)
         yield front
         await front.stop()

@@ -95,8 +95,9 @@ async def turns() -> None:
 class House:
     """The gateway's address, its issuer and its upstream."""
 
-    def __init__(self, port: int, issuer: TestIssuer, upstream: Upstream) -> None:
+    def __init__(self, port: int, issuer: TestIssuer, upstream: Upstream, internal: ASGIApp) -> None:
         self.port = port
+        self.internal = internal  # the other bind's pages
         self.issuer = issuer
         self.upstream = upstream
 
@@ -166,8 +167,9 @@ async def running(
     if revocations is not None:
         identity = Identity(settings, "gateway", fetch_keys=fetch)
     try:
-        async with listening(create_app(settings, identity), sends) as port:
-            yield House(port, issuer, upstream)
+        app = create_app(settings, identity)
+        async with listening(app, sends) as port:
+            yield House(port, issuer, upstream, app)
     finally:
         behind.close()
 

@@ -324,6 +324,8 @@ async def check_requests(house: House, raw: bytes, cuts: list[int]) -> bool:
                 assert by_other is not None, (other, one)
                 assert meaning(by_other) == meaning(recorder.seen[answered]), other
             answered += 1
+        elif status == 204:  # to an OPTIONS
+            assert values(answer.message, b"allow") == [b"GET, HEAD, OPTIONS, POST"]
         else:
             assert 400 <= status < 500 or status in (501, 508), got
             assert values(answer.message, b"content-type") == [b"application/problem+json"]

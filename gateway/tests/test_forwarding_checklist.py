@@ -257,7 +257,7 @@ async def test_a_method_that_the_path_has_not_is_told_which_ones_it_has(house: H
     assert first.startswith(b"405 ")
     allowed = re.search(rb"\r\nAllow: (.*)\r\n", first)
     assert allowed is not None
-    assert allowed[1] == b"GET, HEAD, POST"
+    assert allowed[1] == b"GET, HEAD, OPTIONS, POST"
     assert second.startswith(b"200 ")
     assert len(house.upstream.got) == 1
 

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from gateway.config import Settings
 from gateway.contract import PATH, document
 from gateway.front import own_fields
+from gateway.portal.document import MergedDocument
 from gateway.portal.merge import Part, merge, refusal
 from gateway.portal.pages import OWN_ROUTES, pages
 from gateway.portal.services import Documents, Health
@@ -284,7 +286,53 @@ async def test_every_file_that_a_page_names_is_served_from_here() -> None:
 async def test_an_unchanged_document_is_not_sent_again() -> None:
     async with portal() as client:
         tag = (await client.get("/openapi.json")).headers["etag"]
-        assert (await client.get("/openapi.json", headers={"If-None-Match": tag})).status_code == 304
+        for condition in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+            answer = await client.get("/openapi.json", headers={"If-None-Match": condition})
+            assert (answer.status_code, answer.headers["etag"]) == (304, tag)
+        lines = [("If-None-Match", '"other"'), ("If-None-Match", tag)]
+        assert (await client.get("/openapi.json", headers=lines)).status_code == 304
+        assert (await client.get("/openapi.json", headers={"If-None-Match": '"other"'})).status_code == 200
+
+
+async def test_the_document_is_merged_once_for_each_change_however_many_ask(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merges: list[int] = []
+
+    def counted(parts: Sequence[Part], routes: Routes, version: str) -> dict[str, Any]:
+        merges.append(len(parts))
+        return merge(parts, routes, version)
+
+    monkeypatch.setattr("gateway.portal.document.merge", counted)
+    table = [Routes([route("one", "/a")])]
+    documents = Documents(lambda: table[0], lambda _name: [("127.0.0.1", service.port)], 0.01)
+    merged_document = MergedDocument(lambda: table[0], documents, "0.1.0")
+    first = (await asyncio.gather(*(merged_document.current() for _ in range(20))))[0]
+    await asyncio.sleep(0.02)  # the document is fetched again, and says the same
+    assert await merged_document.current() is first
+    assert service.asked == 2
+    assert len(merges) == 1
+    service.body = json.dumps(described("/a", thing="integer")).encode()
+    await asyncio.sleep(0.02)
+    second = await merged_document.current()
+    assert second.version != first.version
+    table[0] = Routes([route("one", "/a", public=True)])
+    third = await merged_document.current()
+    assert third.version != second.version
+    assert len(merges) == 3
+
+
+async def test_a_page_is_given_to_an_address_no_faster_than_anybody_reads(tmp_path: Path) -> None:
+    async with running(tmp_path) as house:
+        for path in (b"/", b"/docs", b"/docs/home.css", b"/openapi.json"):
+            told = await house.send(get(path) * 110, wait=10)
+            statuses = re.findall(rb"(?:^|\r\n)?HTTP/1\.1 (\d+) ", told)
+            assert statuses[0] == b"200"
+            assert statuses[-1] == b"429"
+            assert statuses.count(b"429") <= 10  # some time passes meanwhile
+            assert b"\r\nRateLimit-Policy: " in told
+            assert b"\r\nRetry-After: 1\r\n" in told
+        assert (await house.send(get(b"/public/a"))).startswith(b"HTTP/1.1 200 ")
 
 
 def test_the_contract_is_what_the_code_says() -> None:

@@ -25,7 +25,7 @@ async def ask(port: int, token: bytes) -> tuple[int, str, bool]:
 
 async def test_no_token_that_no_verifier_may_accept_reaches_a_service(tmp_path: Path) -> None:
     # A refused token spends ten times what a request spends.
-    async with running(tmp_path, address_rate=1e6, address_burst=1e6) as house:
+    async with running(tmp_path, address_rate=1e6, address_burst=1_000_000) as house:
         told, expected = {}, {}
         for bad in REFUSED:
             token = bad.make(house.issuer).encode("latin-1")

@@ -112,11 +112,11 @@ def test_a_path_leads_where_it_led_however_many_were_asked_for(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        (b"DELETE", b"/a/me", "GET, HEAD"),
-        (b"GET", b"/a/reset", "POST"),
-        (b"PUT", b"/a/7", "DELETE"),
-        (b"GET", b"/a/me/picture", "PUT"),
-        (b"POST", b"/a/me/other", "GET, HEAD"),
+        (b"DELETE", b"/a/me", "GET, HEAD, OPTIONS"),
+        (b"GET", b"/a/reset", "OPTIONS, POST"),
+        (b"PUT", b"/a/7", "DELETE, OPTIONS"),
+        (b"GET", b"/a/me/picture", "OPTIONS, PUT"),
+        (b"POST", b"/a/me/other", "GET, HEAD, OPTIONS"),
     ],
 )
 def test_what_is_written_out_for_one_method_is_no_parameter_for_another(

@@ -58,12 +58,12 @@ class Streamed:
 @pytest.fixture(name="streamed")
 async def _streamed(tmp_path: Path) -> AsyncIterator[Streamed]:
     with redis_server() as server:
-        async with _following(tmp_path, server) as streamed:
+        async with following(tmp_path, server) as streamed:
             yield streamed
 
 
 @asynccontextmanager
-async def _following(folder: Path, server: RedisServer, **settings: Any) -> AsyncIterator[Streamed]:
+async def following(folder: Path, server: RedisServer, **settings: Any) -> AsyncIterator[Streamed]:
     redis = Redis.from_url(server.url, decode_responses=True)
     await redis.set(EPOCH, "a" * 32)
     await redis.xadd(STREAM, {"kind": "start"})
@@ -156,7 +156,7 @@ async def test_the_close_frame_waits_for_the_end_of_a_frame_on_its_way(streamed:
 
 async def test_a_websocket_has_a_maximum_age(tmp_path: Path) -> None:
     with redis_server() as server:
-        async with _following(tmp_path, server, socket_max_seconds=0.5) as streamed:
+        async with following(tmp_path, server, socket_max_seconds=0.5) as streamed:
             reader = await streamed.open("/socket", SWITCH)
             assert await asyncio.wait_for(reader.read(), 2) == close_frame(1001, "maximum_age")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_kit.addresses import ClientAddress
+from service_kit.addresses import ClientAddress, networks_of
 
 
 def test_nobody_is_believed_unless_named() -> None:
@@ -88,10 +88,15 @@ def test_the_name_of_an_interface_which_may_be_any_text_is_no_part_of_an_address
     assert rule.of("fe80::1%eth0", [b"198.51.100.9"]) == "198.51.100.9"
 
 
-def test_one_proto_from_a_trusted_peer_is_believed_and_two_are_not() -> None:
+def test_the_proto_of_a_trusted_peer_is_believed_if_all_of_it_agrees() -> None:
     rule = ClientAddress(["127.0.0.1"])
-    assert rule.scheme("127.0.0.1", [b"https"], "http") == "https"
-    assert rule.scheme("127.0.0.1", [b"https", b"https"], "http") == "http"
+    for said in ([b"https"], [b"HTTPS"], [b"wss"], [b"https", b"https"], [b"https, wss"], [b"https ,https"]):
+        assert rule.scheme("127.0.0.1", said, "http") == "https", said
+    for said in ([b"http"], [b"ws"], [b"ws, http"]):
+        assert rule.scheme("127.0.0.1", said, "https") == "http", said
+    for said in ([], [b""], [b"https", b"http"], [b"https, http"], [b"ftp"], [b"https,"]):
+        assert rule.scheme("127.0.0.1", said, "http") == "http", said
+    assert rule.scheme("192.0.2.1", [b"wss"], "http") == "http"
 
 
 async def test_a_host_name_is_resolved() -> None:
@@ -168,3 +173,17 @@ def test_the_client_is_the_first_from_the_right_that_is_not_trusted(
             break
     assert told == str(expected)
     assert re.fullmatch(r"[0-9a-f.:]+", told)  # safe in a header, a log and a key
+
+
+@pytest.mark.parametrize(
+    ("address", "networks"),
+    [
+        ("203.0.113.7", ("203.0.113.7/32", "203.0.113.0/24")),
+        ("::ffff:203.0.113.7", ("203.0.113.7/32", "203.0.113.0/24")),
+        ("2001:db8:1:2345::7%eth0", ("2001:db8:1:2345::/64", "2001:db8:1:2300::/56", "2001:db8:1::/48")),
+        ("nobody", ("unknown",)),
+        ("", ("unknown",)),
+    ],
+)
+def test_an_address_is_in_the_networks_of_these_lengths(address: str, networks: tuple[str, ...]) -> None:
+    assert networks_of(address, (32, 24), (64, 56, 48)) == networks

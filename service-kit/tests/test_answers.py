@@ -135,3 +135,12 @@ async def test_a_request_that_breaks_off_is_no_error_of_ours(
             await asyncio.sleep(0.01)
     assert " 400 " in told[0]
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@pytest.mark.parametrize("path", ["/things/", "/things/a/", "/things/a//"])
+async def test_nothing_is_answered_with_a_redirect(port: int, path: str) -> None:
+    """It would name this address, which only the gateway can reach."""
+    for method in ("GET", "POST"):
+        status, fields, _ = await ask(port, f"{method} {path} HTTP/1.1")
+        assert status.split()[1] in ("404", "405")
+        assert "location" not in fields

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from prometheus_client import REGISTRY
 
 from service_kit.jwks import FetchOutcome, KeyCache, http_fetch, parse, public_jwk
 from service_kit.testing import TestIssuer, free_port
@@ -286,6 +287,38 @@ BAD: dict[str, bytes] = {
 async def test_whatever_an_issuer_answers_is_a_failure_and_no_more(answer: bytes) -> None:
     async with answering(answer) as url:
         assert not await KeyCache(http_fetch(url)).refresh()
+
+
+def fetched(outcome: str) -> float:
+    return REGISTRY.get_sample_value("key_fetches_total", {"outcome": outcome}) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [(http(b"{}", "500 Oops"), "unusable"), (http(b"<html>"), "unusable"), (http(b'{"keys": []}'), "unusable"),
+     (http(b"x", more="Content-Encoding: gzip\r\n"), "unusable"), (b"", "unreachable")],
+)  # fmt: skip
+async def test_each_fetch_is_counted_by_its_outcome(answer: bytes, outcome: str, answers: Answers) -> None:
+    before = fetched(outcome)
+    async with answering(answer) as url:
+        await KeyCache(http_fetch(url)).refresh()
+    assert fetched(outcome) == before + 1
+    before = fetched("fetched")
+    await KeyCache(answers.fetch).refresh()
+    assert fetched("fetched") == before + 1
+
+
+async def test_a_fetch_whose_answer_came_too_late_is_counted_as_overtaken(
+    keys: KeyCache, answers: Answers
+) -> None:
+    before = fetched("overtaken")
+    answers.may_answer.clear()
+    waiting = asyncio.create_task(keys.refresh())
+    await until(lambda: answers.asked == 2)
+    keys.drop_all()
+    answers.may_answer.set()
+    assert not await waiting
+    assert fetched("overtaken") == before + 1
 
 
 async def test_an_issuer_that_drips_or_is_not_there_is_given_up() -> None:

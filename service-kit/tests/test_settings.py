@@ -153,3 +153,20 @@ def test_what_is_passed_in_is_held_to_the_same_rules(folder: Path, change: dict[
         Example(**change)
     with pytest.raises(ValidationError, match="frozen"):
         setattr(load(Example), "workers", 2)  # noqa: B010 - mypy knows that it is refused
+
+
+@pytest.mark.parametrize("count", ["3", "-1", "two", "1.5"])
+def test_more_replicas_than_the_proof_holds_for_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, complaint: Complaint, count: str
+) -> None:
+    monkeypatch.setenv("REDIS_REPLICAS", count)
+    assert complaint().startswith("broken setting: REDIS_REPLICAS: ")
+
+
+def test_with_replicas_the_ceiling_leaves_time_for_a_proof(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, complaint: Complaint
+) -> None:
+    monkeypatch.setenv("REDIS_REPLICAS", "2")
+    assert load(Example).redis_replicas == 2
+    monkeypatch.setenv("REVOCATION_CEILING_SECONDS", "5")
+    assert "REVOCATION_CEILING_SECONDS must be at least 10" in complaint()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -48,6 +51,32 @@ while time.monotonic() < ends:
     waits.append(time.monotonic() - began)
     time.sleep(0.01)
 print(sorted(waits)[int(0.99 * len(waits))])
+"""
+# Asks for pages over 64 connections until its input ends, then says how often it got each status.
+ASK_FOR_PAGES = """
+import asyncio, collections, json, sys, urllib.parse
+url, statuses = urllib.parse.urlsplit(sys.argv[1]), collections.Counter()
+pages = ("/openapi.json", "/docs", "/", "/docs/swagger-ui.css")
+
+async def ask(number):
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    while True:
+        number += 1
+        writer.write(f"GET {pages[number % 4]} HTTP/1.1\\r\\nHost: {url.netloc}\\r\\n\\r\\n".encode())
+        head = (await reader.readuntil(b"\\r\\n\\r\\n")).decode().lower()
+        await reader.readexactly(int(head.partition("content-length: ")[2].partition("\\r")[0]))
+        statuses[head.split()[1]] += 1
+        await asyncio.sleep(0.05)
+
+async def main():
+    asking = [asyncio.create_task(ask(number)) for number in range(64)]
+    await asyncio.to_thread(sys.stdin.read)
+    for one in asking:
+        one.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+asyncio.run(main())
+print(json.dumps(statuses))
 """
 
 Open = Callable[[], RawClient]
@@ -272,20 +301,57 @@ def test_a_flood_of_forged_tokens_from_one_address_slows_nobody_else(
     assert statuses == {401, 429}
 
 
+@pytest.mark.full
+def test_a_flood_of_the_gateways_own_pages_slows_nobody_else(
+    parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture
+) -> None:
+    flood = PageFlood(parts.url)
+    with steady("flood of pages", *many_reads(people)) as seen:
+        slowed = flooded(seen, flood, "the gateway's own pages")
+    promise("64 connections ask for pages: others' p99", slowed, at_most=1.5, unit="x")
+    assert flood.statuses.keys() == {"200", "429"}
+
+
+class PageFlood:
+    """64 connections from one address ask for the gateway's own pages, each up to twenty times a
+    second; from a process of their own, so that they take no time from what measures."""
+
+    def __init__(self, url: str) -> None:
+        self._command = (sys.executable, "-c", ASK_FOR_PAGES, url)
+        self._process: subprocess.Popen[str] | None = None
+        self.statuses: Counter[str] = Counter()
+
+    def begin(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def end(self) -> None:
+        assert self._process is not None
+        said, _ = self._process.communicate("", timeout=30)  # the end of its input ends it
+        self.statuses += Counter(json.loads(said))
+
+
 class Flood:
     """Requests that nobody is owed a success for, sent while it is open."""
 
     def __init__(self, name: str, make: Callable[[], Request]) -> None:
         self._name = name
         self._make = make
-        self.open = False
+        self._open = False
+
+    def begin(self) -> None:
+        self._open = True
+
+    def end(self) -> None:
+        self._open = False
 
     async def __call__(self, sender: Sender) -> None:
-        if self.open:
+        if self._open:
             await sender.send(self._name, self._make(), may_succeed=False)
 
 
-def flooded(seen: History, flood: Flood, name: str) -> float:
+def flooded(seen: History, flood: Flood | PageFlood, name: str) -> float:
     """How many times slower the others' reads are at the 99th percentile while the flood lasts.
 
     Calm and flood take turns: both have the same minutes of the machine, and as many readings.
@@ -295,9 +361,9 @@ def flooded(seen: History, flood: Flood, name: str) -> float:
     for _ in range(FLOODS):
         calm.append(timed(seen))
         with seen.span(name):
-            flood.open = True
+            flood.begin()
             rough.append(timed(seen))
-            flood.open = False
+            flood.end()
         time.sleep(2)  # until all who came are answered
 
     def p99(times: list[tuple[float, float]]) -> float:

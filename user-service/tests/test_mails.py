@@ -6,15 +6,18 @@ import email.policy
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from email.message import EmailMessage
+from functools import partial
 from uuid import UUID
 
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from conftest import PASSWORD, Person, Service
 from httpx import Response
-from sqlalchemy import text
+from sqlalchemy import text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.config import Settings
+from user_service.mails.models import LinkRow
 from user_service.mails.sending import MailSender
 from user_service.mails.smtp import SmtpServer
 from user_service.main import Parts, make_parts
@@ -412,3 +415,66 @@ class TestConfirmedRegistration:
             "password_refused",
         )
         assert await follow(service, "confirm-registration", token, password=PASSWORD) == (204, "")
+
+
+async def followed(service: Service, email: str, token: str | None = None) -> str | None:
+    answer = await service.auth_service().post(
+        "/internal/v1/links/followed", json={"email": email, "token": token}
+    )
+    assert answer.status_code == 200, answer.text
+    link: str | None = answer.json()["link"]
+    return link
+
+
+async def test_the_device_that_followed_a_link_has_what_the_sign_in_knows_it_by(
+    service: Service, post: Post
+) -> None:
+    await service.register("Ada@example.com")
+    for kind, asks, more in (
+        ("verify-address", None, {}),
+        ("reset-password", "/v1/users/password-reset", {"password": NEW_PASSWORD}),
+    ):
+        if asks:
+            await service.anonymous.post(asks, json={"email": "ada@example.com"})
+        token = await post.token("Ada@example.com", kind)
+        refused = await service.anonymous.post(f"/v1/users/links/{kind}", json={"token": "x" * 43, **more})
+        assert "set-cookie" not in refused.headers
+        assert await followed(service, "ada@example.com", token) is None
+        answer = await service.anonymous.post(f"/v1/users/links/{kind}", json={"token": token, **more})
+        assert answer.headers["x-device-token"] == f"link.{token}"
+        cookie = answer.headers["set-cookie"].lower()
+        assert cookie.startswith(f"device=link.{token.lower()};")
+        said = {part.strip() for part in cookie.split(";")[1:]}
+        assert said == {"httponly", "max-age=3600", "path=/auth/token", "samesite=strict"}
+        link = await followed(service, "ADA@example.com", token)
+        assert link
+        assert token not in link
+        assert await followed(service, " ada@example.com") == link, "the last one that was followed"
+        again = await service.anonymous.post(f"/v1/users/links/{kind}", json={"token": token, **more})
+        assert (again.status_code, "set-cookie" in again.headers) == (409, False)
+
+
+async def test_a_followed_link_counts_for_its_own_address_and_for_an_hour(
+    service: Service, post: Post, parts: Parts
+) -> None:
+    await service.register("ada@example.com")
+    token = await post.token("ada@example.com", "verify-address")
+    await service.register("eve@example.com")
+    await post.token("eve@example.com", "verify-address")
+    assert await follow(service, "verify-address", token) == (204, "")
+    for address in ("eve@example.com", "nobody@example.com", "no address", ""):
+        assert await followed(service, address) is None
+        assert await followed(service, address, token) is None
+    assert await followed(service, "ada@example.com", "another") is None
+    for minutes, counts in ((59, True), (61, False)):
+        moved = update(LinkRow).values(used_at=utc_now() - timedelta(minutes=minutes))
+        await parts.database.transaction(partial(AsyncConnection.execute, statement=moved))
+        assert bool(await followed(service, "ada@example.com")) is counts
+        assert bool(await followed(service, "ada@example.com", token)) is counts
+
+
+async def test_only_the_sign_in_may_ask_who_followed_a_link(service: Service) -> None:
+    body = {"email": "ada@example.com", "token": None}
+    for client, status in ((service.client(port=9000), 401), (service.auth_service("users:read"), 403)):
+        assert (await client.post("/internal/v1/links/followed", json=body)).status_code == status
+    assert (await service.anonymous.post("/internal/v1/links/followed", json=body)).status_code == 404

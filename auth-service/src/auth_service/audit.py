@@ -1,7 +1,6 @@
 """One event per security decision, as a log line and a metric; never a token, password or e-mail address."""
 
 import asyncio
-import ipaddress
 import json
 import logging
 from collections.abc import Iterator
@@ -14,7 +13,9 @@ from typing import Any
 from prometheus_client import Counter
 
 from auth_service.exceptions import OAuthError, Unavailable
+from auth_service.records import RecordForged, Records
 from auth_service.store import Store
+from service_kit.addresses import networks_of
 from service_kit.problems import Problem
 
 OURSELVES = "auth-service"  # the actor of what time asks for
@@ -37,12 +38,8 @@ class Origin:
 
     @cached_property
     def prefix(self) -> str:
-        try:
-            parsed = ipaddress.ip_address(self.address)
-        except ValueError:
-            return ""
-        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-        return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
+        [network] = networks_of(self.address, (24,), (48,))
+        return network.removeprefix("unknown")
 
 
 def record(
@@ -91,15 +88,17 @@ def refusals(event: str, **about: Any) -> Iterator[None]:
         raise
 
 
-async def leave(store: Store, event: str, outcome: str, reason: str = "", **about: str) -> None:
+async def leave(
+    store: Store, records: Records, event: str, outcome: str, reason: str = "", **about: str
+) -> None:
     """What a command did, for the running service to tell: nobody collects what an operator's shell prints."""
     told = {"event": event, "outcome": outcome, "reason": reason, "actor": OPERATOR, **about}
     async with store.answering() as redis:
-        await redis.rpush(COMMANDS, json.dumps(told))
+        await redis.rpush(COMMANDS, records.seal(COMMANDS, json.dumps(told)))
 
 
-async def tell_of_commands(store: Store) -> None:
-    """Record what commands have left, each by one replica, until cancelled."""
+async def tell_of_commands(store: Store, records: Records) -> None:
+    """Record what commands have left, each by one replica, until cancelled; nothing that another has left there."""
     while True:
         try:
             async with store.answering() as redis:
@@ -108,7 +107,9 @@ async def tell_of_commands(store: Store) -> None:
             left = None
         for told in left or ():
             try:
-                record(**json.loads(told))
+                record(**json.loads(records.open(COMMANDS, told).text))
+            except RecordForged:
+                record("commands", "refused", "command_forged", actor=OURSELVES)
             # Of a newer release: those left behind it must not be lost with it.
             except (ValueError, TypeError):
                 commands.exception("what a command left cannot be told")

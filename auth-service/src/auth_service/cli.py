@@ -16,7 +16,8 @@ from auth_service.exceptions import Unavailable
 from auth_service.keys.exceptions import KeyNotInRing, KeysUnavailable
 from auth_service.keys.models import Policy, Ring, TooEarly
 from auth_service.keys.service import KeyRing
-from auth_service.main import make_clients, make_keys, make_store
+from auth_service.main import make_clients, make_keys, make_records, make_store
+from auth_service.records import Records
 from auth_service.store import Store
 from service_kit.settings import load
 
@@ -80,14 +81,14 @@ def parser() -> argparse.ArgumentParser:
 async def run(settings: Settings, arguments: argparse.Namespace) -> None:
     store = make_store(settings)
     try:
-        async with audited(store, arguments):
+        async with audited(store, make_records(settings, "command"), arguments):
             await arguments.command(arguments, make_keys(settings, store), make_clients(settings, store))
     finally:
         await store.close()
 
 
 @asynccontextmanager
-async def audited(store: Store, arguments: argparse.Namespace) -> AsyncIterator[None]:
+async def audited(store: Store, records: Records, arguments: argparse.Namespace) -> AsyncIterator[None]:
     """Leaves an event of what a command has changed, or was refused."""
     given = vars(arguments)
     if "told" not in given:
@@ -98,9 +99,9 @@ async def audited(store: Store, arguments: argparse.Namespace) -> AsyncIterator[
     try:
         yield
     except (TooEarly, KeyNotInRing, ClientFault) as refusal:
-        await audit.leave(store, event, "refused", refusal.code, **about)
+        await audit.leave(store, records, event, "refused", refusal.code, **about)
         raise
-    await audit.leave(store, event, done, "command", **about)
+    await audit.leave(store, records, event, done, "command", **about)
 
 
 async def list_keys(_: argparse.Namespace, keys: KeyRing, __: Clients) -> None:

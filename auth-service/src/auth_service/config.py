@@ -44,7 +44,6 @@ class Settings(ServiceSettings, VerifierSettings):
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     redis_user: str = "auth"
     redis_password: SecretStr | None = None
-    redis_replicas: int = Field(default=0, ge=0)
     redis_timeout_seconds: float = Field(default=1.0, gt=0)
     limits_redis_url: RedisUrl = "redis://127.0.0.1:6379/1"
     limits_redis_user: str = "limits"

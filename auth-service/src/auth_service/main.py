@@ -11,15 +11,15 @@ from fastapi.responses import JSONResponse
 from redis.asyncio import Redis
 from starlette.types import ASGIApp
 
-from auth_service import __version__, audit
+from auth_service import __version__, audit, connections
 from auth_service.clients.models import Client
 from auth_service.clients.service import Clients
 from auth_service.config import Settings, secret_keys
 from auth_service.exceptions import OAuthError, Unavailable
 from auth_service.keys.models import Policy
 from auth_service.keys.router import router as keys_router
-from auth_service.keys.sealing import Sealer
 from auth_service.keys.service import KeyRing
+from auth_service.records import Records
 from auth_service.revocations.service import Revocations
 from auth_service.sessions.models import Lifetimes
 from auth_service.sessions.refresh_tokens import RefreshTokens
@@ -81,10 +81,14 @@ def make_store(settings: Settings) -> Store:
     return Store(redis, settings.redis_replicas)
 
 
+def make_records(settings: Settings, kind: str) -> Records:
+    return Records(secret_keys(settings.key_encryption_key, settings.key_encryption_key_previous), kind)
+
+
 def make_keys(settings: Settings, store: Store) -> KeyRing:
     return KeyRing(
         store,
-        Sealer(secret_keys(settings.key_encryption_key, settings.key_encryption_key_previous)),
+        make_records(settings, "key ring"),
         Policy(
             jwks_lifetime=int(settings.jwks_lifetime_seconds),
             token_life=settings.access_token_seconds,
@@ -101,7 +105,7 @@ def make_clients(settings: Settings, store: Store) -> Clients:
         name: Client(name, tuple(each.secret_hashes), frozenset(each.scopes), frozenset(each.audiences))
         for name, each in settings.clients.items()
     }
-    return Clients(store, configured)
+    return Clients(store, make_records(settings, "client"), configured)
 
 
 def make_limits(settings: Settings) -> Store:
@@ -132,7 +136,13 @@ def make_sessions(settings: Settings, store: Store) -> Sessions:
         settings.session_idle_seconds, settings.session_absolute_seconds, settings.sessions_per_person
     )
     refresh_tokens = RefreshTokens(secret_keys(settings.refresh_key, settings.refresh_key_previous))
-    return Sessions(store, refresh_tokens, lifetimes, settings.revocation_retention_ms)
+    return Sessions(
+        store,
+        make_records(settings, "session"),
+        refresh_tokens,
+        lifetimes,
+        settings.revocation_retention_ms,
+    )
 
 
 def make_users(settings: Settings, access: AccessTokens, keys: KeyRing) -> UsersClient:
@@ -144,13 +154,13 @@ def make_users(settings: Settings, access: AccessTokens, keys: KeyRing) -> Users
     )
 
 
-def make_throttle(settings: Settings, limits: Store, devices: Devices) -> Throttle:
+def make_throttle(settings: Settings, limits: Store) -> Throttle:
     per_minute = Limits(
         settings.sign_in_address_per_minute,
         settings.sign_in_account_per_minute,
         settings.sign_in_global_per_minute,
     )
-    return Throttle(limits, devices, per_minute)
+    return Throttle(limits, per_minute)
 
 
 def make_parts(settings: Settings) -> Parts:
@@ -177,7 +187,7 @@ def make_parts(settings: Settings) -> Parts:
             users=users,
             access=access,
             revocations=revocations,
-            throttle=make_throttle(settings, limits, devices),
+            throttle=make_throttle(settings, limits),
             devices=devices,
             issuer=settings.public_url,
             grant_password=settings.grant_password,
@@ -199,7 +209,9 @@ def create_app(settings: Settings, parts: Parts) -> ASGIApp:
                     address_rule.run,
                     parts.keys.run,
                     parts.events.run,
-                    partial(audit.tell_of_commands, parts.store),
+                    parts.clients.run,
+                    partial(connections.watch, {"redis": parts.store, "redis-limits": parts.limits}),
+                    partial(audit.tell_of_commands, parts.store, make_records(settings, "command")),
                 ),
             ):
                 yield

@@ -46,6 +46,7 @@ def connect(
         username=user if password else None,
         password=password,
         decode_responses=True,
+        encoding_errors="replace",  # what cannot be read is a record to refuse, no fault of ours
         socket_connect_timeout=0.8 * timeout,  # who gets no connection at all is told within `timeout`
         socket_timeout=timeout,
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),

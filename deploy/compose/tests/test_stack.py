@@ -2,13 +2,15 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+
+from parts import redis_command
 
 ROOT = Path(__file__).parents[3]
 ROOT_BY_NATURE = {"secrets"}  # it hands each folder to its reader, with three capabilities and no network
@@ -41,6 +43,23 @@ def test_no_service_reaches_the_store_of_another(services: dict[str, Any]) -> No
         *("mysql", "user-service", "user-service-migrate")
     }
     assert networks["gateway"] == {"front", "services", "redis", "limits"}
+
+
+BOUNDS = ("--maxclients", "--maxmemory-clients", "--appendonly", "--maxmemory-policy")
+
+
+@pytest.mark.parametrize("name", ["redis", "redis-limits"])
+def test_redis_is_bounded_alike_in_compose_and_in_the_embedded_system(
+    name: str, services: dict[str, Any], tmp_path: Path
+) -> None:
+    """Whoever has a password may open every connection: so their number, and what memory they take, has an end."""
+
+    def bounds(command: Sequence[str]) -> dict[str, str]:
+        return {option: command[command.index(option) + 1] for option in BOUNDS}
+
+    composed, embedded = services[name]["command"], redis_command(tmp_path, name, 6379)
+    assert bounds(composed) == bounds(embedded)
+    assert int(bounds(composed)["--maxclients"]) < 10_000
 
 
 @pytest.mark.parametrize("dockerfile", sorted(ROOT.glob("*/Dockerfile")), ids=lambda path: path.parent.name)

@@ -1,7 +1,10 @@
 """The gateway's own answers, as bytes: problem details (RFC 9457) and the empty ones."""
 
 from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
+from time import time
 
 from gateway.passage import Passage
 from service_kit import problems
@@ -49,6 +52,12 @@ def problem_answer(
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else body)
 
 
+@lru_cache(maxsize=1)
+def date(second: int) -> bytes:
+    """The Date field of an answer that is given in this second of Unix time."""
+    return b"Date: " + formatdate(second, usegmt=True).encode()
+
+
 def _opening(
     status: int, request_id: bytes, own_fields: bytes, extra_fields: bytes, close: bool
 ) -> list[bytes]:
@@ -56,6 +65,7 @@ def _opening(
         b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode()),
         b"X-Request-Id: " + request_id,
         own_fields,
+        date(int(time())),
     ]
     if extra_fields:
         lines.append(extra_fields)

@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.head import Head
+from gateway.response_revocations import ResponseRevocations
 from service_kit.problems import Problem
 from service_kit.tokens import Caller, CannotVerify, KeyUnknown, TokenRefused, Verifier, digest_of
 
@@ -40,8 +41,9 @@ class CannotTell(Problem):
 class Callers:
     """Turns the Authorization field into a Caller, in memory."""
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(self, verifier: Verifier, response_revocations: ResponseRevocations) -> None:
         self._verifier = verifier
+        self._response_revocations = response_revocations
 
     def identify(self, head: Head, now: float) -> Caller:
         """The verified caller; a Problem when there is none, KeyUnknown when the key has to be looked for first."""
@@ -50,6 +52,7 @@ class Callers:
         if not head.digest:
             head.bearer = _read_bearer(head)
             head.digest = digest_of(head.bearer)
+        self._response_revocations.catch_up()
         try:
             return self._verifier.verify(head.bearer, now, head.digest)
         except KeyUnknown:

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from gateway.tables import Defaults
 from gateway.upstream.names import Address, parse
-from service_kit.settings import Hosts, KitSettings, RedisUrl, ServiceSettings, VerifierSettings
+from service_kit.settings import Hosts, KitSettings, Names, RedisUrl, ServiceSettings, VerifierSettings
 
 _PUBLIC_PORT = 8000
 _INTERNAL_PORT = 9000
@@ -52,12 +52,14 @@ class Settings(RouteSettings, ServiceSettings, VerifierSettings):
 
     upstream_internal: dict[str, str] = Field(default_factory=dict)
     trusted_proxies: Hosts = ()
+    # Those whose responses may say what has ended (service_kit.response_revocations).
+    revoking_services: Names = ("auth-service", "user-service")
 
     limits_redis_url: RedisUrl | None = None
     limits_redis_user: str = "limits"
     limits_redis_password: SecretStr | None = None
     address_rate: Annotated[float, Field(ge=0)] = 2000.0
-    address_burst: Annotated[float, Field(ge=0)] = 4000.0
+    address_burst: _Count = 4000
 
     # Connections of a peer that is no trusted proxy, and exchanges of a client; 0: no bound.
     address_connections: _CountOrNone = 1000

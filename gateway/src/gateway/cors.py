@@ -1,27 +1,51 @@
-"""Cross-origin answers, which are the gateway's alone: an exact allow-list a route, decided before authentication."""
+"""Cross-origin answers, which are the gateway's alone: an exact allow-list a route, decided before anything refuses."""
 
+from collections.abc import Mapping
+
+from gateway import origins
 from gateway.head import Head
 from gateway.passage import Passage
-from gateway.routes import Cors, Route
+from gateway.routes import Cors, Route, allowed, nothing_for, of_method
+
+
+def choose_route(passage: Passage, methods: Mapping[bytes, Route]) -> None:
+    """Chooses among the routes of the path, or refuses; and says what browsers are told with the answer, whoever gives
+    it and whatever it is."""
+    head = passage.head
+    meant = preflight_for(head) if head.method == b"OPTIONS" else None
+    route = of_method(methods, meant or head.method)
+    if route is not None:
+        passage.route = route
+        if meant is not None:
+            passage.preflight = True
+            passage.answer_fields = _preflight_fields(route, head)
+        elif route.cors is not None:
+            passage.answer_fields = _fields(route.cors, head)
+        return
+    passage.answer_fields = _fields_of_path(methods, head)
+    if head.method == b"OPTIONS" and methods and meant is None:
+        passage.preflight = True
+        allow = b"Allow: " + allowed(methods).encode()
+        passage.answer_fields = b"\r\n".join(filter(None, (passage.answer_fields, allow)))
+    elif passage.refusal is None:
+        passage.refusal = nothing_for(methods)
 
 
 def preflight_for(head: Head) -> bytes | None:
-    """The method that a preflight asks about, whose route decides; None for any other request.
+    """The method that a preflight asks about, whose route decides; None for any other OPTIONS.
 
-    The gateway answers it by itself, and it never needs a token.
+    The gateway answers both by itself unless a route takes OPTIONS, and neither needs a token.
     """
-    if head.method != b"OPTIONS" or b"origin" not in head.others:
-        return None
-    asked = head.others.get(b"access-control-request-method")
-    return asked[0] if asked else None
+    return head.value(b"access-control-request-method") if b"origin" in head.others else None
 
 
-def fields_for(passage: Passage) -> bytes:
-    """The CORS fields of any answer of this route, errors included; of a preflight's, what the origin may send."""
-    if passage.preflight:
-        return _preflight_fields(passage.route, passage.head)
-    cors = passage.route.cors
-    return _fields(cors, passage.head) if cors is not None else b""
+def _fields_of_path(methods: Mapping[bytes, Route], head: Head) -> bytes:
+    """Where the path has no route for the method: whoever may read any of its routes may read the refusal."""
+    rules = [route.cors for _, route in sorted(methods.items()) if route.cors is not None]
+    for cors in rules:
+        if _allowed(cors, head) is not None:
+            return _fields(cors, head)
+    return b"Vary: Origin" if rules else b""
 
 
 def _fields(cors: Cors, head: Head) -> bytes:
@@ -59,4 +83,7 @@ def _allowed(cors: Cors, head: Head) -> bytes | None:
         return None
     if "*" in cors.origins:
         return b"*"
-    return origin if origin.decode("latin-1") in cors.origins else None
+    if origin.decode("latin-1") in cors.origins:
+        return origin
+    parsed = origins.parse(origin)
+    return origin if parsed is not None and bytes(parsed).decode() in cors.origins else None

@@ -387,6 +387,10 @@ class Edge(Line):
         self._watched = True
         self._front.sockets.add(self, passage.caller, self._front.clock.now)
 
+    def revoke(self, service: str, values: list[bytes]) -> None:
+        """The service says what has ended."""
+        self._front.response_revocations.take(service, values)
+
     def _unwatch(self) -> None:
         if self._watched:
             self._watched = False

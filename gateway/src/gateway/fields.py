@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.asserted import is_asserted
 from gateway.head import BadRequest, CodingUnknown, ExpectationUnknown, Head, HeadTooLarge, LengthUnclear
+from service_kit.response_revocations import HEADER
 
 MAX_FIELDS: Final = 100
 
@@ -15,6 +16,8 @@ PASS: Final = b""
 ONCE: Final = b"1"
 DROP: Final = b"-"
 
+# What a service's response says has ended: between it and the gateway alone, in neither direction with anybody else.
+REVOKED: Final = HEADER.lower().encode()
 _COLLECTED: Final = frozenset(
     b"host authorization content-length transfer-encoding connection expect upgrade via max-forwards origin "
     b"x-forwarded-for x-forwarded-proto x-request-id traceparent tracestate access-control-request-method "
@@ -81,7 +84,7 @@ def _classify(name: bytes) -> bytes:
     lower = name.lower()
     if lower in _COLLECTED or is_asserted(lower):
         treatment = lower  # what others could believe is kept aside: it crosses where the route says so
-    elif lower in _HOP_BY_HOP:
+    elif lower in _HOP_BY_HOP or lower == REVOKED:
         treatment = DROP
     elif lower in _SINGLE:
         treatment = ONCE

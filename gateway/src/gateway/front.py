@@ -11,6 +11,7 @@ from gateway.journal import Journal
 from gateway.limits import AddressLimited
 from gateway.per_address import PerAddress
 from gateway.pipeline import Pipeline
+from gateway.response_revocations import ResponseRevocations
 from gateway.sockets import Sockets
 from gateway.upstream.bodies import Bodies
 from gateway.upstream.dispatch import Overloaded, Upstream
@@ -75,11 +76,13 @@ class Front:
         journal: Journal,
         portal: ASGIApp,
         sockets: Sockets,
+        response_revocations: ResponseRevocations,
     ) -> None:
         self.pipeline = pipeline
         self.journal = journal
         self.portal = portal
         self.sockets = sockets
+        self.response_revocations = response_revocations
         self.key_places = KeyPlaces(keys)
         self.clock = Clock()
         self.edges: set[Expiring] = set()
@@ -140,6 +143,7 @@ class Front:
                     edge.expire()
             for upstream in self.upstreams:
                 upstream.sweep(now)
+            self.response_revocations.catch_up()  # sockets wait for no request
             self.sockets.sweep(now)
             self.pipeline.limits.addresses.sweep(now)
             self.journal.flush()

@@ -7,11 +7,13 @@ from gateway import foundation, main
 from gateway.config import Settings
 from gateway.reload import unless_refused
 from gateway.routes import Routes, RoutesRefused
+from gateway.shared_revocations import SharedRevocations
 from service_kit.settings import load
 from service_kit.worker import gunicorn_options
 
 _settings = load(Settings)
 _options = gunicorn_options(_settings, "gateway", "gateway.worker.Worker")
+main.shared = SharedRevocations()
 
 
 def _read_routes() -> Routes:

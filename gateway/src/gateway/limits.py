@@ -1,6 +1,5 @@
 """How much, how often: by address before anything is verified, by route and caller afterwards."""
 
-import ipaddress
 from http import HTTPStatus
 from math import ceil
 from time import monotonic
@@ -9,10 +8,13 @@ from typing import Final
 from gateway.leases import Leases
 from gateway.passage import Passage
 from gateway.routes import Limit
+from service_kit import gcra
+from service_kit.addresses import networks_of
 from service_kit.problems import Problem
 
-FAILED_VERIFICATION: Final = 10.0  # what a forged token costs its address, in requests
+FAILED_VERIFICATION: Final = 10  # what a forged token costs its address, in requests
 _MOST_ADDRESSES: Final = 200_000
+_SECOND: Final = 1_000_000_000
 _COLON: Final = ord(":")  # only IPv6 has it
 
 
@@ -29,15 +31,15 @@ class RouteLimited(Problem):
 
 
 class Addresses:
-    """One allowance an address (an IPv6 /64), in this worker's memory: a float each, the GCRA's theoretical arrival.
+    """One allowance an address (an IPv6 /64), in this worker's memory, in nanoseconds (service_kit.gcra).
 
     Its clock is the time of the last sweep: cheap, a tick old at most, and nobody can set it back."""
 
-    def __init__(self, per_second: float, burst: float) -> None:
-        self._interval = 1.0 / per_second if per_second else 0.0
-        self._tolerance = burst * self._interval
-        self._arrivals: dict[bytes, float] = {}
-        self._now = monotonic()
+    def __init__(self, per_second: float, burst: int) -> None:
+        self._interval = round(_SECOND / per_second) if per_second else 0
+        self._burst = burst
+        self._arrivals: dict[bytes, int] = {}
+        self._now = _nanoseconds(monotonic())
 
     def __len__(self) -> int:
         return len(self._arrivals)
@@ -47,26 +49,24 @@ class Addresses:
             return
         if _COLON in address:
             address = network_of(address)
-        arrival, now = self._arrivals.get(address, 0.0), self._now
-        if arrival < now:
-            arrival = now
-        if arrival - now > self._tolerance:
-            wait = ceil(arrival - now - self._tolerance)
-            raise AddressLimited(headers={"Retry-After": str(max(1, wait))})
-        self._arrivals[address] = arrival + self._interval
+        now, interval = self._now, self._interval
+        arrival = gcra.arrive(self._arrivals.get(address, 0), now, interval)
+        if wait := gcra.wait(arrival, now, interval, self._burst):
+            raise AddressLimited(headers={"Retry-After": str(ceil(wait / _SECOND))})
+        self._arrivals[address] = arrival
 
     def punish(self, address: bytes) -> None:
         """Charges a failed verification, beyond the request itself."""
         if self._interval:
             key = network_of(address)
-            arrival = max(self._arrivals.get(key, 0.0), self._now)
-            self._arrivals[key] = arrival + (FAILED_VERIFICATION - 1) * self._interval
+            charge = (FAILED_VERIFICATION - 1) * self._interval
+            self._arrivals[key] = gcra.arrive(self._arrivals.get(key, 0), self._now, charge)
 
     def sweep(self, now: float) -> None:
         """Sets the clock, and forgets the addresses whose allowance is whole again."""
-        self._now = now
+        self._now = _nanoseconds(now)
         if len(self._arrivals) > _MOST_ADDRESSES // 2:
-            self._arrivals = {a: t for a, t in self._arrivals.items() if t > now}
+            self._arrivals = {a: t for a, t in self._arrivals.items() if t > self._now}
         if len(self._arrivals) > _MOST_ADDRESSES:
             self._arrivals.clear()
 
@@ -107,12 +107,12 @@ def _holder(passage: Passage, limit: Limit) -> str:
 
 
 def network_of(address: bytes) -> bytes:
-    """The address, or an IPv6 address's /64: whoever has one address there has them all."""
+    """The address, or an IPv6 address's /64, or the IPv4 address that it maps: whoever has one there has them all."""
     if _COLON not in address:
         return address
-    try:
-        packed = ipaddress.IPv6Address(address.decode().partition("%")[0])
-    except ValueError:
-        return address
-    mapped = packed.ipv4_mapped
-    return str(mapped).encode() if mapped else packed.packed[:8]
+    [network] = networks_of(address.decode("latin-1"), (32,), (64,))
+    return network.removesuffix("/32").encode()
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * _SECOND)

@@ -10,6 +10,7 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from gateway import origins
 from gateway.callers import Callers
 from gateway.config import RouteSettings, Settings
 from gateway.front import Front
@@ -22,7 +23,9 @@ from gateway.pipeline import Pipeline
 from gateway.portal.pages import OWN_ROUTES, pages
 from gateway.portal.services import Documents, Health
 from gateway.reload import Watch
+from gateway.response_revocations import ResponseRevocations
 from gateway.routes import Routes
+from gateway.shared_revocations import SharedRevocations
 from gateway.sockets import Sockets
 from gateway.tables import load
 from service_kit import answers, background, health, logs, metrics
@@ -38,11 +41,18 @@ VERSION: Final = version(NAME)
 # The table that the master could use last. A worker inherits it: one that has to be replaced while the files cannot be
 # used must not stop the gateway.
 known: Routes | None = None
+# Made by the master, before it forks: what one worker was told has ended, for the others.
+shared: SharedRevocations | None = None
 
 
-def create_app(settings: Settings, identity: Identity, known: Routes | None = None) -> ASGIApp:
+def create_app(
+    settings: Settings,
+    identity: Identity,
+    known: Routes | None = None,
+    shared: SharedRevocations | None = None,
+) -> ASGIApp:
     """What uvicorn loads: the internal bind's application, whose lifespan gives every connection its front. `known` are
-    routes to begin with if the files cannot be used."""
+    routes to begin with if the files cannot be used; `shared` is what the workers of this gateway share."""
     read = partial(read_routes, settings)
     proxies = ClientAddress(settings.trusted_proxies) if settings.trusted_proxies else None
     limits = Limits(Addresses(settings.address_rate, settings.address_burst), leases_of(settings))
@@ -53,10 +63,19 @@ def create_app(settings: Settings, identity: Identity, known: Routes | None = No
         lambda routes: setattr(pipeline, "routes", routes),
         settings.routes_watch_seconds,
     )
-    pipeline = Pipeline(watch.begin(known), proxies, Callers(identity.verifier), limits)
+    response_revocations = ResponseRevocations(
+        identity.revocations,
+        settings.revoking_services,
+        settings.token_max_lifetime_seconds + settings.token_leeway_seconds,
+        shared or SharedRevocations(),
+    )
+    callers = Callers(identity.verifier, response_revocations)
+    public = origins.parse(settings.public_url.encode())
+    pipeline = Pipeline(watch.begin(known), proxies, callers, limits, public)
     portal = public_pages(lambda: pipeline.routes, settings)
     sockets = Sockets(identity.revocations, settings.socket_max_seconds)
-    front = Front(settings, pipeline, identity.keys, Journal(settings.access_log_share), portal, sockets)
+    journal = Journal(settings.access_log_share)
+    front = Front(settings, pipeline, identity.keys, journal, portal, sockets, response_revocations)
     counts = Metrics(front, identity, watch, settings.prometheus_multiproc_dir)
 
     @asynccontextmanager
@@ -115,4 +134,4 @@ def serve() -> ASGIApp:
     """What gunicorn calls in each worker."""
     settings = load_settings(Settings)
     logs.configure(settings, NAME)
-    return create_app(settings, Identity(settings, NAME), known)
+    return create_app(settings, Identity(settings, NAME), known, shared)

@@ -26,6 +26,10 @@ _COUNTERS: Final = {
     "gateway_refusals": ("Requests that the gateway answered itself with a problem.", ("code",)),
     "gateway_token_memo_hits": ("Tokens that were known from an earlier request.", ()),
     "gateway_token_memo_misses": ("Tokens that had to be read and verified.", ()),
+    "gateway_response_revocations": (
+        "Responses of a service that said what has ended: applied, or why that was ignored.",
+        ("service", "result"),
+    ),
     "gateway_retries": ("Requests that were sent a second time.", ("service",)),
     "gateway_routes_read": ("How often changed routes were read, and how it went.", ("result",)),
 }
@@ -131,6 +135,7 @@ class Metrics(Collector):
             "gateway_refusals": {(code,): count for code, count in front.journal.refusals.items()},
             "gateway_token_memo_hits": {(): verifier.hits},
             "gateway_token_memo_misses": {(): verifier.misses},
+            "gateway_response_revocations": dict(front.response_revocations.counts),
             "gateway_retries": {(upstream.name,): upstream.budget.total for upstream in front.upstreams},
             "gateway_routes_read": {("used",): self._watch.used, ("refused",): self._watch.refusals},
         }

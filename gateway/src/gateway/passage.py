@@ -4,7 +4,6 @@ from typing import Final
 
 from gateway.head import Head
 from gateway.routes import Route
-from service_kit.problems import Problem
 from service_kit.tokens import Caller
 
 _NOWHERE: Final = Route(
@@ -40,8 +39,8 @@ class Passage:
         self.request_id = b""
         self.trace = b""
         self.answer_fields = b""  # what the gateway adds to the answer, whoever gives it
-        self.refusal: Problem | None = None
-        self.preflight = False
+        self.refusal = head.refusal
+        self.preflight = False  # or another OPTIONS that no route takes: the gateway answers it
         self.unknown_key: str | None = None  # decide once more when it was looked for
         self.upgrading = False
         self.subprotocols = b""

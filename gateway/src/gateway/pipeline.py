@@ -7,6 +7,7 @@ from gateway import cors, forwarding, upgrade
 from gateway.callers import Callers, InvalidToken, refusal_of
 from gateway.head import Head
 from gateway.limits import Limits
+from gateway.origins import Origin
 from gateway.passage import Passage
 from gateway.routes import Routes
 from service_kit.addresses import ClientAddress
@@ -22,6 +23,7 @@ class Pipeline:
     proxies: ClientAddress | None
     callers: Callers
     limits: Limits
+    public: Origin | None = None  # PUBLIC_URL's
 
     def trusts(self, peer: bytes) -> bool:
         """Whether the peer is a proxy that is believed about its clients."""
@@ -34,22 +36,21 @@ class Pipeline:
             forwarding.name(passage)
             if self.proxies is not None:
                 forwarding.locate(passage, self.proxies)
+            # Before anything refuses: a script must be able to read every refusal.
+            cors.choose_route(passage, self.routes.at(head.path))
             if not again:
                 self.limits.admit_address(passage.client)
             if b"via" in head.others:
                 forwarding.refuse_loops(head)
-            meant = cors.preflight_for(head)
-            passage.preflight = meant is not None
-            route = passage.route = self.routes.match(head.method if meant is None else meant, head.path)
-            passage.answer_fields = cors.fields_for(passage)
-            if passage.preflight:
+            if passage.preflight or passage.refusal is not None:
                 return passage
+            route = passage.route
             route.take(head)
             caller = passage.caller = None if route.public else self.callers.identify(head, now)
             route.admit(caller)
             if route.limit is not None:
                 passage.answer_fields = self.limits.spend(passage, route.limit, monotonic())
-            upgrade.consider(passage)
+            upgrade.consider(passage, self.public)
         except KeyUnknown as unknown:
             if again:
                 passage.refusal = refusal_of(unknown)

@@ -78,6 +78,9 @@ class Reader:
         if end > MAX_HEAD:
             _check_sizes(data)
         head = request.read(data[:end])
+        if head.refusal is not None:
+            self.buffer, self.body_left = b"", 0
+            return head
         self._complete = False
         self._agree(head, data[: end + 4])
         self.body_left = -1 if head.chunked else head.length or 0

@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.fields import HOST, read_fields
 from gateway.head import AmbiguousPath, BadRequest, Head, MethodUnknown, TargetTooLong
+from service_kit.problems import Problem
 
 MAX_HEAD: Final = 16 * 1024
 MAX_TARGET: Final = 8 * 1024
@@ -19,6 +20,9 @@ _METHODS: Final = frozenset(
     b"TRACE QUERY PURGE COPY LINK LOCK MKCOL MOVE PROPFIND PROPPATCH REPORT SEARCH UNLINK UNLOCK".split()
 )
 
+_OF_A_REFUSAL: Final = frozenset(
+    b"origin access-control-request-method x-forwarded-for x-forwarded-proto".split()
+)
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)", re.DOTALL)
 _PATH_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@/"
 _TARGET_BYTES: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
@@ -31,13 +35,30 @@ _ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 
 
 def read(block: bytes) -> Head:
-    """Reads a head, without its closing empty line; raises a Problem when it has more than one reading, or none."""
+    """Reads a head, without its closing empty line; raises a Problem when its first line has more than one reading, or
+    none. Of fields that have not exactly one it says so itself."""
     lines = block.split(b"\r\n")
     head = Head(*_read_request_line(lines[0]))
     named_by_target = bool(head.host)
-    read_fields(head, lines)
+    try:
+        read_fields(head, lines)
+    except Problem as refusal:
+        _refuse(head, lines, refusal)
+        return head
     head.repeatable = head.http11 and not (named_by_target or head.has_body or head.upgrade)
     return head
+
+
+def _refuse(head: Head, lines: list[bytes], refusal: Problem) -> None:
+    """Nothing that such a request says of itself is relied on. What stays is what its refusal needs: whose allowance it
+    is charged to, and which script may read it."""
+    head.refusal = refusal
+    head.keep_alive = head.chunked = head.has_body = head.expects_continue = False
+    head.length, head.upgrade, head.fields, head.others = None, (), [], {}
+    for line in lines[1:]:
+        name, _, value = line.partition(b":")
+        if (lower := name.lower()) in _OF_A_REFUSAL:
+            head.others.setdefault(lower, []).append(value.strip(b" \t"))
 
 
 def read_again(line: bytes, known: Head) -> Head | None:

@@ -1,13 +1,14 @@
 """The table of routes: matched on the bytes of the path, admitting by scope and role."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from gateway import origins
 from gateway.head import BodyTooLarge, Head
 from gateway.media import Media
 from service_kit.problems import Problem
@@ -15,7 +16,6 @@ from service_kit.tokens import Caller
 
 _REMEMBERED: Final = 4096  # paths,
 _REMEMBERED_MAX: Final = 128  # of so many bytes at most
-_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(?::\d+)?|\*")
 
 
 class NoRoute(Problem):
@@ -68,17 +68,22 @@ class Cors(Strict):
 
     @field_validator("origins")
     @classmethod
-    def _exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is not an origin (scheme://host[:port], lower case)")
-        return origins
+    def _exact(cls, listed: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origin if origin == "*" else _origin(origin) for origin in listed)
 
     @model_validator(mode="after")
     def _no_credentials_for_everyone(self) -> "Cors":
         if self.credentials and "*" in self.origins:
             raise ValueError("credentials cannot be allowed for every origin")
         return self
+
+
+def _origin(text: str) -> str:
+    """As browsers write it, so that one that is written with its scheme's own port is found, too."""
+    origin = origins.parse(text.encode())
+    if origin is None or not text.startswith("http") or text != text.lower():
+        raise ValueError(f"{text!r} is not an origin (scheme://host[:port], lower case)")
+    return bytes(origin).decode()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,15 +204,15 @@ class Routes:
 
     def match(self, method: bytes, path: bytes) -> Route:
         """The one route of this method and path."""
-        methods = self._found.get(path) or self._find(path)
-        route = methods.get(method)
-        if route is None and method == b"HEAD":
-            route = methods.get(b"GET")
+        methods = self.at(path)
+        route = of_method(methods, method)
         if route is None:
-            if methods:
-                raise MethodNotAllowed(headers={"Allow": ", ".join(_allowed(methods))})
-            raise NoRoute
+            raise nothing_for(methods)
         return route
+
+    def at(self, path: bytes) -> Mapping[bytes, Route]:
+        """The routes of a path, by method."""
+        return self._found.get(path) or self._find(path)
 
     def find(self, method: bytes, path: bytes) -> Route | None:
         return self._find(path).get(method)
@@ -221,6 +226,17 @@ class Routes:
         return methods
 
 
-def _allowed(methods: Iterable[bytes]) -> list[str]:
-    names = {method.decode() for method in methods}
-    return sorted(names | ({"HEAD"} if "GET" in names else set()))
+def of_method(methods: Mapping[bytes, Route], method: bytes) -> Route | None:
+    route = methods.get(method)
+    return methods.get(b"GET") if route is None and method == b"HEAD" else route
+
+
+def nothing_for(methods: Mapping[bytes, Route]) -> Problem:
+    """Why there is no route: the path has others, or none."""
+    return MethodNotAllowed(headers={"Allow": allowed(methods)}) if methods else NoRoute()
+
+
+def allowed(methods: Iterable[bytes]) -> str:
+    """As Allow lists them: OPTIONS is answered wherever anything is."""
+    names = {method.decode() for method in methods} | {"OPTIONS"}
+    return ", ".join(sorted(names | ({"HEAD"} if "GET" in names else set())))

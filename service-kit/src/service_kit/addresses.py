@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from fastapi import Request
@@ -14,6 +15,8 @@ RESOLVE_SECONDS: Final = 5.0
 # What some proxies write: 192.0.2.1:80, [2001:db8::1]:80, [2001:db8::1]. Without brackets the last colon could be either.
 _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]*:[^\[\]]*)\]|([0-9.]+)(?=:))(?::([0-9]{1,5}))?")
 _MOST_PORT: Final = 65535
+# A proxy may call a WebSocket by a scheme of its own (RFC 6455, section 3); its origin is that of the page.
+_SCHEMES: Final = {b"http": "http", b"ws": "http", b"https": "https", b"wss": "https"}
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +58,11 @@ class ClientAddress:
         return str(address)
 
     def scheme(self, peer: str, forwarded_proto: Sequence[bytes], default: str) -> str:
-        """http or https: X-Forwarded-Proto's if the peer is trusted, else the connection's own."""
-        if len(forwarded_proto) == 1 and self.trusts(peer):
-            said = forwarded_proto[0].strip(b" \t").lower()
-            if said in (b"http", b"https"):
-                return said.decode("ascii")
+        """http or https: X-Forwarded-Proto's if the peer is trusted and all of it agrees, else the connection's own."""
+        if forwarded_proto and self.trusts(peer):
+            said = {_SCHEMES.get(one.strip(b" \t").lower()) for one in b",".join(forwarded_proto).split(b",")}
+            if len(said) == 1 and (scheme := said.pop()) is not None:
+                return scheme
         return default
 
     async def resolve(self) -> None:
@@ -84,6 +87,16 @@ class ClientAddress:
 
     def _holds(self, address: Address) -> bool:
         return address in self._resolved or any(address in network for network in self._networks)
+
+
+@lru_cache(maxsize=4096)
+def networks_of(address: str, ipv4_bits: tuple[int, ...], ipv6_bits: tuple[int, ...]) -> tuple[str, ...]:
+    """The networks of so many bits that an address is in; what is no address is in the one named `unknown`."""
+    parsed = _parsed(address)
+    if parsed is None:
+        return ("unknown",)
+    lengths = ipv4_bits if isinstance(parsed, ipaddress.IPv4Address) else ipv6_bits
+    return tuple(str(ipaddress.ip_network((parsed, bits), strict=False)) for bits in lengths)
 
 
 def client_address(request: Request) -> str:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_kit import tracing
 from service_kit.bodies import require_json_routes, unreadable
+from service_kit.list_headers import ListHeaders
 from service_kit.logs import nameless
 from service_kit.problems import MEDIA_TYPE, Problem, body
 
@@ -21,10 +22,14 @@ logger = logging.getLogger(__name__)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the application as a problem, and say so in its OpenAPI document."""
+    """Answer every error of the application as a problem, and say so in its OpenAPI document; read headers that are
+    lists whole, and never redirect."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    # A redirect would name the address at which the gateway reaches the service, and its path before the rewrite.
+    app.router.redirect_slashes = False
+    app.add_middleware(ListHeaders)
     app.add_middleware(HeadAsGet)
     app.add_middleware(UnhandledErrors)
     require_json_routes(app)

@@ -27,7 +27,7 @@ class Identity:
         )
         self.keys = KeyCache(fetch_keys or http_fetch(settings.jwks_url), settings.jwks_lifetime_seconds)
         self.revocations = Revocations(settings.revocation_ceiling_seconds)
-        self.follower = Follower(self._redis, self.revocations, self.keys)
+        self.follower = Follower(self._redis, self.revocations, self.keys, settings.redis_replicas)
         self.verifier = self.verifier_for(None)
         self.service_verifier = self.verifier_for(service_name)
         self._was_ready = False
@@ -37,11 +37,12 @@ class Identity:
         """Follow keys and revocations while the block runs.
 
         It begins once tokens can be verified: whoever connects to a new worker waits for that moment instead of being
-        told 503. But no service waits for another to start, so after a second it begins all the same.
+        told 503. But no service waits for another to start, so after a second it begins all the same; after four
+        where a replica of Redis must prove the first answer, which takes two or three.
         """
         try:
             async with background.running(self.follower.run, self.keys.run):
-                for _ in range(100):
+                for _ in range(400 if self._settings.redis_replicas else 100):
                     if self.ready() is None:
                         break
                     await asyncio.sleep(0.01)
@@ -56,8 +57,8 @@ class Identity:
         taking the service away would end the public ones too.
         """
         if not self._was_ready:
-            if not self.follower.caught_up:
-                return "the revocation stream was not read to its end"
+            if (reason := self.follower.unready) is not None:
+                return reason
             if not self.keys.loaded:
                 return "the issuer's keys were not fetched"
             self._was_ready = True

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
+from prometheus_client import Counter
 
 from service_kit import strict_json
 
@@ -23,6 +24,14 @@ KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _MAX_DOCUMENT = 64 * 1024
 _MAX_KEYS = 32
+
+fetches = Counter(
+    "key_fetches",
+    "Fetches of the issuer's keys: fetched; unreachable, or unusable; overtaken, as keys were dropped meanwhile.",
+    ["outcome"],
+)
+for _outcome in ("fetched", "unreachable", "unusable", "overtaken"):
+    fetches.labels(_outcome)  # counted from 0: what appears with its first failure has no rate
 
 logger = logging.getLogger(__name__)
 
@@ -110,10 +119,14 @@ class KeyCache:
         try:
             keys = parse(await self._fetch())
         except (httpx.HTTPError, OSError, ValueError, LookupError, TimeoutError, RecursionError) as error:
+            unreachable = isinstance(error, httpx.TransportError | OSError)  # TimeoutError is an OSError
+            fetches.labels("unreachable" if unreachable else "unusable").inc()
             logger.warning("keys not fetched, those held stay: %s: %s", type(error).__name__, error)
             return False
         if version != self.version:
+            fetches.labels("overtaken").inc()
             return False  # asked before keys were dropped: the answer may hold what was dropped
+        fetches.labels("fetched").inc()
         gone = any(key != keys.get(kid) for kid, key in self._keys.items())
         self._keys = keys
         self.loaded = self._answered = True

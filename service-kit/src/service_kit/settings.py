@@ -68,12 +68,21 @@ def _address_of(*schemes: str, example: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _replicas(count: int) -> int:
+    if count not in (0, 1, 2):
+        raise ValueError("must be 0, 1 or 2: with more, an acknowledgement of one replica proves nothing")
+    return count
+
+
 # Host names, addresses or CIDRs; in the environment separated by commas or spaces.
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_hosts)]
+# Names, separated as those are.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 # Scheme and authority alone. Tokens carry it byte for byte, so it is refused rather than cleaned.
 Origin = Annotated[str, AfterValidator(_origin)]
 HttpUrl = Annotated[str, _address_of("http", "https", example="http://127.0.0.1:9000/path")]
 RedisUrl = Annotated[str, _address_of("redis", "rediss", example="redis://127.0.0.1:6379/0")]
+Replicas = Annotated[int, AfterValidator(_replicas)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -206,10 +215,18 @@ class VerifierSettings(KitSettings):
     revocations_redis_url: RedisUrl
     revocations_redis_user: str = "follower"
     revocations_redis_password: SecretStr | None = None
+    redis_replicas: Replicas = 0
     revocation_ceiling_seconds: Annotated[Seconds, Field(ge=3)] = 60.0
     token_leeway_seconds: Annotated[Seconds, Field(le=60)] = 30.0
     token_max_lifetime_seconds: Annotated[Seconds, Field(gt=0)] = 3600.0
     jwks_lifetime_seconds: Annotated[Seconds, Field(ge=1)] = 300.0
+
+    @model_validator(mode="after")
+    def _proof_comes_in_time(self) -> Self:
+        # A proof takes two rounds and a ping to the replicas: 2 to 3 s old at rest.
+        if self.redis_replicas and self.revocation_ceiling_seconds < 10:
+            raise ValueError("REVOCATION_CEILING_SECONDS must be at least 10 with REDIS_REPLICAS")
+        return self
 
 
 def load(settings: type[AnySettings]) -> AnySettings:

@@ -98,8 +98,11 @@ class RequestContext:
             return
         received: dict[bytes, bytes | None] = {}
         for name, value in scope["headers"]:
-            if name in (b"x-request-id", b"traceparent", b"tracestate"):
+            if name in (b"x-request-id", b"traceparent"):
                 received[name] = None if name in received else value  # sent twice, it says nothing
+            elif name == b"tracestate":  # a list
+                before = received.get(name)
+                received[name] = b",".join((before, value)) if before else value
         current = _Current(
             request_id_of(received.get(b"x-request-id")),
             trace_of(received.get(b"traceparent"), received.get(b"tracestate")),

@@ -64,11 +64,12 @@ class Settings(DatabaseSettings, HashingSettings, MailSettings, AvatarSettings, 
     events_redis_url: RedisUrl
     events_redis_user: str = "users"
     events_redis_password: SecretStr | None = None
-    redis_replicas: Annotated[int, Field(ge=0, le=2)] = 0
     # The server key of Idempotency-Key fingerprints.
     idempotency_key: SecretStr
     # "confirm": always 202 and a mail, and an account once its link is followed.
     registration: Literal["open", "confirm"] = "open"
     require_verified_email: bool = False
+    # A person's own, of name, picture and password together: each is a row of the audit for ever, and an event.
+    changes_per_hour: Annotated[int, Field(ge=1, le=100_000)] = 60
     # A server of the range API of Have I Been Pwned, such as https://api.pwnedpasswords.com.
     breached_passwords_url: Origin | None = None

@@ -25,7 +25,7 @@ from user_service.avatars.router import router as avatars_router
 from user_service.avatars.service import AvatarService
 from user_service.avatars.storage import Volume
 from user_service.config import Settings
-from user_service.credentials.router import internal_router
+from user_service.credentials.router import internal_router as credentials_internal_router
 from user_service.credentials.router import router as credentials_router
 from user_service.credentials.service import CredentialService
 from user_service.database import Database, DatabaseUnavailable, create_engine
@@ -35,6 +35,7 @@ from user_service.events.stream import Stream
 from user_service.housekeeping import keep_house
 from user_service.mails import registering
 from user_service.mails.router import confirmed_registration
+from user_service.mails.router import internal_router as mails_internal_router
 from user_service.mails.router import router as mails_router
 from user_service.mails.sending import MailSender
 from user_service.mails.service import MailService
@@ -42,6 +43,7 @@ from user_service.mails.smtp import SmtpServer
 from user_service.passwords.breached import BreachedPasswords
 from user_service.passwords.hashing import Passwords
 from user_service.passwords.policy import PasswordRules
+from user_service.users.allowance import own_changes
 from user_service.users.router import me_router
 from user_service.users.router import router as users_router
 from user_service.users.service import UserService
@@ -65,6 +67,8 @@ class Parts:
     events_redis: Redis
     memory: heap.Heap
     idempotency_key: bytes
+    token_life: float  # seconds that no token is accepted for longer
+    https: bool
 
     async def close(self) -> None:
         await self.events_redis.aclose()
@@ -85,16 +89,26 @@ def make_parts(settings: Settings) -> Parts:
     breached = BreachedPasswords(url) if (url := settings.breached_passwords_url) else None
     rules = PasswordRules(settings.password_min_length, breached)
     storage = Volume(settings.avatars_dir)
+    allowance = own_changes(settings.changes_per_hour)
     avatars = AvatarService(
-        database, storage, settings.avatars_dir, settings.avatar_max_bytes, when_done=memory.work_ended
+        database,
+        storage,
+        settings.avatars_dir,
+        settings.avatar_max_bytes,
+        when_done=memory.work_ended,
+        allowance=allowance,
     )
     events_redis = _events_redis(settings)
     return Parts(
         database=database,
         passwords=passwords,
-        users=UserService(database, passwords, rules, registering, avatars.forget_files),
+        users=UserService(database, passwords, rules, registering, avatars.forget_files, allowance),
         credentials=CredentialService(
-            database, passwords, rules, require_verified_email=settings.require_verified_email
+            database,
+            passwords,
+            rules,
+            require_verified_email=settings.require_verified_email,
+            allowance=allowance,
         ),
         mails=MailService(database, passwords, rules),
         avatars=avatars,
@@ -104,6 +118,8 @@ def make_parts(settings: Settings) -> Parts:
         events_redis=events_redis,
         memory=memory,
         idempotency_key=settings.idempotency_key.get_secret_value().encode(),
+        token_life=settings.token_max_lifetime_seconds + settings.token_leeway_seconds,
+        https=settings.public_url.startswith("https:"),
     )
 
 
@@ -161,7 +177,8 @@ def internal_api(database: Database, identity: Identity) -> FastAPI:
     app = FastAPI(title="User service, internal", version=__version__, openapi_url=None)
     answers.install(app)
     app.add_middleware(metrics.RequestMetrics)
-    app.include_router(internal_router)
+    app.include_router(credentials_internal_router)
+    app.include_router(mails_internal_router)
     app.include_router(metrics.router())
 
     async def database_answers() -> str | None:

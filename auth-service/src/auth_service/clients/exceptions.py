@@ -15,6 +15,12 @@ class InvalidClient(OAuthError):
         super().__init__(headers={"www-authenticate": 'Basic realm="auth"'})
 
 
+class ClientForged(InvalidClient):
+    """What the store holds for this client is not what a command has written; `reason` is for the audit alone."""
+
+    reason = "client_forged"
+
+
 class UnauthorizedClient(OAuthError):
     error = code = "unauthorized_client"
     description = "This client may not use this grant."

@@ -14,11 +14,13 @@ class KeysUnavailable(Unavailable):
 class RingMalformed(KeysUnavailable):
     """Never replaced by a new ring: that would refuse every token of the keys that a restored store still has."""
 
-    why = "what the store holds as auth:ring is not a ring as we write it"
+    why = "it is not a ring as this release writes it"
 
 
-class SealUnknown(KeysUnavailable):
-    why = "a key in it is damaged, or sealed under a key-encryption key that is not given here"
+class RingForged(KeysUnavailable):
+    """Never replaced either: whoever can write to the store could have deleted it as well."""
+
+    why = "it was damaged or changed, or is sealed under a key-encryption key that is not given here"
 
 
 class KeyNotInRing(Exception):

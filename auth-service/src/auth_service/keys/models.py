@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from auth_service.keys.exceptions import RingMalformed
@@ -33,7 +33,7 @@ class Key:
     kid: str
     x: str
     y: str
-    sealed: str  # the private key, under the key-encryption key
+    private: str = field(repr=False)  # PKCS #8 in Base64; at rest the whole ring is sealed
     published_at: int
     current_from: int | None = None
     retired_at: int | None = None
@@ -73,6 +73,7 @@ class Ring:
     current: Key
     next: Key
     retired: tuple[Key, ...] = ()
+    serial: int = 0  # grows with every change, so that an older copy of the ring is known for one
 
     @classmethod
     def first(cls, current: Key, following: Key, now: int) -> "Ring":
@@ -85,7 +86,9 @@ class Ring:
         try:
             stored: Mapping[str, Any] = json.loads(text)
             current, following = Key(**stored["current"]), Key(**stored["next"])
-            return cls(current, following, tuple(Key(**key) for key in stored["retired"]))
+            return cls(
+                current, following, tuple(Key(**key) for key in stored["retired"]), int(stored["serial"])
+            )
         except (ValueError, KeyError, TypeError) as malformed:
             raise RingMalformed from malformed
 

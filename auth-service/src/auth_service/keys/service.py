@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from auth_service import audit
 from auth_service.exceptions import Unavailable
-from auth_service.keys.exceptions import KeyNotInRing, KeysUnavailable
-from auth_service.keys.models import Key, Policy, Ring
-from auth_service.keys.sealing import Sealer
-from auth_service.keys.signing import Signer
+from auth_service.keys.exceptions import KeyNotInRing, KeysUnavailable, RingForged
+from auth_service.keys.models import Policy, Ring
+from auth_service.keys.signing import Signer, new_key
+from auth_service.records import RecordForged, Records
 from auth_service.store import Script, Store
+
+STORED: Final = "auth:keyring"
 
 CREATE = Script("revocations/append.lua", "keys/create.lua")
 REPLACE = Script("revocations/append.lua", "keys/replace.lua")
@@ -30,15 +32,17 @@ class _Read:
     text: str
     ring: Ring
     signer: Signer
+    outdated: bool  # sealed under the second key-encryption key
 
 
 class KeyRing:
-    def __init__(self, store: Store, sealer: Sealer, policy: Policy, retention_ms: int) -> None:
+    def __init__(self, store: Store, records: Records, policy: Policy, retention_ms: int) -> None:
         self._store = store
-        self._sealer = sealer
+        self._records = records
         self.policy = policy
         self._retention = retention_ms
         self._read: _Read | None = None
+        self._refused = ""  # the text told of last
         self._wake = asyncio.Event()
 
     @property
@@ -52,14 +56,22 @@ class KeyRing:
         return self._read is not None
 
     async def load(self) -> Ring:
-        """The ring as it stands in the store; creates what is absent."""
+        """The ring as it stands in the store; creates what is absent.
+
+        An older copy is put right: a key that was revoked since must not come back with it.
+        """
         async with self._store.answering() as redis, redis.pipeline(transaction=False) as pipe:
-            pipe.get("auth:ring")
-            pipe.exists("auth:ring", "auth:epoch", "auth:revocations")
+            pipe.get(STORED)
+            pipe.exists(STORED, "auth:epoch", "auth:revocations")
             text, present = await pipe.execute()
         if present < 3:
             text = await self._create()
-        return self._keep(text)
+        read = self._opened(text)
+        if self._read is not None and read.ring.serial < self._read.ring.serial:
+            await self._put_back(text)
+        else:
+            self._read = read
+        return self._read.ring
 
     async def jwks(self) -> dict[str, Any]:
         """What the store holds now, so that no replica lags; the last one read while the store is away."""
@@ -72,7 +84,7 @@ class KeyRing:
 
     async def rotate(self) -> Ring:
         """Raises TooEarly when a verifier might not know the next key yet."""
-        return await self._change(lambda ring, now: ring.rotated(self._sealer.new_key(now), now, self.policy))
+        return await self._change(lambda ring, now: ring.rotated(new_key(now), now, self.policy))
 
     async def revoke(self, kid: str) -> Ring:
         """Drops a key at every verifier, through the revocation stream."""
@@ -80,7 +92,7 @@ class KeyRing:
         def without(ring: Ring, now: int) -> Ring:
             if ring.find(kid) is None:
                 raise KeyNotInRing(kid)
-            return ring.revoked(kid, self._sealer.new_key(now), now)
+            return ring.revoked(kid, new_key(now), now)
 
         return await self._change(without, revoked=kid)
 
@@ -92,8 +104,8 @@ class KeyRing:
             await self._change(lambda ring, now: ring.pruned(now, self.policy), due="pruned")
         if now >= ring.rotation_due_at(self.policy):
             await self._change(self._rotated_if_due, due="rotated")
-        if any(self._sealer.resealed(key) for key in ring.keys):
-            await self._change(lambda ring, now: self._resealed(ring), due="resealed")
+        if self._read is not None and self._read.outdated:
+            await self._change(lambda ring, _: replace(ring), due="resealed")
 
     async def run(self, every: float = 1.0) -> None:
         """Keeps this replica's copy fresh, and the ring in order."""
@@ -116,25 +128,28 @@ class KeyRing:
     def _rotated_if_due(self, ring: Ring, now: int) -> Ring:
         if now < ring.rotation_due_at(self.policy):
             return ring  # another replica was first
-        return ring.rotated(self._sealer.new_key(now), now, self.policy)
-
-    def _resealed(self, ring: Ring) -> Ring:
-        def sealed(key: Key) -> Key:
-            return replace(key, sealed=self._sealer.resealed(key) or key.sealed)
-
-        return Ring(sealed(ring.current), sealed(ring.next), tuple(map(sealed, ring.retired)))
+        return ring.rotated(new_key(now), now, self.policy)
 
     async def _create(self) -> str:
         now = int(time.time())
-        ring = Ring.first(self._sealer.new_key(now), self._sealer.new_key(now), now)
-        if await self._store.run(CREATE, ring=ring.to_json(), epoch=secrets.token_hex(16)):
+        ring = Ring.first(new_key(now), new_key(now), now)
+        if await self._store.run(CREATE, ring=self._sealed(ring), epoch=secrets.token_hex(16)):
             logger.warning("the store was empty: a new epoch and a new key ring begin")
             audit.record("keys", "created", "store_empty", actor=audit.OURSELVES, key=ring.current.kid)
         async with self._store.answering() as redis:
-            text: str | None = await redis.get("auth:ring")
+            text: str | None = await redis.get(STORED)
         if text is None:
             raise KeysUnavailable
         return text
+
+    async def _put_back(self, older: str) -> None:
+        assert self._read is not None
+        newest = self._read
+        if await self._store.run(
+            REPLACE, durable=True, read=older, ring=newest.text, retention=self._retention
+        ):
+            logger.error("the store held an older key ring: the newest one that was read is put back")
+            audit.record("keys", "put_back", "older_ring", actor=audit.OURSELVES, key=newest.ring.current.kid)
 
     async def _change(
         self, change: Callable[[Ring, int], Ring], *, due: str = "", revoked: str | None = None
@@ -150,17 +165,30 @@ class KeyRing:
             after = change(before.ring, int(time.time()))
             if after is before.ring:
                 return after
-            text = after.to_json()
+            text = self._sealed(after)
             if await self._store.run(
                 REPLACE, durable=True, read=before.text, ring=text, revoked=revoked, retention=self._retention
             ):
                 if due:
                     audit.record("keys", due, "due", actor=audit.OURSELVES, key=after.current.kid)
-                return self._keep(text)
+                self._read = self._opened(text)
+                return self._read.ring
 
-    def _keep(self, text: str) -> Ring:
+    def _sealed(self, ring: Ring) -> str:
+        # The clock, so that a ring which begins anew comes after those that nobody here remembers.
+        known = self._read.ring.serial if self._read is not None else 0
+        serial = max(time.time_ns() // 1_000_000, known + 1)
+        return self._records.seal(STORED, replace(ring, serial=serial).to_json())
+
+    def _opened(self, text: str) -> _Read:
         if self._read is not None and self._read.text == text:
-            return self._read.ring
-        ring = Ring.from_json(text)
-        self._read = _Read(text, ring, Signer(ring.current.kid, self._sealer.open(ring.current)))
-        return ring
+            return self._read
+        try:
+            opened = self._records.open(STORED, text)
+        except RecordForged as forged:
+            if text != self._refused:  # not once a second while it stays so
+                self._refused = text
+                audit.record("keys", "refused", "ring_forged", actor=audit.OURSELVES)
+            raise RingForged from forged
+        ring = Ring.from_json(opened.text)
+        return _Read(text, ring, Signer.of(ring.current), opened.outdated)

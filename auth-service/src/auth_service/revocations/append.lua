@@ -1,4 +1,4 @@
--- The shared beginning of every script that ends something early: Redis's clock, and the stream's writer.
+-- The shared beginning of every script that ends something early: Redis's clock, and the stream's writer, which returns 'until'.
 local STREAM = 'auth:revocations'
 
 local function clock()
@@ -10,11 +10,13 @@ end
 -- Entries are trimmed by their own 'until', never by age: ids stand still after Redis's clock stepped back.
 local function revoke(kind, caller_clock, retention, ...)
   local now = math.max(clock(), caller_clock)
-  redis.call('XADD', STREAM, '*', 'kind', kind, 'until', string.format('%.0f', math.ceil((now + retention) / 1000)), ...)
+  local ends = string.format('%.0f', math.ceil((now + retention) / 1000))
+  redis.call('XADD', STREAM, '*', 'kind', kind, 'until', ends, ...)
   local first
   for _, entry in ipairs(redis.call('XRANGE', STREAM, '-', '+', 'COUNT', 100)) do
     first = entry[1]
     if tonumber(entry[2][4]) * 1000 >= now then break end
   end
   redis.call('XTRIM', STREAM, 'MINID', '=', first)
+  return ends
 end

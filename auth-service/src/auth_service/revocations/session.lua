@@ -1,4 +1,3 @@
--- Refuses the tokens of a sid that has no stored session (a client's own token).
+-- Refuses the tokens of a sid that has no stored session (a client's own token); until when.
 local a = cjson.decode(ARGV[1])
-revoke('session', a.clock, a.retention, 'sid', a.sid)
-return 1
+return revoke('session', a.clock, a.retention, 'sid', a.sid)

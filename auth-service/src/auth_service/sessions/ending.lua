@@ -1,7 +1,6 @@
--- Ends one stored session and refuses its tokens; false if it had ended before.
+-- Ends one stored session and refuses its tokens; until when, or false if it had ended before.
 local function end_session(sub, sid, caller_clock, retention)
   redis.call('ZREM', 'auth:sessions:' .. sub, sid)
   if redis.call('DEL', 'auth:session:' .. sid) == 0 then return false end
-  revoke('session', caller_clock, retention, 'sid', sid)
-  return true
+  return revoke('session', caller_clock, retention, 'sid', sid)
 end

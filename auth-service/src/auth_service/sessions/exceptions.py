@@ -4,6 +4,8 @@ from http import HTTPStatus
 
 from auth_service.exceptions import InvalidGrant
 from service_kit.problems import Problem
+from service_kit.response_revocations import headers
+from service_kit.revocations import Revocation
 
 
 class RefreshTokenInvalid(InvalidGrant):
@@ -19,6 +21,17 @@ class RefreshTokenReused(InvalidGrant):
 class SessionEnded(InvalidGrant):
     code = "session_ended"
     description = "The session has ended or expired. Sign in again."
+
+    def __init__(self, revocation: Revocation) -> None:
+        """Whoever hears it proved the token, and so the session's id."""
+        super().__init__(headers=headers([revocation]))
+        self.session_id = revocation.value
+
+
+class SessionForged(SessionEnded):
+    """What the store holds is not as we wrote it, so no more than the id is known; `reason` is for the audit alone."""
+
+    reason = "session_forged"
 
 
 class SessionUnknown(Problem):

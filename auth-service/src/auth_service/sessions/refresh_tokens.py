@@ -17,6 +17,10 @@ class RefreshToken:
     generation: int
     attempt: int
 
+    @property
+    def pair(self) -> tuple[int, int]:
+        return self.generation, self.attempt
+
     def __str__(self) -> str:
         return f"{self.session_id}.{self.generation}.{self.attempt}"
 

@@ -9,6 +9,7 @@ from auth_service.dependencies import TheOrigin
 from auth_service.sessions.dependencies import Person, Subject, TheSessions
 from auth_service.sessions.exceptions import SessionUnknown
 from auth_service.sessions.schemas import SessionList, SessionView
+from service_kit.response_revocations import headers
 
 router = APIRouter(prefix="/auth/sessions", tags=["sessions"])
 
@@ -27,7 +28,7 @@ async def end_sessions(
     origin: TheOrigin,
     keep: Annotated[Literal["current"] | None, Query(description="Spare the session that asks")] = None,
 ) -> Response:
-    await sessions.end(subject, keep=caller.session_id if keep else None)
+    ended = await sessions.end(subject, keep=caller.session_id if keep else None)
     audit.record(
         "sessions",
         "ended",
@@ -37,7 +38,9 @@ async def end_sessions(
         client=caller.client_id,
         origin=origin,
     )
-    return Response(status_code=204)
+    # Its own first: beyond the header's bound some are left to the stream.
+    ended.sort(key=lambda one: one.value != caller.session_id)
+    return Response(status_code=204, headers=headers(ended))
 
 
 @router.delete("/{session_id}", summary="End one session", status_code=204)
@@ -49,7 +52,7 @@ async def end_session(
         # Somebody else's session is as unknown as one that never was.
         if session is None or session.subject != subject:
             raise SessionUnknown
-    await sessions.end(subject, session_id)
+    ended = await sessions.end(subject, session_id)
     audit.record(
         "sessions",
         "ended",
@@ -60,4 +63,4 @@ async def end_session(
         session=session_id,
         origin=origin,
     )
-    return Response(status_code=204)
+    return Response(status_code=204, headers=headers(ended or [sessions.revocation_of(session_id)]))

@@ -1,25 +1,37 @@
 """Sessions and their refresh tokens: start, rotate, list, end. The store decides every race."""
 
-import logging
+import math
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Final
 
-from auth_service.sessions.exceptions import RefreshTokenInvalid, RefreshTokenReused, SessionEnded
-from auth_service.sessions.models import Lifetimes, Session
+from auth_service.records import RecordForged, Records
+from auth_service.sessions.exceptions import (
+    RefreshTokenInvalid,
+    RefreshTokenReused,
+    SessionEnded,
+    SessionForged,
+)
+from auth_service.sessions.models import NOT_AUTHENTICATED, Lifetimes, Session
 from auth_service.sessions.refresh_tokens import RefreshToken, RefreshTokens
-from auth_service.store import Script, Store
+from auth_service.store import Script, Store, StoreUnavailable
+from service_kit.response_revocations import headers
+from service_kit.revocations import Revocation
 
 START = Script("revocations/append.lua", "sessions/ending.lua", "sessions/start.lua")
-ROTATE = Script("revocations/append.lua", "sessions/ending.lua", "sessions/rotate.lua")
+ROTATE = Script("revocations/append.lua", "sessions/rotate.lua")
 END = Script("revocations/append.lua", "sessions/ending.lua", "sessions/end.lua")
 
-logger = logging.getLogger(__name__)
+# Each one means that another refresh of this very session was first, so there are few.
+MOST_TRIES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A proved refresh token and the session that it belongs to; nothing has been changed for it."""
+    """A proved refresh token and the session that it belongs to, verified; nothing has been changed for it."""
 
     token: RefreshToken
     session: Session
@@ -27,9 +39,15 @@ class Presented:
 
 class Sessions:
     def __init__(
-        self, store: Store, refresh_tokens: RefreshTokens, lifetimes: Lifetimes, retention_ms: int
+        self,
+        store: Store,
+        records: Records,
+        refresh_tokens: RefreshTokens,
+        lifetimes: Lifetimes,
+        retention_ms: int,
     ) -> None:
         self._store = store
+        self._records = records
         self._refresh_tokens = refresh_tokens
         self._lifetimes = lifetimes
         self._retention = retention_ms
@@ -38,60 +56,83 @@ class Sessions:
         self, *, subject: str, client_id: str, scope: str, cv: int, now: int, device: str, address: str
     ) -> tuple[Session, str]:
         """A new session and its first refresh token; a person's oldest session makes room."""
-        sid = secrets.token_urlsafe(16)
-        stored = await self._store.run(
-            START,
-            sid=sid,
-            sub=subject,
+        began = Session(
+            id=secrets.token_urlsafe(16),
+            subject=subject,
             client_id=client_id,
             scope=scope,
-            cv=cv,
+            credentials_version=cv,
             auth_time=now,
             device=device,
             address=address,
+            created=now,
+            expires=now + self._lifetimes.absolute,
+            used=now,
+        )
+        session = self._authenticated(began)
+        await self._store.run(
+            START,
+            sid=session.id,
+            sub=subject,
+            used=now * 1000,
+            record=_flat(session),
             limit=self._lifetimes.per_person,
             idle=self._lifetimes.idle * 1000,
             absolute=self._lifetimes.absolute * 1000,
             retention=self._retention,
         )
-        session = Session.read(sid, dict(zip(stored[::2], stored[1::2], strict=True)))
-        return session, self._refresh_tokens.write(RefreshToken(sid, 0, 0))
+        return session, self._refresh_tokens.write(RefreshToken(session.id, 0, 0))
 
     async def find(self, refresh_token: str) -> Presented:
-        """Proves the token and reads its session; changes nothing."""
+        """Proves the token, reads its session and verifies that; changes nothing."""
         token = self._refresh_tokens.read(refresh_token)
-        session = await self.get(token.session_id)
-        if session is None:
-            raise SessionEnded
-        return Presented(token, session)
+        return Presented(token, await self._live(token.session_id))
 
     async def rotate(self, presented: Presented, cv: int) -> tuple[Session, str]:
-        """The successor of a proved token; ends the session on reuse."""
-        token, session = presented.token, presented.session
-        outcome, generation, attempt = await self._store.run(
-            ROTATE,
-            sid=token.session_id,
-            generation=token.generation,
-            attempt=token.attempt,
-            cv=cv,
-            grace=self._lifetimes.replay * 1000,
-            idle=self._lifetimes.idle * 1000,
-            retention=self._retention,
-        )
-        match outcome:
-            case "reused":
-                raise RefreshTokenReused
-            case "ended":
-                raise SessionEnded
-            case "ahead":
+        """The successor of a proved token; ends the session on reuse.
+
+        the current pair              makes the next generation
+        its parent, within the grace  gets the current pair again
+        its parent, later             makes the next attempt (a late retry)
+        a pair that we never made     changes nothing (an older copy of the store was restored)
+        every other older pair        ends the session
+        """
+        pair, session = presented.token.pair, presented.session
+        for _ in range(MOST_TRIES):
+            if pair == session.current:
+                successor, grace = session.next_generation(), None
+            elif pair == session.parent:
+                successor, grace = session.next_attempt(), self._lifetimes.replay * 1000
+            elif pair > session.current:
                 raise RefreshTokenInvalid
-        successor = self._refresh_tokens.write(RefreshToken(token.session_id, generation, attempt))
-        return replace(session, credentials_version=cv), successor
+            else:
+                ended = await self.end(session.subject, session.id)
+                if not ended:
+                    raise SessionEnded(self.revocation_of(session.id))
+                raise RefreshTokenReused(headers=headers(ended))
+            versioned = replace(successor, credentials_version=max(session.credentials_version, cv))
+            successor = self._authenticated(versioned)
+            outcome = await self._store.run(
+                ROTATE,
+                sid=session.id,
+                read=session.mac,
+                record=_flat(successor),
+                grace=grace,
+                idle=self._lifetimes.idle * 1000,
+                expires=session.expires * 1000,
+            )
+            if outcome != "changed":
+                now = successor if outcome == "rotated" else session
+                refresh_token = self._refresh_tokens.write(RefreshToken(session.id, *now.current))
+                return replace(now, credentials_version=cv), refresh_token
+            session = await self._live(session.id)  # another refresh was first
+        raise StoreUnavailable
 
     async def get(self, session_id: str) -> Session | None:
-        async with self._store.answering() as redis:
-            stored = await redis.hgetall(f"auth:session:{session_id}")
-        return Session.read(session_id, stored) if stored else None
+        """None for a record that is none of ours as well: it is as good as no session."""
+        with suppress(SessionEnded):
+            return await self._live(session_id)
+        return None
 
     async def of(self, subject: str) -> Sequence[Session]:
         """A person's live sessions, the newest first."""
@@ -101,17 +142,56 @@ class Sessions:
                 for session_id in ids:
                     pipe.hgetall(f"auth:session:{session_id}")
                 found = await pipe.execute()
-        return [
-            Session.read(session_id, stored) for session_id, stored in zip(ids, found, strict=True) if stored
-        ]
+        sessions = []
+        for session_id, stored in zip(ids, found, strict=True):
+            with suppress(SessionEnded):
+                sessions.append(self._verified(session_id, stored))
+        # The index is not authenticated: it may name somebody else's.
+        return [session for session in sessions if session.subject == subject]
 
-    async def end(self, subject: str, session_id: str | None = None, *, keep: str | None = None) -> int:
-        """Ends one session, or all but `keep`; returns how many, once that is durable."""
-        ended: int = await self._store.run(
+    async def end(
+        self, subject: str, session_id: str | None = None, *, keep: str | None = None
+    ) -> list[Revocation]:
+        """Ends one session, or all but `keep`; returns those that ended, the newest first, once that is durable."""
+        ended = await self._store.run(
             END, durable=True, sub=subject, sid=session_id, keep=keep, retention=self._retention
         )
-        return ended
+        return [
+            Revocation("session", sid, int(until)) for sid, until in zip(ended[::2], ended[1::2], strict=True)
+        ]
+
+    def revocation_of(self, session_id: str) -> Revocation:
+        """For a session that has ended before, in the words of the response that says so."""
+        return Revocation("session", session_id, math.ceil(time.time() + self._retention / 1000))
 
     async def settle(self) -> None:
         """Returns once what ended before is durable, whatever was answered then."""
         await self._store.settle()
+
+    async def _live(self, session_id: str) -> Session:
+        """Raises SessionEnded, and SessionForged if the record is none of ours."""
+        async with self._store.answering() as redis:
+            stored = await redis.hgetall(f"auth:session:{session_id}")
+        return self._verified(session_id, stored)
+
+    def _verified(self, session_id: str, stored: Mapping[str, str]) -> Session:
+        if not stored:
+            raise SessionEnded(self.revocation_of(session_id))
+        fields = {name: value for name, value in stored.items() if name not in NOT_AUTHENTICATED}
+        try:
+            self._records.verify(session_id, fields, stored.get("mac", ""))
+        except RecordForged as forged:
+            raise SessionForged(self.revocation_of(session_id)) from forged
+        session = Session.read(session_id, stored)
+        # Redis has forgotten it by then, unless somebody there has told it not to.
+        if session.expires <= time.time():
+            raise SessionEnded(self.revocation_of(session_id))
+        return session
+
+    def _authenticated(self, session: Session) -> Session:
+        return replace(session, mac=self._records.mac(session.id, session.fields()))
+
+
+def _flat(session: Session) -> list[str]:
+    """The names and values of its hash, as HSET takes them."""
+    return [part for field in session.fields().items() for part in field] + ["mac", session.mac]

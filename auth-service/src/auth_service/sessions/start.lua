@@ -1,4 +1,4 @@
--- Starts a session; beyond the limit the person's oldest ends.
+-- Starts a session, whose record was made and authenticated by the caller; beyond the limit the person's oldest ends.
 local a = cjson.decode(ARGV[1])
 local now = clock()
 local index, key = 'auth:sessions:' .. a.sub, 'auth:session:' .. a.sid
@@ -10,11 +10,9 @@ if surplus >= 0 then
   for _, sid in ipairs(redis.call('ZRANGE', index, 0, surplus)) do end_session(a.sub, sid, a.clock, a.retention) end
 end
 local expires = now + a.absolute
-redis.call('HSET', key, 'sub', a.sub, 'client_id', a.client_id, 'scope', a.scope, 'cv', a.cv, 'auth_time', a.auth_time,
-  'device', a.device, 'address', a.address, 'created', now, 'used', now, 'expires', expires,
-  'generation', 0, 'attempt', 0, 'parent_attempt', -1, 'made', now)
+redis.call('HSET', key, 'made', now, 'used', a.used, unpack(a.record))
 redis.call('PEXPIREAT', key, math.min(now + a.idle, expires))
 redis.call('ZADD', index, now, a.sid)
 -- Never sooner than that of a session which began while sessions might last longer: it could not be found to be ended.
 redis.call('PEXPIREAT', index, math.max(expires, redis.call('PEXPIRETIME', index)))
-return redis.call('HGETALL', key)
+return 1

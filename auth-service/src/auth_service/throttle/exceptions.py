@@ -12,3 +12,8 @@ class TooManyAttempts(OAuthError):
     error = "invalid_grant"
     code = "too_many_attempts"
     description = "Too many failed sign-ins. Wait as long as Retry-After says."
+
+    def __init__(self, allowance: str, headers: dict[str, str]) -> None:
+        """`allowance` is the name of the one that is spent."""
+        super().__init__(headers=headers)
+        self.allowance = allowance

@@ -5,23 +5,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from auth_service.throttle.models import Allowance, Verdict
+from service_kit import gcra
 
 
 class LocalAllowances:
     def __init__(self, size: int = 10_000) -> None:
-        self._arrivals: OrderedDict[str, float] = OrderedDict()
+        self._arrivals: OrderedDict[str, int] = OrderedDict()
         self._size = size
 
     def spend(self, allowances: Sequence[Allowance], now: int) -> Verdict:
         """`now` in milliseconds, of any clock that does not step back."""
         strict = [_quarter(each) for each in allowances]
-        arrivals = [max(self._arrivals.get(each.key, 0), now) + each.interval for each in strict]
+        arrivals = [gcra.arrive(self._arrivals.get(each.key, 0), now, each.interval) for each in strict]
         verdicts = [
             Verdict(
-                wait=max(0, int(arrival - now - each.burst * each.interval)),
+                wait=gcra.wait(arrival, now, each.interval, each.burst),
                 scarcest=each,
-                left=int((now - arrival) // each.interval) + each.burst,
-                reset=int(arrival - now),
+                left=gcra.left(arrival, now, each.interval, each.burst),
+                reset=arrival - now,
                 in_memory=True,
             )
             for each, arrival in zip(strict, arrivals, strict=True)

@@ -1,6 +1,5 @@
 """Sign-in limits, spent before anything is hashed: by address, account or known device, and for everybody."""
 
-import ipaddress
 import logging
 import time
 from collections.abc import Sequence
@@ -8,16 +7,23 @@ from dataclasses import dataclass
 
 from auth_service.exceptions import Unavailable
 from auth_service.store import Script, Store
-from auth_service.throttle.devices import Devices
 from auth_service.throttle.exceptions import TooManyAttempts
 from auth_service.throttle.local import LocalAllowances
 from auth_service.throttle.models import Allowance, Verdict
+from service_kit.addresses import networks_of
 
 SPEND = Script("throttle/spend.lua")
 REFUND = Script("throttle/refund.lua")
+FORGET = Script("throttle/forget.lua")
 
 FREE_FAILURES = 5
 LONGEST_BACKOFF = 15 * 60 * 1000
+LINK_KEPT = 2 * 3600 * 1000  # milliseconds: longer than user-service tells of a link that was followed
+ACCOUNT = "account"  # the allowance that strangers have at one account
+# A customer has an IPv4 address or a few, or a /64, a /56 or a /48 of IPv6 (RFC 6177). Each of these networks has so many
+# times an address's allowance, so that nobody's networks spend what everybody has together.
+IPV4_STEPS, IPV6_STEPS, STEP_FACTORS = (32, 24), (64, 56, 48), (1, 4, 16)
+
 
 logger = logging.getLogger(__name__)
 
@@ -41,21 +47,33 @@ class Admission:
 
 
 class Throttle:
-    def __init__(self, store: Store, devices: Devices, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
-        self._devices = devices
         self._limits = limits
         self._local = LocalAllowances()
 
     async def admit(self, account: str, address: str, device: str | None) -> Admission:
-        """Raises TooManyAttempts, by how often was tried alone: never by whether the account exists."""
-        known = self._devices.known(account, device) if device else None
-        allowances = self._of_device(known) if known else self._of_stranger(account, address)
-        backoff = f"signin:backoff:{known or account}"
+        """`device` is the id of a known one. Raises TooManyAttempts, by how often was tried alone: never by whether the
+        account exists."""
+        allowances = self._of_device(device) if device else self._of_stranger(account, address)
+        backoff = _backoff(device or account)
         verdict = await self._spend(allowances, backoff)
         if verdict.wait:
-            raise TooManyAttempts(headers=verdict.headers())
+            raise TooManyAttempts(verdict.scarcest.name, verdict.headers())
         return Admission(allowances, backoff, verdict)
+
+    async def forget_failures(self, account: str, link: str) -> bool:
+        """The account's failures, as its person has followed this mailed link; once for each link."""
+        try:
+            forgotten = await self._store.run(
+                FORGET,
+                link=f"signin:followed:{link}",
+                kept=LINK_KEPT,
+                failures=[_backoff(account), *(each.key for each in self._of_account(account))],
+            )
+        except Unavailable:
+            return False
+        return bool(forgotten)
 
     async def give_back(self, admission: Admission, *, succeeded: bool) -> None:
         """Only failures count: an attempt that succeeded, or that nobody could decide, is given back."""
@@ -76,10 +94,18 @@ class Throttle:
         # Nothing that strangers can spend: neither the account's allowance nor their shared address's.
         return [_per_minute("device", device, self._limits.account)]
 
+    def _of_account(self, account: str) -> list[Allowance]:
+        return [_per_minute(ACCOUNT, account, self._limits.account)]
+
     def _of_stranger(self, account: str, address: str) -> list[Allowance]:
         return [
-            _per_minute("account", account, self._limits.account),
-            _per_minute("address", address_prefix(address), self._limits.address),
+            *self._of_account(account),
+            *(
+                _per_minute("address", network, factor * self._limits.address)
+                for network, factor in zip(
+                    networks_of(address, IPV4_STEPS, IPV6_STEPS), STEP_FACTORS, strict=False
+                )
+            ),
             _per_minute("everybody", "", self._limits.everybody),
         ]
 
@@ -97,19 +123,12 @@ class Throttle:
         return Verdict(wait, allowances[scarcest - 1], left, reset)
 
 
-def address_prefix(address: str) -> str:
-    """One customer's worth of addresses: a whole IPv4 address, the /64 of an IPv6 one."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+def _backoff(holder: str) -> str:
+    return f"signin:backoff:{holder}"
 
 
 def _per_minute(name: str, key: str, count: int) -> Allowance:
-    return Allowance(name, f"signin:{name}:{key}", burst=count, interval=60_000 // count)
+    return Allowance(name, f"signin:{name}:{key}", burst=count, interval=max(1, 60_000 // count))
 
 
 def _as_arguments(allowances: Sequence[Allowance]) -> list[dict[str, object]]:

@@ -9,6 +9,7 @@ from pydantic import Field
 from auth_service.clients.dependencies import ConfidentialRequest, OAuthRequest
 from auth_service.config import SCOPE
 from auth_service.forms import form_schema
+from auth_service.throttle.devices import LIFETIME
 from auth_service.tokens.dependencies import (
     DEVICE_COOKIE,
     DEVICE_HEADER,
@@ -25,7 +26,6 @@ from service_kit.tokens import Caller
 
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
 REFUSALS: dict[int | str, dict[str, Any]] = {400: {"model": ErrorResponse}, 401: {"model": ErrorResponse}}
-YEAR = 365 * 86400
 # A refusal names what was asked for, in a header.
 Scope = Annotated[str, Field(pattern=rf"^{SCOPE.pattern}$")]
 
@@ -82,14 +82,14 @@ async def token(request: Request, asked: OAuthRequest, tokens: TheTokens) -> Res
     ),
 )
 async def revoke(asked: OAuthRequest, tokens: TheTokens, introspection: TheIntrospection) -> Response:
-    text = asked.required("token")
+    text, ended = asked.required("token"), {}
     if text.count(".") == 2:
         caller = await introspection.caller(text, asked.client.audiences)
         if caller is not None:
-            await tokens.revoke_access_token(asked.client, caller, asked.origin)
+            ended = await tokens.revoke_access_token(asked.client, caller, asked.origin)
     else:
-        await tokens.revoke_refresh_token(asked.client, text, asked.origin)
-    return Response(headers=NO_STORE)
+        ended = await tokens.revoke_refresh_token(asked.client, text, asked.origin)
+    return Response(headers=NO_STORE | ended)
 
 
 @router.post(
@@ -157,7 +157,7 @@ def _answer(grant: Grant, *, secure: bool) -> Response:
         response.set_cookie(
             DEVICE_COOKIE,
             grant.device,
-            YEAR,
+            LIFETIME,
             path="/auth/token",
             secure=secure,
             httponly=True,

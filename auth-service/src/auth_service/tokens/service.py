@@ -10,11 +10,12 @@ from auth_service.clients.models import FIRST_PARTY, Client
 from auth_service.config import SCOPE
 from auth_service.exceptions import InvalidGrant, InvalidScope
 from auth_service.revocations.service import Revocations
-from auth_service.sessions.exceptions import SessionEnded
+from auth_service.sessions.exceptions import SessionEnded, SessionForged
 from auth_service.sessions.models import Session
 from auth_service.sessions.service import Presented, Sessions
-from auth_service.throttle.devices import Devices
-from auth_service.throttle.service import Admission, Throttle
+from auth_service.throttle.devices import Devices, link_in
+from auth_service.throttle.exceptions import TooManyAttempts
+from auth_service.throttle.service import ACCOUNT, Admission, Throttle
 from auth_service.tokens.access import AccessTokens
 from auth_service.tokens.exceptions import (
     AccountInactive,
@@ -28,6 +29,7 @@ from auth_service.tokens.models import Grant, SignIn
 from auth_service.users.client import UsersClient
 from auth_service.users.exceptions import UsersUnavailable
 from auth_service.users.models import Refused, User
+from service_kit.response_revocations import headers
 from service_kit.tokens import Caller
 
 LONGEST_SCOPE = 1024
@@ -67,7 +69,7 @@ class Tokens:
             raise UnauthorizedClient
         granted = narrowed(client.scopes, scope)
         account = self._devices.account(given.email)
-        admission = await self._throttle.admit(account, origin.address, given.device)
+        admission = await self._admitted(given, account, origin.address)
         user = await self._verified(given, admission)
         await self._throttle.give_back(admission, succeeded=True)
         session, refresh_token = await self._sessions.start(
@@ -85,7 +87,7 @@ class Tokens:
             self._access.lifetime,
             granted,
             refresh_token,
-            device=self._devices.issue(account),
+            device=self._devices.issue(account, user.id, user.sessions_cv, session.auth_time),
             headers=admission.verdict.headers(),
         )
 
@@ -124,19 +126,58 @@ class Tokens:
         audit.record("client-token", "granted", **about)
         return Grant(self._access.for_client(client.id, granted, audience), self._access.lifetime, granted)
 
-    async def revoke_refresh_token(self, client: Client, token: str, origin: Origin) -> None:
-        """Ends the session (RFC 7009); a token that is not, or no longer, ours needs no ending."""
+    async def revoke_refresh_token(self, client: Client, token: str, origin: Origin) -> dict[str, str]:
+        """Ends the session (RFC 7009); a token that is not, or no longer, ours needs no ending. Returns the header that
+        names what has ended."""
         try:
             session = (await self._sessions.find(token)).session
-        except SessionEnded:
+        except SessionForged as forged:
+            # The token proves its id; whose it was, nobody knows. What is left to refuse is its access tokens.
+            ended = await self._revocations.revoke_session(forged.session_id)
+            audit.record(
+                "sign-out",
+                "ended",
+                forged.reason,
+                client=client.id,
+                session=forged.session_id,
+                origin=origin,
+            )
+            return headers([ended])
+        except SessionEnded as before:
             await self._sessions.settle()  # perhaps it was ended a moment ago, and the answer was a 503
-            return
+            return before.headers
         except InvalidGrant:
-            return
-        await self._end(client, session.client_id, session.subject, session.id, origin)
+            return {}
+        return await self._end(client, session.client_id, session.subject, session.id, origin)
 
-    async def revoke_access_token(self, client: Client, caller: Caller, origin: Origin) -> None:
-        await self._end(client, caller.client_id, caller.subject, caller.session_id, origin)
+    async def revoke_access_token(self, client: Client, caller: Caller, origin: Origin) -> dict[str, str]:
+        return await self._end(client, caller.client_id, caller.subject, caller.session_id, origin)
+
+    async def _admitted(self, given: SignIn, account: str, address: str) -> Admission:
+        device = await self._known_device(given, account)
+        try:
+            return await self._throttle.admit(account, address, device)
+        except TooManyAttempts as refusal:
+            if refusal.allowance != ACCOUNT:
+                raise
+            # Strangers can keep an account waiting, but they cannot follow what is mailed to its person.
+            link = await self._users.followed_link(given.email)
+            if link is None or not await self._throttle.forget_failures(account, link):
+                raise
+        return await self._throttle.admit(account, address, device)
+
+    async def _known_device(self, given: SignIn, account: str) -> str | None:
+        """The device's id, unless the password has changed since it became known."""
+        if given.device is None:
+            return None
+        if token := link_in(given.device):
+            link = await self._users.followed_link(given.email, token)
+            return link and f"link:{link}"
+        device = self._devices.read(account, given.device, int(time.time()))
+        if device is None:
+            return None
+        owner = await self._users.owner_of_device(device.subject)
+        return device.id if owner and owner.sessions_cv == device.sessions_cv else None
 
     async def _verified(self, given: SignIn, admission: Admission) -> User:
         try:
@@ -148,7 +189,9 @@ class Tokens:
             raise InvalidCredentials(user.reason, admission.verdict.headers())
         return user
 
-    async def _end(self, client: Client, owner: str, subject: str, session_id: str, origin: Origin) -> None:
+    async def _end(
+        self, client: Client, owner: str, subject: str, session_id: str, origin: Origin
+    ) -> dict[str, str]:
         about: dict[str, Any] = {
             "actor": subject,
             "client": client.id,
@@ -159,17 +202,19 @@ class Tokens:
             if owner != client.id:
                 raise WrongClient
         # A client's token has no stored session, and a person's may have outlived theirs: both are refused all the same.
-        if subject.startswith("client:") or not await self._sessions.end(subject, session_id):
-            await self._revocations.revoke_session(session_id)
+        ended = [] if subject.startswith("client:") else await self._sessions.end(subject, session_id)
+        ended = ended or [await self._revocations.revoke_session(session_id)]
         audit.record("sign-out", "ended", **about)
+        return headers(ended)
 
     async def _person_of(self, session: Session) -> User:
         """The person as they are now; a session older than what last ended their sessions ends here."""
         user = await self._users.current(session.subject)
         if user is not None and user.active and session.credentials_version >= user.sessions_cv:
             return user
-        await self._sessions.end(session.subject, session.id)
-        raise CredentialsChanged if user is not None and user.active else AccountInactive
+        ended = await self._sessions.end(session.subject, session.id)
+        refusal = CredentialsChanged if user is not None and user.active else AccountInactive
+        raise refusal(headers=headers(ended or [self._sessions.revocation_of(session.id)]))
 
 
 def _about(session: Session, client: Client, origin: Origin) -> dict[str, Any]:

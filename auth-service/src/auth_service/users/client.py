@@ -16,6 +16,7 @@ from auth_service.users.models import Refused, User
 from service_kit.tracing import outgoing_headers
 
 RETRY_SECONDS = 1.0
+MOST_LINKS = 8  # questions about links at once: each is one row by its key
 
 T = TypeVar("T")
 
@@ -23,13 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class UsersClient:
-    """Two bounded lanes, so that a pile of sign-ins never keeps a refresh waiting."""
+    """Bounded lanes, so that a pile of sign-ins never keeps a refresh waiting, nor a pile of refused ones a sign-in."""
 
     def __init__(self, url: str, token: Callable[[], str], *, timeout: float, concurrency: int) -> None:
         self._token = token
         self._http = Client(url, connect_timeout=min(timeout, 0.8))
         self._sign_ins = _Lane(concurrency, timeout)
         self._reads = _Lane(concurrency, timeout)
+        self._links = _Lane(min(concurrency, MOST_LINKS), timeout)
 
     async def verify(self, email: str, password: str) -> User | Refused:
         async with self._sign_ins.place():
@@ -49,7 +51,31 @@ class UsersClient:
         return verdict
 
     async def current(self, user_id: str) -> User | None:
-        async with self._reads.place():
+        return await self._current(self._reads, user_id)
+
+    async def owner_of_device(self, user_id: str) -> User | None:
+        """As `current`, for somebody who is signing in."""
+        return await self._current(self._sign_ins, user_id)
+
+    async def followed_link(self, email: str, token: str | None = None) -> str | None:
+        """The id of the link that was followed in a mail to this address within the hour: the one with this token, or
+        the last one. None also while user-service cannot tell, or is older than the question."""
+        try:
+            async with self._links.place():
+                answer = await self._http.ask(
+                    "POST",
+                    "/internal/v1/links/followed",
+                    self._headers(),
+                    {"email": email, "token": token},
+                )
+            if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY):
+                return None
+            return _read(answer, _followed)
+        except UsersUnavailable:
+            return None
+
+    async def _current(self, lane: "_Lane", user_id: str) -> User | None:
+        async with lane.place():
             answer = await self._http.ask(
                 "GET", f"/internal/v1/users/{quote(user_id, safe='')}", self._headers()
             )
@@ -99,6 +125,10 @@ class _Lane:
 
 def _verdict(body: Any) -> User | Refused:
     return User.read(body["user"]) if body["verified"] else Refused.read(body)
+
+
+def _followed(body: Any) -> str | None:
+    return None if body["link"] is None else str(body["link"])
 
 
 def _read(answer: Answer, reader: Callable[[Any], T]) -> T:

@@ -31,6 +31,9 @@ KINDS = frozenset(
         "erased",
     )
 )
+# A script's numbers are exact up to here; and whoever writes to the stream writes no more than this into ours.
+HIGHEST_VERSION = 2**53 - 1
+LONGEST_SUBJECT = 64
 BLOCK_MS = 1000
 ABANDONED_MS = 5000
 
@@ -74,7 +77,9 @@ class UserEvents:
     async def _apply(self, entry_id: str, fields: Mapping[str, str]) -> None:
         try:
             kind, subject = fields["type"], fields["sub"]
-            cv, sessions_cv = int(fields["cv"]), int(fields["sessions_cv"])
+            cv, sessions_cv = _version(fields["cv"]), _version(fields["sessions_cv"])
+            if len(subject) > LONGEST_SUBJECT:
+                raise ValueError("the id is too long")
         except (KeyError, ValueError):
             logger.error("user event %s is malformed and was passed over", entry_id)
             return
@@ -94,3 +99,10 @@ class UserEvents:
                 await asyncio.sleep(1)
         except (RedisError, OSError):
             await asyncio.sleep(1)
+
+
+def _version(text: str) -> int:
+    version = int(text)
+    if not 0 <= version <= HIGHEST_VERSION:
+        raise ValueError("no version")
+    return version

@@ -32,3 +32,13 @@ async def test_what_is_not_there_is_said_with_a_code(client: Client, issuer: Tes
     async with client(issuer.token()) as ada:
         answer = await ada.get("/v1/items/third")
     assert (answer.status_code, answer.json()["code"]) == (404, "items_not_found")
+
+
+async def test_a_path_with_a_slash_too_many_is_not_there_and_nobody_is_sent_elsewhere(
+    client: Client, issuer: TestIssuer
+) -> None:
+    async with client(issuer.token()) as ada:
+        for path in ("/v1/items/", "/v1/items/first/"):
+            answer = await ada.get(path)
+            assert answer.status_code == 404
+            assert "location" not in answer.headers

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from http import HTTPStatus
+from time import time
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message
 
+from gateway.answers import date
 from gateway.passage import Passage
 
 _log = logging.getLogger("gateway.portal")
@@ -97,6 +99,9 @@ class Cycle:
             lines.append(b"Content-Length: %d" % len(body))
         if not keep:
             lines.append(b"Connection: close")
+        if passage.answer_fields:
+            lines.append(passage.answer_fields)
+        lines.append(date(int(time())))
         lines.append(b"X-Request-Id: %b\r\n%b\r\n\r\n" % (passage.request_id, self._client.own_fields))
         sent = b"" if head.method == b"HEAD" else body
         self._client.write(b"\r\n".join(lines) + sent)

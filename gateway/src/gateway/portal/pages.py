@@ -1,7 +1,5 @@
 """The gateway's own public pages: what there is and how it is, the API document, and a page to read it with."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from html import escape
 from typing import Annotated, Final
@@ -11,11 +9,15 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from gateway.media import Media
-from gateway.portal.merge import OWN, merge
+from gateway.portal.document import MergedDocument
+from gateway.portal.merge import OWN
 from gateway.portal.services import Documents, Health
-from gateway.routes import Route, Routes
+from gateway.routes import Limit, Route, Routes
 from service_kit import answers
+from service_kit.preconditions import etag, is_known
 
+# For each page and address. Reading the API document takes half a dozen files at once; an office shares an address.
+_LIMIT: Final = Limit(rate=20, per_seconds=1.0, burst=100, by="address")
 OWN_ROUTES: Final = tuple(
     Route(
         service=OWN,
@@ -24,6 +26,7 @@ OWN_ROUTES: Final = tuple(
         methods=frozenset(("GET",)),
         source="gateway",
         public=True,
+        limit=_LIMIT,
         media=Media(produces=media_types),
     )
     for name, path, media_types in (
@@ -65,6 +68,7 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
         openapi_url=None,
     )
     answers.install(app)
+    document = MergedDocument(routes, documents, version)
 
     @app.get("/", response_class=HTMLResponse, operation_id="home", tags=["public"])
     async def home() -> HTMLResponse:
@@ -80,13 +84,11 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
     @app.get("/openapi.json", operation_id="openapi", tags=["public"])
     async def openapi(if_none_match: Annotated[str | None, Header()] = None) -> Response:
         """One OpenAPI document of every operation that is forwarded; `x-services` says which part is old or missing."""
-        document = merge(await documents.parts(), routes(), version)
-        body = json.dumps(document, ensure_ascii=False).encode()
-        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        headers = {"ETag": tag, "Cache-Control": "no-cache"}
-        if if_none_match == tag:
+        encoded = await document.current()
+        headers = {"ETag": etag(encoded.version), "Cache-Control": "no-cache"}
+        if is_known(if_none_match, encoded.version):
             return Response(status_code=304, headers=headers)
-        return Response(body, media_type="application/json", headers=headers)
+        return Response(encoded.body, media_type="application/json", headers=headers)
 
     app.mount("/docs", StaticFiles(packages=[(__package__, "static"), ("fastapi_offline", "static")]))
     return app

@@ -53,13 +53,15 @@ class Documents:
     async def _fetch(self, service: str) -> None:
         document, trouble = await fetch_json(self._where(service), "/openapi.json", _FETCH_SECONDS)
         trouble = trouble or refusal(document)
+        known = self._parts.get(service)
         if trouble:
-            known = self._parts.get(service)
-            self._parts[service] = Part(service, known.document if known else None, trouble)
+            part = Part(service, known.document if known else None, trouble)
             self._due[service] = time.monotonic() + min(self._lifetime, _AGAIN_SECONDS)
         else:
-            self._parts[service] = Part(service, document)
+            part = Part(service, document)
             self._due[service] = time.monotonic() + self._lifetime
+        if part != known:
+            self._parts[service] = part
 
 
 class Health:

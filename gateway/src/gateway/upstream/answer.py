@@ -4,10 +4,10 @@ import re
 from itertools import islice
 from typing import Final, NamedTuple
 
-from gateway.fields import DROP, PASS
+from gateway.fields import DROP, PASS, REVOKED
 
 LENGTH: Final = b"content-length"
-_COLLECTED: Final = frozenset(b"transfer-encoding connection upgrade content-type".split())
+_COLLECTED: Final = frozenset((*b"transfer-encoding connection upgrade content-type".split(), REVOKED))
 # HSTS and nosniff belong to the gateway alone, and so does CORS (access-control-*, below).
 _DROPPED: Final = frozenset(
     b"keep-alive proxy-connection proxy-authenticate te trailer x-request-id "
@@ -51,6 +51,7 @@ class Answer:
         "http11",
         "keep_alive",
         "length",
+        "revoked",
         "status",
         "status_line",
         "upgrade",
@@ -65,6 +66,7 @@ class Answer:
         self.keep_alive = self.http11
         self.upgrade: bytes | None = None
         self.event_stream = False
+        self.revoked: list[bytes] = []  # what the service says has ended, which is not passed on
 
 
 def read_answer(block: bytes) -> Answer:
@@ -159,6 +161,8 @@ def _interpret(answer: Answer, name: bytes, value: bytes, line: bytes) -> None:
         answer.chunked = True
     elif name == b"upgrade":
         answer.upgrade = value
+    elif name == REVOKED:
+        answer.revoked.append(value)
     elif value == b"keep-alive":  # what most say, and nothing else
         answer.keep_alive = True
     else:

@@ -52,6 +52,7 @@ class Client(tunnel.Client, Protocol):
     def refuse(self, passage: Passage, problem: Problem) -> None: ...
     def cut(self, served: Served) -> None: ...
     def watch(self, passage: Passage) -> None: ...
+    def revoke(self, service: str, values: list[bytes]) -> None: ...
 
 
 class Exchange:
@@ -287,6 +288,8 @@ class Exchange:
         self._answered()
         self.bodyless = passage.head.method == b"HEAD" or answer.status in (204, 304)
         self._answer_head = self._write_answer_head(answer)
+        if answer.revoked:
+            self._client.revoke(passage.route.service, answer.revoked)
         if answer.event_stream and not self.bodyless:
             self._client.watch(passage)
 

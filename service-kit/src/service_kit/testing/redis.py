@@ -10,19 +10,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from redis import Redis
+
+from service_kit.testing.network import Host
 from service_kit.testing.ports import free_port
 
 
 class RedisServer:
     """A running server; `url` has no credentials."""
 
-    def __init__(self, folder: Path, *, appendonly: bool = False, acl: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        appendonly: bool = False,
+        acl: Sequence[str] = (),
+        options: Sequence[str] = (),
+        host: Host | None = None,
+    ) -> None:
         self.folder = folder
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.host = "127.0.0.1" if host is None else host.address
+        self.url = f"redis://{self.host}:{self.port}/0"
+        self._inside = [] if host is None else host.inside
         self._options = (
             ["--appendonly", "yes", "--appendfsync", "always"] if appendonly else ["--appendonly", "no"]
         )
+        self._options += ["--protected-mode", "no", *options]
         if acl:
             users = folder / "users.acl"
             users.write_text("".join(f"{line}\n" for line in acl))
@@ -32,11 +46,12 @@ class RedisServer:
     def start(self) -> None:
         """Start it (again) and wait until it answers."""
         command = [
+            *self._inside,
             _server(),
             "--port",
             str(self.port),
             "--bind",
-            "127.0.0.1",
+            self.host,
             "--dir",
             str(self.folder),
             "--save",
@@ -50,6 +65,15 @@ class RedisServer:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "server.log").read_text())
             time.sleep(0.02)
+
+    def follow(self, primary: "RedisServer") -> None:
+        """Become a replica of `primary`; returns when it has copied everything."""
+        with Redis.from_url(self.url) as redis:
+            redis.replicaof(primary.host, primary.port)
+            deadline = time.monotonic() + 20
+            while redis.info("replication").get("master_link_status") != "up":
+                assert time.monotonic() < deadline, "the replica does not reach its primary"
+                time.sleep(0.02)
 
     def stop(self) -> None:
         """End the process; data written to the append-only file stays."""
@@ -85,7 +109,7 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 0.5) as connection:
+            with socket.create_connection((self.host, self.port), 0.5) as connection:
                 connection.settimeout(0.5)
                 connection.sendall(b"PING\r\n")
                 # With an ACL the answer is a refusal; it answers all the same. While loading it says -LOADING.
@@ -95,10 +119,20 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(*, appendonly: bool = False, acl: Sequence[str] = ()) -> Iterator[RedisServer]:
-    """Start a server, yield it, stop it. `acl`: lines of an ACL file (`user follower on >secret …`)."""
+def redis_server(
+    *,
+    appendonly: bool = False,
+    acl: Sequence[str] = (),
+    options: Sequence[str] = (),
+    host: Host | None = None,
+) -> Iterator[RedisServer]:
+    """Start a server, yield it, stop it.
+
+    `acl`: lines of an ACL file (`user follower on >secret …`); `options`: words of the command line; `host`: where
+    it runs, if not beside the test.
+    """
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        server = RedisServer(Path(folder), appendonly=appendonly, acl=acl)
+        server = RedisServer(Path(folder), appendonly=appendonly, acl=acl, options=options, host=host)
         server.start()
         try:
             yield server

@@ -1,6 +1,7 @@
 """Every query against the audit table: rows are added and pseudonymised, never otherwise changed."""
 
 import re
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -29,6 +30,28 @@ async def append(
             at=at,
         )
     )
+
+
+async def nth_latest(
+    connection: AsyncConnection, person: UUID, number: int, actions: Collection[str]
+) -> datetime | None:
+    """When the person did one of these for the `number`th time from now back; None if that is long ago."""
+    # Rows of other actions stand between them; years of those are not read.
+    latest = (
+        select(AuditRow.id, AuditRow.actor, AuditRow.action, AuditRow.at)
+        .where(AuditRow.subject_id == person)
+        .order_by(AuditRow.id.desc())
+        .limit(number + 100)
+        .subquery()
+    )
+    query = (
+        select(latest.c.at)
+        .where(latest.c.actor == str(person), latest.c.action.in_(sorted(actions)))
+        .order_by(latest.c.id.desc())
+        .offset(number - 1)
+        .limit(1)
+    )
+    return (await connection.execute(query)).scalar_one_or_none()
 
 
 async def page(connection: AsyncConnection, subject_id: UUID, limit: int, cursor: str | None) -> Page[Record]:

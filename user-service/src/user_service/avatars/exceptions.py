@@ -22,7 +22,12 @@ class AvatarTooManyPixels(Problem):
 
 class UploadStalled(Problem):
     status, code = HTTPStatus.REQUEST_TIMEOUT, "upload_stalled"
-    title = "The upload stalled for too long"
+    title = "The upload stalled, or took too long in all"
+
+
+class UploadsAtOnce(Problem):
+    status, code = HTTPStatus.TOO_MANY_REQUESTS, "uploads_at_once"
+    title = "Too many uploads of this person are under way: wait until one has ended"
 
 
 class AvatarsBusy(Problem):

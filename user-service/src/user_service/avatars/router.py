@@ -6,12 +6,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response, status
 
+from service_kit.preconditions import etag, is_known
 from user_service.avatars.dependencies import Avatars
 from user_service.avatars.images import MEDIA_TYPE
 from user_service.avatars.ranges import byte_range
 from user_service.avatars.service import AvatarService
 from user_service.users.dependencies import By, MyId, ReadableId, reads, writes
-from user_service.users.preconditions import etag, is_known
 
 router = APIRouter(prefix="/v1/users", tags=["avatars"])
 

@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
@@ -20,20 +22,26 @@ from user_service.avatars.exceptions import (
     AvatarsBusy,
     AvatarTooManyPixels,
     AvatarUnsupported,
+    UploadsAtOnce,
 )
 from user_service.avatars.images import TooManyPixels, UnreadablePicture, reencode
 from user_service.avatars.repository import StoredAvatar
 from user_service.avatars.storage import AvatarStorage
-from user_service.avatars.upload import spooled
+from user_service.avatars.upload import Pace, spooled
 from user_service.database import Database
 from user_service.users import repository as users
+from user_service.users.allowance import OWN_CHANGES, Allowance, TooManyChanges
 from user_service.users.exceptions import UserNotFound
 from user_service.users.models import utc_now
 
 T = TypeVar("T")
 
-WAITING: Final = 16  # uploads at once in a worker; each may hold a spool file
-IDLE_SECONDS: Final = 30.0
+PLACES: Final = 64  # uploads at once in a worker; each holds a file of AVATAR_MAX_BYTES at most
+PLACES_OF_A_PERSON: Final = 2
+PACE: Final = Pace(idle_seconds=30.0, total_seconds=60.0)
+DECODER_SECONDS: Final = (
+    1.0  # for which a picture waits for the decoder; the costliest keeps it half a second
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ class AvatarService:
         spool: Path,
         most_bytes: int,
         when_done: Callable[[], None] = lambda: None,
+        allowance: Allowance = OWN_CHANGES,
     ) -> None:
         """`when_done` is called whenever a picture was decoded, or could not be."""
         self._database = database
@@ -57,34 +66,36 @@ class AvatarService:
         self._spool = spool
         self._most_bytes = most_bytes
         self._when_done = when_done
-        self._uploads = 0
+        self._allowance = allowance
+        self._uploads = Counter[UUID]()
         # Decoding has one thread, so that its memory is needed once; for files there are those of everybody.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="avatar")
+        self._decoding = asyncio.Lock()
 
     def close(self) -> None:
         self._decoder.shutdown(wait=False, cancel_futures=True)
 
     async def put(self, person: UUID, body: AsyncIterator[bytes], content_type: str, origin: Origin) -> str:
         """Read, re-encode and keep the picture; returns its ETag. No connection is held meanwhile."""
-        if self._uploads >= WAITING:
-            raise AvatarsBusy(headers={"Retry-After": "5"})
-        self._uploads += 1
-        try:
-            async with spooled(body, content_type, self._most_bytes, self._spool, IDLE_SECONDS) as file:
+        with self._place(person):
+            await self._database.read(lambda connection: self._require_allowance(connection, person, origin))
+            async with spooled(body, content_type, self._most_bytes, self._spool, PACE) as file:
                 content = await self._reencoded(file)
-        finally:
-            self._uploads -= 1
-            self._when_done()
         digest = hashlib.sha256(content).hexdigest()
+        if await self._has(person, digest):
+            return digest
         avatar = StoredAvatar(f"{digest}-{secrets.token_hex(4)}.webp", digest, len(content))
         await asyncio.to_thread(self._storage.put, person, avatar.name, content)
         try:
             before = await self._database.transaction(
-                lambda connection: _point_to(connection, person, avatar, origin)
+                lambda connection: self._point_to(connection, person, avatar, origin)
             )
+        # Only here: after a lost COMMIT the row may well point to the file.
         except UserNotFound:
-            # Only here: after a lost COMMIT the row may well point to the file.
             await asyncio.to_thread(self._storage.remove, person)
+            raise
+        except TooManyChanges:
+            await asyncio.to_thread(self._storage.remove, person, avatar.name)
             raise
         if before is not None:
             await asyncio.to_thread(self._storage.remove, person, before.name)
@@ -106,13 +117,27 @@ class AvatarService:
         return stored.etag if stored else None
 
     async def remove(self, person: UUID, origin: Origin) -> None:
-        before = await self._database.transaction(lambda connection: _forget(connection, person, origin))
+        before = await self._database.transaction(lambda connection: self._forget(connection, person, origin))
         if before is not None:
             await asyncio.to_thread(self._storage.remove, person, before.name)
 
     async def forget_files(self, person: UUID) -> None:
         """Before a person is erased; the row goes with theirs."""
         await asyncio.to_thread(self._storage.remove, person)
+
+    @contextmanager
+    def _place(self, person: UUID) -> Iterator[None]:
+        if self._uploads[person] >= PLACES_OF_A_PERSON:
+            raise UploadsAtOnce(headers={"Retry-After": "5"})
+        if self._uploads.total() >= PLACES:
+            raise AvatarsBusy(headers={"Retry-After": "5"})
+        self._uploads[person] += 1
+        try:
+            yield
+        finally:
+            self._uploads[person] -= 1
+            self._uploads += Counter()  # forgets who has none
+            self._when_done()
 
     async def _reencoded(self, file: BinaryIO) -> bytes:
         try:
@@ -123,31 +148,49 @@ class AvatarService:
             raise AvatarUnsupported from refused
 
     async def _in_decoder(self, work: Callable[[], T]) -> T:
-        decoding = asyncio.get_running_loop().run_in_executor(self._decoder, work)
         try:
-            return await asyncio.shield(decoding)
-        except asyncio.CancelledError:
-            # The thread reads the file to the end, even if nobody waits: it must not be closed under it.
-            await asyncio.wait({decoding})
-            raise
+            async with asyncio.timeout(DECODER_SECONDS):
+                await self._decoding.acquire()
+        except TimeoutError as busy:
+            raise AvatarsBusy(headers={"Retry-After": "1"}) from busy
+        try:
+            decoding = asyncio.get_running_loop().run_in_executor(self._decoder, work)
+            try:
+                return await asyncio.shield(decoding)
+            except asyncio.CancelledError:
+                # The thread reads the file to the end, even if nobody waits: it must not be closed under it.
+                await asyncio.wait({decoding})
+                raise
+        finally:
+            self._decoding.release()
 
+    async def _has(self, person: UUID, digest: str) -> bool:
+        """Whether this very picture is theirs already, and its file is there."""
+        stored = await self._database.read(lambda connection: repository.find(connection, person))
+        if stored is None or stored.etag != digest:
+            return False
+        return await asyncio.to_thread(self._storage.get, person, stored.name) is not None
 
-async def _point_to(
-    connection: AsyncConnection, person: UUID, avatar: StoredAvatar, origin: Origin
-) -> StoredAvatar | None:
-    """Under the person's lock, so that of two uploads at once the later one knows what it replaces."""
-    await users.lock(connection, person)
-    before = await repository.find(connection, person)
-    at = utc_now()
-    await repository.save(connection, person, avatar, at, new=before is None)
-    await audit.append(connection, origin, "avatar.replaced", person, at)
-    return before
+    async def _require_allowance(self, connection: AsyncConnection, person: UUID, origin: Origin) -> None:
+        await self._allowance.require(connection, origin, person, utc_now())
 
+    async def _point_to(
+        self, connection: AsyncConnection, person: UUID, avatar: StoredAvatar, origin: Origin
+    ) -> StoredAvatar | None:
+        """Under the person's lock, so that of two uploads at once the later one knows what it replaces."""
+        await users.lock(connection, person)
+        await self._require_allowance(connection, person, origin)
+        before = await repository.find(connection, person)
+        at = utc_now()
+        await repository.save(connection, person, avatar, at, new=before is None)
+        await audit.append(connection, origin, "avatar.replaced", person, at)
+        return before
 
-async def _forget(connection: AsyncConnection, person: UUID, origin: Origin) -> StoredAvatar | None:
-    await users.lock(connection, person)
-    before = await repository.find(connection, person)
-    if before is not None:
-        await repository.remove(connection, person)
-        await audit.append(connection, origin, "avatar.removed", person, utc_now())
-    return before
+    async def _forget(self, connection: AsyncConnection, person: UUID, origin: Origin) -> StoredAvatar | None:
+        """Without a limit of its own: each time needs a picture that was put there."""
+        await users.lock(connection, person)
+        before = await repository.find(connection, person)
+        if before is not None:
+            await repository.remove(connection, person)
+            await audit.append(connection, origin, "avatar.removed", person, utc_now())
+        return before

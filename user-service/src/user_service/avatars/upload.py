@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,14 +22,22 @@ PIECE = 256 * 1024
 FORM_OVERHEAD = 16 * 1024  # boundaries, part headers and small fields beside the picture
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many seconds an upload may stand still, and take in all."""
+
+    idle_seconds: float
+    total_seconds: float
+
+
 @asynccontextmanager
 async def spooled(
-    body: AsyncIterator[bytes], content_type: str, limit: int, folder: Path, idle_seconds: float
+    body: AsyncIterator[bytes], content_type: str, limit: int, folder: Path, pace: Pace
 ) -> AsyncIterator[BinaryIO]:
     """The picture in a nameless file, rewound; gone with the block, or with the process."""
     file = await asyncio.to_thread(_nameless_file, folder)
     try:
-        await _write(_picture(_paced(body, idle_seconds), content_type, limit), file, limit)
+        await _write(_picture(_paced(body, pace), content_type, limit), file, limit)
         await asyncio.to_thread(file.seek, 0, os.SEEK_SET)
         yield file
     finally:
@@ -53,11 +62,13 @@ async def _write(pieces: AsyncIterator[bytes], file: BinaryIO, limit: int) -> No
     await asyncio.to_thread(file.write, bytes(waiting))
 
 
-async def _paced(body: AsyncIterator[bytes], idle_seconds: float) -> AsyncIterator[bytes]:
-    """A slow body may take its time; one that stands still may not keep its file."""
+async def _paced(body: AsyncIterator[bytes], pace: Pace) -> AsyncIterator[bytes]:
+    """A slow body may take its time, up to a deadline in all; one that stands still may not keep its file."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + pace.total_seconds
     while True:
         try:
-            async with asyncio.timeout(idle_seconds):
+            async with asyncio.timeout_at(min(ends, loop.time() + pace.idle_seconds)):
                 piece = await anext(body)
         except StopAsyncIteration:
             return

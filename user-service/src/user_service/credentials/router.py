@@ -2,14 +2,14 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, status
+from fastapi import APIRouter, Depends, Request, Response, status
 
 from service_kit.bodies import JsonRoute
 from service_kit.dependencies import get_service_caller
 from user_service.credentials.dependencies import CredentialChecks
 from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Verified
 from user_service.credentials.service import Refused
-from user_service.users.dependencies import By, MyId, Users, owns_account
+from user_service.users.dependencies import By, MyId, Users, owns_account, revoked
 from user_service.users.schemas import CurrentState
 
 router = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
@@ -18,10 +18,16 @@ internal_router = APIRouter(prefix="/internal/v1", route_class=JsonRoute)
 
 @router.post("/me/password", status_code=status.HTTP_204_NO_CONTENT, dependencies=[owns_account])
 async def change_password(
-    me: MyId, change: PasswordChange, credentials: CredentialChecks, origin: By
+    me: MyId,
+    change: PasswordChange,
+    credentials: CredentialChecks,
+    origin: By,
+    request: Request,
+    response: Response,
 ) -> None:
     """Change the password. Every session ends, this one too: sign in again with the new one."""
-    await credentials.change(me, change.current_password, change.new_password, origin)
+    user = await credentials.change(me, change.current_password, change.new_password, origin)
+    response.headers.update(revoked(request, user))
 
 
 @internal_router.post("/credentials/verify", dependencies=[Depends(get_service_caller("credentials:verify"))])

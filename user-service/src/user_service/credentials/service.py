@@ -18,6 +18,7 @@ from user_service.database import Database
 from user_service.passwords.hashing import Passwords, Place
 from user_service.passwords.policy import PasswordRules
 from user_service.users import repository
+from user_service.users.allowance import OWN_CHANGES, PASSWORDS_REFUSED, Allowance
 from user_service.users.changes import write
 from user_service.users.email import InvalidEmail, parse_email
 from user_service.users.exceptions import UserNotFound
@@ -49,6 +50,15 @@ async def refuse(database: Database, user_id: UUID, origin: Origin, asked: str) 
     raise WrongPassword
 
 
+async def who_may_try(connection: AsyncConnection, user_id: UUID, origin: Origin) -> User:
+    """The person, unless too many wrong passwords were sent with their tokens."""
+    await PASSWORDS_REFUSED.require(connection, origin, user_id, utc_now())
+    user = await repository.find(connection, user_id)
+    if user is None:
+        raise UserNotFound
+    return user
+
+
 class CredentialService:
     def __init__(
         self,
@@ -57,11 +67,13 @@ class CredentialService:
         rules: PasswordRules,
         *,
         require_verified_email: bool = False,
+        allowance: Allowance = OWN_CHANGES,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._rules = rules
         self._require_verified = require_verified_email
+        self._allowance = allowance
 
     async def verify(self, email: str, password: str, *, caller_waits: bool = False) -> User | Refused:
         """The person, as read together with the hash, if the credentials are right; else why not.
@@ -81,12 +93,10 @@ class CredentialService:
         await asyncio.sleep(wait)
         return Refused(verdict, 0)
 
-    async def change(self, user_id: UUID, current: str, new: str, origin: Origin) -> None:
+    async def change(self, user_id: UUID, current: str, new: str, origin: Origin) -> User:
         """Replace the password; every session ends, the one that asked included."""
         with self._passwords.place() as place:
-            read = await self._database.read(lambda connection: repository.find(connection, user_id))
-            if read is None:
-                raise UserNotFound
+            read = await self._database.read(lambda connection: who_may_try(connection, user_id, origin))
             matches = await place.verify(read.password_hash, current)
         if not matches:
             await refuse(self._database, user_id, origin, asked="password")
@@ -94,15 +104,16 @@ class CredentialService:
         await self._rules.check(new, about=(read.email, read.name))
         password_hash = await self._passwords.hash(new)
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: AsyncConnection) -> User:
             before = await repository.lock(connection, user_id)
             # The check above proved a hash; the change replaces that one and no other.
             if before.password_hash != read.password_hash:
                 raise PasswordChangedMeanwhile
+            await self._allowance.require(connection, origin, user_id, utc_now())
             after = replace(before.with_sessions_ended(), password_hash=password_hash)
-            await write(connection, origin, before, after, "user.credentials_changed")
+            return await write(connection, origin, before, after, "user.credentials_changed")
 
-        await self._database.transaction(work)
+        return await self._database.transaction(work)
 
     async def _verify(self, email: str, password: str) -> User | Refusal:
         with self._passwords.place() as place:

@@ -1,10 +1,17 @@
 """What the routes about mails need."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 
+from user_service.mails.models import FOLLOWED_FOR
 from user_service.mails.service import MailService
+
+# The names of auth-service's sign-in (its contract/devices.md).
+DEVICE_COOKIE: Final = "device"
+DEVICE_HEADER: Final = "X-Device-Token"
+SIGN_IN: Final = "/auth/token"
 
 
 async def get_mails(request: Request) -> MailService:
@@ -12,4 +19,24 @@ async def get_mails(request: Request) -> MailService:
     return mails
 
 
+async def make_known(request: Request, response: Response) -> Callable[[str], None]:
+    """Called with a followed link's token: at its next sign-in this device is known as the person's."""
+
+    def name(token: str) -> None:
+        value = f"link.{token}"
+        response.headers[DEVICE_HEADER] = value
+        response.set_cookie(
+            DEVICE_COOKIE,
+            value,
+            int(FOLLOWED_FOR.total_seconds()),
+            path=SIGN_IN,
+            secure=request.app.state.parts.https,
+            httponly=True,
+            samesite="strict",
+        )
+
+    return name
+
+
 Mails = Annotated[MailService, Depends(get_mails)]
+KnownDevice = Annotated[Callable[[str], None], Depends(make_known)]

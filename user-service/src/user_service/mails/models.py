@@ -28,6 +28,9 @@ class LinkKind(StrEnum):
 
 UNDO_FOR: Final = timedelta(days=7)
 
+# For so long a link that was followed counts at the sign-in.
+FOLLOWED_FOR: Final = timedelta(hours=1)
+
 LIFETIME: Final = {
     LinkKind.VERIFY: timedelta(hours=24),
     LinkKind.REGISTER: timedelta(hours=24),

@@ -146,6 +146,22 @@ async def use_link(connection: AsyncConnection, token: str, at: datetime) -> boo
     return used.rowcount == 1
 
 
+async def followed_link(
+    connection: AsyncConnection, email_key: str, token: str | None, since: datetime
+) -> str | None:
+    """What names the link that was followed last since then, of those mailed to the address, or of that token."""
+    query = (
+        select(LinkRow.digest)
+        .where(LinkRow.email_key == email_key, LinkRow.used_at > since)
+        .order_by(LinkRow.used_at.desc())
+        .limit(1)
+    )
+    if token is not None:
+        query = query.where(LinkRow.digest == _digest(token))
+    digest: bytes | None = (await connection.execute(query)).scalar_one_or_none()
+    return digest.hex()[:32] if digest else None
+
+
 async def add_address_change(connection: AsyncConnection, user: User, at: datetime) -> int:
     """Keep the address that `user` is about to leave; returns what undoes it."""
     added = await connection.execute(

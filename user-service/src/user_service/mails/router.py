@@ -2,25 +2,29 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, Response, status
+from fastapi import APIRouter, Depends, Request, Response, status
 from fastapi.responses import HTMLResponse
 
 from service_kit.bodies import JsonRoute
-from user_service.mails.dependencies import Mails
+from service_kit.dependencies import get_service_caller
+from user_service.mails.dependencies import KnownDevice, Mails
 from user_service.mails.models import LinkKind
 from user_service.mails.pages import page
 from user_service.mails.schemas import (
     Accepted,
     AddressWanted,
+    FollowedAnswer,
     FollowedLink,
+    FollowedQuestion,
     ForAddress,
     NewPassword,
     Registration,
 )
-from user_service.users.dependencies import Anonymous, By, MyId, owns_account
+from user_service.users.dependencies import Anonymous, By, MyId, owns_account, revoked
 
 router = APIRouter(prefix="/v1/users", tags=["mails"], route_class=JsonRoute)
 confirmed_registration = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
+internal_router = APIRouter(prefix="/internal/v1", route_class=JsonRoute)
 
 WithoutPassword = Literal[LinkKind.VERIFY, LinkKind.CHANGE, LinkKind.UNDO]
 
@@ -65,21 +69,49 @@ async def show_link(kind: WithoutPassword) -> Response:
 
 
 @router.post("/links/reset-password", status_code=status.HTTP_204_NO_CONTENT)
-async def reset_password(followed: NewPassword, mails: Mails, origin: Anonymous) -> None:
+async def reset_password(
+    followed: NewPassword,
+    mails: Mails,
+    origin: Anonymous,
+    request: Request,
+    response: Response,
+    make_known: KnownDevice,
+) -> None:
     """Set a new password. The address counts as verified, and every session ends."""
-    await mails.reset(followed.token, followed.password, origin)
+    user = await mails.reset(followed.token, followed.password, origin)
+    make_known(followed.token)
+    response.headers.update(revoked(request, user))
 
 
 @router.post("/links/confirm-registration", status_code=status.HTTP_204_NO_CONTENT)
-async def confirm_registration(followed: NewPassword, mails: Mails, origin: Anonymous) -> None:
+async def confirm_registration(
+    followed: NewPassword, mails: Mails, origin: Anonymous, make_known: KnownDevice
+) -> None:
     """Make the account that was asked for, with this password."""
     await mails.register(followed.token, followed.password, origin)
+    make_known(followed.token)
 
 
 @router.post("/links/{kind}", status_code=status.HTTP_204_NO_CONTENT)
-async def follow_link(kind: WithoutPassword, followed: FollowedLink, mails: Mails, origin: Anonymous) -> None:
+async def follow_link(
+    kind: WithoutPassword,
+    followed: FollowedLink,
+    mails: Mails,
+    origin: Anonymous,
+    request: Request,
+    response: Response,
+    make_known: KnownDevice,
+) -> None:
     """Do what the mailed link is for: once, then `link_used`; too late, `link_expired`."""
-    await mails.follow(kind, followed.token, origin)
+    user = await mails.follow(kind, followed.token, origin)
+    make_known(followed.token)
+    response.headers.update(revoked(request, user))
+
+
+@internal_router.post("/links/followed", dependencies=[Depends(get_service_caller("credentials:verify"))])
+async def followed_link(asked: FollowedQuestion, mails: Mails) -> FollowedAnswer:
+    """Whether a link in a mail to this address was followed within the hour: any, or the one of this token."""
+    return FollowedAnswer(link=await mails.followed(asked.email, asked.token))
 
 
 @confirmed_registration.post("", status_code=status.HTTP_202_ACCEPTED)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from user_service.users.schemas import EmailAddress, Name, Password, Strict
 
@@ -35,6 +35,16 @@ class Registration(Strict):
 
 class FollowedLink(Strict):
     token: Token
+
+
+class FollowedQuestion(Strict):
+    # Any text, as where a password is checked.
+    email: Annotated[str, Field(max_length=1024)]
+    token: Annotated[str, Field(max_length=200)] | None = None
+
+
+class FollowedAnswer(BaseModel):
+    link: str | None
 
 
 class NewPassword(Strict):

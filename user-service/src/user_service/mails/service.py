@@ -6,18 +6,20 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from user_service.audit import repository as audit
 from user_service.audit.models import Origin
-from user_service.credentials.service import refuse
+from user_service.credentials.service import refuse, who_may_try
 from user_service.database import Database
 from user_service.mails import repository
 from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
-from user_service.mails.models import Link, LinkKind, WaitingMail
+from user_service.mails.models import FOLLOWED_FOR, Link, LinkKind, WaitingMail
 from user_service.mails.registering import refuse_reserved
 from user_service.passwords.hashing import Passwords
 from user_service.passwords.policy import PasswordRules
 from user_service.users import repository as users
+from user_service.users.allowance import ADDRESSES_WANTED
 from user_service.users.changes import record, write
-from user_service.users.email import Email, parse_email
+from user_service.users.email import Email, InvalidEmail, parse_email
 from user_service.users.exceptions import UserNotFound
 from user_service.users.models import Status, User, new_user, utc_now
 
@@ -44,31 +46,36 @@ class MailService:
     async def ask_change(self, user_id: UUID, email: str, password: str, origin: Origin) -> None:
         """Needs the password: a stolen session alone must not move the account."""
         with self._passwords.place() as place:
-            user = await self._database.read(lambda connection: users.find(connection, user_id))
-            if user is None:
-                raise UserNotFound
+            user = await self._database.read(lambda connection: who_may_try(connection, user_id, origin))
             matches = await place.verify(user.password_hash, password)
         if not matches:
             await refuse(self._database, user_id, origin, asked="email")
         new = parse_email(email)
-        await self._leave(
-            WaitingMail(LinkKind.CHANGE, user_id, new.address, new.key, sessions_cv=user.sessions_cv)
-        )
+        mail = WaitingMail(LinkKind.CHANGE, user_id, new.address, new.key, sessions_cv=user.sessions_cv)
 
-    async def follow(self, kind: LinkKind, token: str, origin: Origin) -> None:
-        """Do what the link is for, once; LinkUsed, LinkExpired or LinkUnknown otherwise."""
+        async def work(connection: AsyncConnection) -> None:
+            now = utc_now()
+            await users.lock(connection, user_id)
+            await ADDRESSES_WANTED.require(connection, origin, user_id, now)
+            await audit.append(connection, origin, "user.address_wanted", user_id, now)
+            await repository.add_mail(connection, mail, now)
+
+        await self._database.transaction(work)
+
+    async def follow(self, kind: LinkKind, token: str, origin: Origin) -> User:
+        """Do what the link is for, once; LinkUsed, LinkExpired or LinkUnknown otherwise. Returns the person after it."""
         act = {
             LinkKind.VERIFY: _verify,
             LinkKind.CHANGE: _change,
             LinkKind.UNDO: _undo,
         }[kind]
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: AsyncConnection) -> User:
             now = utc_now()
             link = await _take(connection, kind, token, now)
-            await act(connection, link, origin, now)
+            return await act(connection, link, origin, now)
 
-        await self._database.transaction(work)
+        return await self._database.transaction(work)
 
     async def register(self, token: str, password: str, origin: Origin) -> None:
         """Make the account. Who reads the mail chooses the password: a stranger may have asked for the mail."""
@@ -90,13 +97,13 @@ class MailService:
 
         await self._database.transaction(work)
 
-    async def reset(self, token: str, password: str, origin: Origin) -> None:
+    async def reset(self, token: str, password: str, origin: Origin) -> User:
         """Set the password, mark the address verified, end every session and drop pending changes."""
         user = await self._database.read(lambda connection: _owner_of_reset(connection, token, utc_now()))
         await self._rules.check(password, about=(user.email, user.name))
         password_hash = await self._passwords.hash(password)
 
-        async def work(connection: AsyncConnection) -> None:
+        async def work(connection: AsyncConnection) -> User:
             now = utc_now()
             link = await _take(connection, LinkKind.RESET, token, now)
             before = await _owner(connection, link)
@@ -105,26 +112,40 @@ class MailService:
                 password_hash=password_hash,
                 email_verified_at=before.email_verified_at or now,
             )
-            await write(
+            return await write(
                 connection, _by(before, origin), before, after, "user.credentials_changed", by="reset"
             )
 
-        await self._database.transaction(work)
+        return await self._database.transaction(work)
+
+    async def followed(self, email: str, token: str | None) -> str | None:
+        """The name of the link that was followed lately in a mail to this address, perhaps the one with this token."""
+        try:
+            key = parse_email(email).key
+        except InvalidEmail:
+            return None
+        since = utc_now() - FOLLOWED_FOR
+        return await self._database.read(
+            lambda connection: repository.followed_link(connection, key, token, since)
+        )
 
     async def _leave(self, mail: WaitingMail) -> None:
         await self._database.transaction(lambda connection: repository.add_mail(connection, mail, utc_now()))
 
 
-async def _verify(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> None:
+async def _verify(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> User:
     before = await _owner(connection, link)
     if before.email_key != link.email_key:
         raise LinkExpired
-    if before.email_verified_at is None:
-        after = replace(before, email_verified_at=now)
-        await write(connection, _by(before, origin), before, after, "user.updated", fields=["email_verified"])
+    if before.email_verified_at is not None:
+        return before
+    after = replace(before, email_verified_at=now)
+    return await write(
+        connection, _by(before, origin), before, after, "user.updated", fields=["email_verified"]
+    )
 
 
-async def _change(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> None:
+async def _change(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> User:
     before = await _owner(connection, link)
     after = replace(before, email=link.email, email_key=link.email_key, email_verified_at=now)
     after = await write(connection, _by(before, origin), before, after, "user.updated", fields=["email"])
@@ -136,9 +157,10 @@ async def _change(connection: AsyncConnection, link: Link, origin: Origin, now: 
             LinkKind.UNDO, before.id, before.email, before.email_key, data={"change": change}
         )
         await repository.add_mail(connection, notice, now)
+    return after
 
 
-async def _undo(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> None:
+async def _undo(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> User:
     """Back to the old address; and out with whoever changed it, who knows the password."""
     before = await _owner(connection, link)
     change = await repository.find_address_change(connection, (link.data or {})["change"])
@@ -151,9 +173,10 @@ async def _undo(connection: AsyncConnection, link: Link, origin: Origin, now: da
         email_verified_at=now,
         password_hash=None,
     )
-    await write(connection, _by(before, origin), before, after, "user.credentials_changed", by="undo")
+    after = await write(connection, _by(before, origin), before, after, "user.credentials_changed", by="undo")
     await repository.close_address_changes(connection, before.id, first=change.id)
     await repository.add_mail(connection, WaitingMail(LinkKind.RESET, before.id), now)
+    return after
 
 
 async def _usable(connection: AsyncConnection, kind: LinkKind, token: str, now: datetime) -> Link:

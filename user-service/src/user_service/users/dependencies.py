@@ -1,5 +1,7 @@
 """Who asks, about whom, and from where."""
 
+import math
+import time
 from typing import Annotated
 from uuid import UUID
 
@@ -7,11 +9,13 @@ from fastapi import Depends, Request, Security
 
 from service_kit.addresses import client_address
 from service_kit.dependencies import get_current_user, require
+from service_kit.response_revocations import headers
+from service_kit.revocations import Revocation
 from service_kit.tokens import Caller
 from service_kit.tracing import request_id
 from user_service.audit.models import Origin
 from user_service.users.exceptions import NotAllowed, NotAPerson
-from user_service.users.models import ADMIN
+from user_service.users.models import ADMIN, User
 from user_service.users.service import UserService
 
 Me = Annotated[Caller, Depends(get_current_user)]
@@ -28,6 +32,14 @@ def person_id(caller: Caller) -> UUID:
         return UUID(caller.subject)
     except ValueError as error:
         raise NotAPerson from error
+
+
+def revoked(request: Request, user: User) -> dict[str, str]:
+    """The header of every response to a change that raises the person's version: from it on, the gateway that passes
+    the response on refuses older tokens. It holds for a person as committed, whether or not this request changed them.
+    """
+    until = math.ceil(time.time() + request.app.state.parts.token_life)
+    return headers([Revocation("subject", str(user.id), until, user.credentials_version)])
 
 
 def origin_of(request: Request, caller: Caller | None) -> Origin:

@@ -1,11 +1,13 @@
 """The public routes about people."""
 
+from collections.abc import Mapping
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 
 from service_kit.bodies import JsonRoute
+from service_kit.preconditions import etag, is_known
 from service_kit.tokens import Caller
 from user_service.pagination import link_header
 from user_service.users.dependencies import (
@@ -19,12 +21,12 @@ from user_service.users.dependencies import (
     lists,
     person_id,
     reads,
+    revoked,
     sets_roles,
     writes,
 )
 from user_service.users.idempotency import KeyedRequest, keyed_request
 from user_service.users.models import User
-from user_service.users.preconditions import etag, is_known
 from user_service.users.repository import Filters
 from user_service.users.schemas import ListQuery, NewUser, Roles, UserChanges, UserOut, UserPage
 from user_service.users.service import UserService
@@ -117,6 +119,7 @@ async def change_user(
 async def set_roles(
     id: UUID,
     body: Roles,
+    request: Request,
     users: Users,
     origin: By,
     if_match: IfMatch = None,
@@ -125,13 +128,15 @@ async def set_roles(
 
     Tokens with the old roles stop working at once.
     """
-    return _shown(await users.set_roles(id, body.roles, if_match, origin))
+    user = await users.set_roles(id, body.roles, if_match, origin)
+    return _shown(user, also=revoked(request, user))
 
 
 @router.post("/{id}/disable", response_model=UserOut, dependencies=[administers])
-async def disable(id: UUID, users: Users, origin: By) -> Response:
+async def disable(id: UUID, request: Request, users: Users, origin: By) -> Response:
     """Keep the person out; every session ends."""
-    return _shown(await users.disable(id, origin))
+    user = await users.disable(id, origin)
+    return _shown(user, also=revoked(request, user))
 
 
 @router.post("/{id}/enable", response_model=UserOut, dependencies=[administers])
@@ -141,9 +146,10 @@ async def enable(id: UUID, users: Users, origin: By) -> Response:
 
 
 @router.delete("/{id}", response_model=UserOut, dependencies=[administers])
-async def delete(id: UUID, users: Users, origin: By) -> Response:
+async def delete(id: UUID, request: Request, users: Users, origin: By) -> Response:
     """Delete the person so that they can still be restored; every session ends, the address stays taken."""
-    return _shown(await users.delete(id, origin))
+    user = await users.delete(id, origin)
+    return _shown(user, also=revoked(request, user))
 
 
 @router.post("/{id}/restore", response_model=UserOut, dependencies=[administers])
@@ -158,9 +164,10 @@ async def erase(id: UUID, users: Users, origin: By) -> None:
     await users.erase(id, origin)
 
 
-def _shown(user: User, if_none_match: str | None = None) -> Response:
+def _shown(user: User, if_none_match: str | None = None, also: Mapping[str, str] | None = None) -> Response:
     # At /me the token says who: else a browser that two people share shows one the other, whose version is the same.
     headers = {"ETag": etag(user.version), "Cache-Control": "private, no-cache", "Vary": "Authorization"}
+    headers |= also or {}
     if is_known(if_none_match, user.version):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     return Response(UserOut.of(user).model_dump_json(), media_type="application/json", headers=headers)

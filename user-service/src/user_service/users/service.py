@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service_kit.preconditions import require_match
 from user_service.audit import repository as audit
 from user_service.audit.models import Origin
 from user_service.database import Database
@@ -14,12 +15,12 @@ from user_service.pagination import Page
 from user_service.passwords.hashing import Passwords
 from user_service.passwords.policy import PasswordRules
 from user_service.users import idempotency, repository
+from user_service.users.allowance import OWN_CHANGES, Allowance
 from user_service.users.changes import record, write
 from user_service.users.email import parse_email
 from user_service.users.exceptions import NotDeleted, OwnAccount, UserNotFound
 from user_service.users.idempotency import AlreadyAnswered, KeyedRequest
 from user_service.users.models import ADMIN, Status, User, new_user, utc_now
-from user_service.users.preconditions import require_match
 from user_service.users.repository import Filters
 from user_service.users.schemas import NewUser, UserChanges, UserOut
 
@@ -46,6 +47,7 @@ class UserService:
         rules: PasswordRules,
         mails: Mails,
         forget_files: Callable[[UUID], Awaitable[None]],
+        allowance: Allowance = OWN_CHANGES,
     ) -> None:
         """`forget_files` removes what is kept of a person outside the database."""
         self._database = database
@@ -53,6 +55,7 @@ class UserService:
         self._rules = rules
         self._mails = mails
         self._forget_files = forget_files
+        self._allowance = allowance
 
     async def register(self, new: NewUser, origin: Origin, request: KeyedRequest | None) -> Registered:
         """Create a person once: a repeated request with an Idempotency-Key gets the first one's answer."""
@@ -96,12 +99,13 @@ class UserService:
         async def work(connection: AsyncConnection) -> User:
             before = await repository.lock(connection, user_id)
             require_match(if_match, before.version)
-            after = replace(before, **changes.model_dump(exclude_none=True))
-            if after == before:
+            wanted = changes.model_dump(exclude_none=True)
+            changed = {field: value for field, value in wanted.items() if getattr(before, field) != value}
+            if not changed:
                 return before
-            return await write(
-                connection, origin, before, after, "user.updated", fields=sorted(changes.model_fields_set)
-            )
+            await self._allowance.require(connection, origin, user_id, utc_now())
+            after = replace(before, **changed)
+            return await write(connection, origin, before, after, "user.updated", fields=sorted(changed))
 
         return await self._database.transaction(work)
 

@@ -1,0 +1,22 @@
+"""What CI runs of others' is named by commit: a tag can be moved to other code."""
+
+import re
+from pathlib import Path
+
+WORKFLOWS = sorted((Path(__file__).parents[2] / ".github" / "workflows").glob("*.yml"))
+PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+")
+
+
+def test_every_action_of_others_is_named_by_a_commit_and_its_release() -> None:
+    used = [
+        (file.name, line.strip())
+        for file in WORKFLOWS
+        for line in re.findall(r"uses: *(.*)", file.read_text("utf-8"))
+    ]
+    assert [line for line in used if not line[1].startswith("./") and not PINNED.fullmatch(line[1])] == []
+    assert sum("actions/checkout@" in line for _, line in used) > 2
+
+
+def test_one_release_of_an_action_is_used_everywhere() -> None:
+    pins = {pin for file in WORKFLOWS for pin in re.findall(r"uses: (\S+@\S+)", file.read_text("utf-8"))}
+    assert len({pin.partition("@")[0] for pin in pins}) == len(pins)
