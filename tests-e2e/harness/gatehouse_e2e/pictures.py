@@ -25,3 +25,21 @@ def gif_and_script() -> bytes:
     """A GIF that a browser would run as a script: its width begins a comment, which ends behind the last frame."""
     frame = b",\0\0\0\0\x01\0\x01\0\0\x02\x02L\x01\0;"
     return b"GIF89a/*\x01\0\x80\0\0\xff\0\0\0\0\xff" + frame + b"*/=1;alert(document.domain)//"
+
+
+def progressive_jpeg(width: int, height: int) -> bytes:
+    """Grey, in one scan of one bit for each block: a decoder holds six bytes for each pixel all the same."""
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    blocks = -(-width // 8) * -(-height // 8)
+    components = bytes([1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0])
+    parts = (
+        segment(0xDB, b"\0" + b"\x01" * 64),
+        segment(0xC4, b"\0\x01" + bytes(16)),
+        segment(0xC2, struct.pack(">BHHB", 8, height, width, 3) + components),
+        segment(0xDA, b"\x03" + bytes([1, 0, 2, 0, 3, 0]) + bytes(3)),
+        bytes(blocks * 3 // 8 + 1),
+    )
+    return b"\xff\xd8" + b"".join(parts) + b"\xff\xd9"
