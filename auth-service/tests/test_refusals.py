@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-REFUSALS = {"UNAUTHORIZED": "401", "FORBIDDEN": "403", "PRECONDITION_FAILED": "412"}
+REFUSALS = {
+    "UNAUTHORIZED": "401",
+    "FORBIDDEN": "403",
+    "PRECONDITION_FAILED": "412",
+    "TOO_MANY_REQUESTS": "429",
+}
 
 
 class Sources:
@@ -71,18 +76,19 @@ def codes_in_the_sources() -> dict[str, set[str]]:
         "401": set(sources.token_refusals()),
         "403": set(),
         "412": set(),
+        "429": set(),
         "400": set(),
         "Bod": set(),
     }
     for each in sources.classes:
         status, code = sources.said(each, "status"), sources.said(each, "code")
-        if (
-            status in REFUSALS and code and code != "internal_error"
-        ):  # one that gets its code when it is raised
+        of_a_grant = sources.said(each, "error") == "invalid_grant"
+        # "internal_error" stands for a code that is given when it is raised.
+        if status in REFUSALS and code and code != "internal_error" and not of_a_grant:
             found[REFUSALS[status]].add(code)
         if code and sources.is_a(each, "UnreadableBody") and each.name != "UnreadableBody":
             found["Bod"].add(code)
-        if sources.said(each, "error") == "invalid_grant" and code and code != "invalid_request":
+        if of_a_grant and code and code != "invalid_request":
             found["400"].add(code)
     return found
 
