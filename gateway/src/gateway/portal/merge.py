@@ -1,23 +1,31 @@
 """One OpenAPI document out of those of all services: what the gateway forwards, as its consumers see it."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+from gateway.portal.references import (
+    COMPONENTS,
+    Document,
+    Name,
+    NewNames,
+    means_its_own,
+    references,
+    schemes,
+    with_mappings,
+)
 from gateway.routes import Route, Routes
-
-Document = dict[str, Any]
 
 OWN: Final = "gateway"
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch")
-_COMPONENTS: Final = "#/components/"
+_DEEPEST: Final = 100
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
 # A path is sorted by the part that a reader looks for; a parameter comes behind the literal names.
 _BEHIND: Final = "~"
 _PROBLEM_CONTENT: Final = {
-    "application/problem+json": {"schema": {"$ref": f"{_COMPONENTS}schemas/{OWN}.Problem"}}
+    "application/problem+json": {"schema": {"$ref": f"{COMPONENTS}schemas/{OWN}.Problem"}}
 }
 _OWN_COMPONENTS: Final[Document] = {
     "schemas": {
@@ -77,7 +85,21 @@ def refusal(document: object) -> str:
         return "it is not OpenAPI 3.1"
     if not _is_nested(document.get("paths", {}), 2) or not _is_nested(document.get("components", {}), 2):
         return "its paths or components are not objects"
+    if _is_deeper(document, _DEEPEST):
+        return f"it is nested more than {_DEEPEST} deep"
     return ""
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    below = [value]
+    for _ in range(levels):
+        inner = [
+            one.values() if isinstance(one, dict) else one for one in below if isinstance(one, dict | list)
+        ]
+        if not inner:
+            return False
+        below = [one for many in inner for one in many]
+    return True
 
 
 def _is_nested(value: object, levels: int) -> bool:
@@ -88,21 +110,38 @@ def _is_nested(value: object, levels: int) -> bool:
 
 def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
     """The document of everything that a route of the table forwards."""
-    documents = {part.service: part.document for part in parts if part.document is not None}
-    renamed = _colliding(documents)
+    documents = {part.service: with_mappings(part.document) for part in parts if part.document is not None}
+    renamed = _new_names(documents)
     components: Document = {section: dict(entries) for section, entries in _OWN_COMPONENTS.items()}
     paths: Document = {}
-    seen_ids: set[str] = set()
+    identities = _Identities()
     for service, document in documents.items():
-        names = {name: f"{service}.{name[1]}" for name in _names(document) if name in renamed}
-        document = _renamed(document, names)
+        forwarded = list(_forwarded(service, document, routes))
+        given = [identities.give(service, one.operation) for one in forwarded]
+        names = NewNames(
+            renamed[service],
+            # Of an operation at several paths the first is meant.
+            {old: new for old, new in reversed(given) if old},
+            {one.path: one.public for one in reversed(forwarded)},
+            partial("{}.{}".format, service),
+            partial(identities.claim, service),
+        ).without_dead_links(document)
         for (section, name), entry in _components(document).items():
-            components.setdefault(section, {})[names.get((section, name), name)] = entry
-        for path, method, route, operation in _forwarded(service, document, routes):
-            item = paths.setdefault(path, {})
-            item[method] = _as_consumers_see(operation, route, document, seen_ids)
-    components["securitySchemes"] = _SECURITY | {"oauth2": _sign_in(paths, documents.values())}
+            called = renamed[service].get((section, name), name)
+            if (copy := names.component(section, name, entry)) is not None:
+                components.setdefault(section, {})[called] = copy
+        for one, (_, identity) in zip(forwarded, given, strict=True):
+            operation = names.follow(one.operation)
+            if identity:
+                operation["operationId"] = identity
+            shown = _as_consumers_see(operation, one.route, document)
+            paths.setdefault(one.public, {})[one.method] = shown
     _prune(paths, components)
+    components["securitySchemes"] = {
+        **_SECURITY,
+        "oauth2": _sign_in(paths, documents.values()),
+        **_schemes_of_callbacks(documents, [paths, components]),
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Gatehouse", "version": version, "description": _description(parts)},
@@ -118,6 +157,48 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
             | ({"trouble": part.trouble} if part.trouble else {})
             for part in parts
         ],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Forwarded:
+    """An operation that a route leads to; `public` is the path at which consumers find it."""
+
+    path: str
+    public: str
+    method: str
+    route: Route
+    operation: Document
+
+
+class _Identities:
+    """Every operationId once."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def give(self, service: str, operation: Document) -> tuple[str, str]:
+        """What the operation is called in the service's document and in ours; empty if it has no name."""
+        identity = operation.get("operationId")
+        return (identity, self.claim(service, identity)) if isinstance(identity, str) else ("", "")
+
+    def claim(self, service: str, identity: str) -> str:
+        if identity in self._taken:
+            identity = f"{service}.{identity}"
+        while identity in self._taken:
+            identity += "_"
+        self._taken.add(identity)
+        return identity
+
+
+def _schemes_of_callbacks(documents: Mapping[str, Document], asking: object) -> Document:
+    """The schemes by which services call their consumers back, under the names that NewNames gave them."""
+    asked = set(schemes(asking))
+    return {
+        called: scheme
+        for service, document in documents.items()
+        for name, scheme in document.get("components", {}).get("securitySchemes", {}).items()
+        if (called := f"{service}.{name}") in asked
     }
 
 
@@ -166,12 +247,11 @@ def _takes_passwords(document: Document) -> bool:
 # Which operations there are, and under which path.
 
 
-def _forwarded(
-    service: str, document: Document, routes: Routes
-) -> Iterator[tuple[str, str, Route, Document]]:
+def _forwarded(service: str, document: Document, routes: Routes) -> Iterator[_Forwarded]:
     """Each operation of the service that a route leads to, under the path at which the gateway serves it."""
     moved = [route for route in routes if route.service == service and route.rewrite is not None]
     for path, item in document.get("paths", {}).items():
+        item = _whole_item(item, document)
         for method in _METHODS:
             operation = item.get(method)
             if not isinstance(operation, dict):
@@ -185,7 +265,14 @@ def _forwarded(
                 if route is None or route.service != service:
                     continue
                 if route is moving or (moving is None and route.rewrite is None):
-                    yield public, method, route, operation
+                    yield _Forwarded(path, public, method, route, operation)
+
+
+def _whole_item(item: Document, document: Document) -> Document:
+    """With what it refers to, if it stands among the components."""
+    name = str(item.get("$ref", "")).removeprefix(f"{COMPONENTS}pathItems/")
+    shared = document.get("components", {}).get("pathItems", {}).get(name)
+    return {**shared, **item} if isinstance(shared, dict) else item
 
 
 def _public_paths(path: str, moved: Iterable[Route]) -> Iterator[tuple[str, Route]]:
@@ -210,14 +297,9 @@ def _public_paths(path: str, moved: Iterable[Route]) -> Iterator[tuple[str, Rout
             yield public, route
 
 
-def _as_consumers_see(operation: Document, route: Route, document: Document, seen_ids: set[str]) -> Document:
+def _as_consumers_see(operation: Document, route: Route, document: Document) -> Document:
     operation = {key: value for key, value in operation.items() if key != "servers"}
     operation.setdefault("tags", [route.service])
-    identity = operation.get("operationId")
-    if identity in seen_ids:
-        operation["operationId"] = identity = f"{route.service}.{identity}"
-    if isinstance(identity, str):
-        seen_ids.add(identity)
     protected = not route.public or bool(operation.get("security", document.get("security")))
     operation["security"] = [{"oauth2": sorted(route.scopes)}, {"bearer": []}] if protected else []
     answers = {"429": "TooManyRequests", "502": "BadGateway", "503": "Unavailable", "504": "GatewayTimeout"}
@@ -233,7 +315,7 @@ def _as_consumers_see(operation: Document, route: Route, document: Document, see
             needed.append("the role " + " or ".join(f"`{role}`" for role in sorted(route.roles)))
         said = operation.get("description", "")
         operation["description"] = f"{said}\n\nNeeds {' and '.join(needed)}.".strip()
-    own = {status: {"$ref": f"{_COMPONENTS}responses/{name}"} for status, name in answers.items()}
+    own = {status: {"$ref": f"{COMPONENTS}responses/{name}"} for status, name in answers.items()}
     operation["responses"] = dict(sorted((own | operation.get("responses", {})).items()))
     return operation
 
@@ -241,7 +323,7 @@ def _as_consumers_see(operation: Document, route: Route, document: Document, see
 # Names that two services use.
 
 
-def _components(document: Document) -> dict[tuple[str, str], Any]:
+def _components(document: Document) -> dict[Name, Any]:
     """Every component but the security schemes, which are the gateway's own in what consumers see."""
     return {
         (section, name): entry
@@ -251,76 +333,55 @@ def _components(document: Document) -> dict[tuple[str, str], Any]:
     }
 
 
-def _names(document: Document) -> Iterable[tuple[str, str]]:
-    return _components(document).keys()
+def _new_names(documents: Mapping[str, Document]) -> dict[str, dict[Name, str]]:
+    """What the components of each service are called beside those of the others, where it is not what they were."""
+    colliding = _colliding(documents)
+    taken = {name for document in documents.values() for name in _components(document)}
+    found: dict[str, dict[Name, str]] = {}
+    for service, document in documents.items():
+        found[service] = {}
+        for section, name in _components(document).keys() & colliding:
+            new = f"{service}.{name}"
+            while (section, new) in taken:
+                new += "_"
+            taken.add((section, new))
+            found[service][section, name] = new
+    return found
 
 
-def _colliding(documents: Mapping[str, Document]) -> set[tuple[str, str]]:
-    """Names that mean two things: the entries differ, or refer to something that does."""
-    meanings: dict[tuple[str, str], list[str]] = {}
+def _colliding(documents: Mapping[str, Document]) -> set[Name]:
+    """Names that mean two things: the entries differ, point at something that does or at what each service has for
+    itself, or the gateway has one of that name."""
+    meanings: dict[Name, list[Any]] = {}
     for document in documents.values():
         for name, entry in _components(document).items():
-            meanings.setdefault(name, []).append(json.dumps(entry, sort_keys=True))
-    shared = {name: texts for name, texts in meanings.items() if len(texts) > 1}
-    colliding = {name for name, texts in shared.items() if len(set(texts)) > 1}
-    while True:
-        references = [f'"{_COMPONENTS}{section}/{name}"' for section, name in colliding]
-        more = {
-            name
-            for name, texts in shared.items()
-            if name not in colliding and any(reference in texts[0] for reference in references)
-        }
-        if not more:
-            return colliding
+            meanings.setdefault(name, []).append(entry)
+    shared = {name: entries for name, entries in meanings.items() if len(entries) > 1}
+    own = _components({"components": _OWN_COMPONENTS}).keys()
+    colliding = {
+        name
+        for name, entries in shared.items()
+        if means_its_own(entries[0]) or any(entry != entries[0] for entry in entries)
+    }
+    pointing = {name: set(references(entries[0])) for name, entries in shared.items()}
+    while more := {name for name in pointing.keys() - colliding if pointing[name] & colliding}:
         colliding |= more
-
-
-def _renamed(value: Any, names: Mapping[tuple[str, str], str]) -> Any:
-    """The same with every reference to a renamed component following it."""
-    if isinstance(value, list):
-        return [_renamed(inner, names) for inner in value]
-    if not isinstance(value, dict):
-        return _reference(value, names) if isinstance(value, str) else value
-    followed = {key: _renamed(inner, names) for key, inner in value.items()}
-    discriminator = followed.get("discriminator")
-    if isinstance(discriminator, dict) and isinstance(discriminator.get("mapping"), dict):
-        mapping = discriminator["mapping"].items()
-        discriminator["mapping"] = {k: names.get(("schemas", v), v) for k, v in mapping}
-    return followed
-
-
-def _reference(text: str, names: Mapping[tuple[str, str], str]) -> str:
-    if not text.startswith(_COMPONENTS):
-        return text
-    section, _, name = text.removeprefix(_COMPONENTS).partition("/")
-    name, slash, deeper = name.partition("/")
-    return f"{_COMPONENTS}{section}/{names.get((section, name), name)}{slash}{deeper}"
+    return colliding | (meanings.keys() & own)
 
 
 def _prune(paths: Document, components: Document) -> None:
     """Removes what nothing refers to: it belonged to operations that are not forwarded."""
-    used: set[tuple[str, str]] = {("securitySchemes", name) for name in components["securitySchemes"]}
+    used: set[Name] = set()
     waiting = [paths]
     while waiting:
-        for section, name in _references(waiting.pop()):
-            if (section, name) not in used and name in components.get(section, {}):
-                used.add((section, name))
-                waiting.append(components[section][name])
+        for name in references(waiting.pop()):
+            section, called = name
+            if name not in used and called in components.get(section, {}):
+                used.add(name)
+                waiting.append(components[section][called])
     for section, entries in list(components.items()):
         components[section] = {
             name: entry for name, entry in sorted(entries.items()) if (section, name) in used
         }
         if not components[section]:
             del components[section]
-
-
-def _references(value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _references(inner)
-    elif isinstance(value, str) and value.startswith(_COMPONENTS):
-        section, _, name = value.removeprefix(_COMPONENTS).partition("/")
-        yield section, name.partition("/")[0]

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import httpx
 
-from gateway.portal.merge import OWN, Document, Part, refusal
+from gateway.portal.merge import OWN, Part, refusal
+from gateway.portal.references import Document
 from gateway.routes import Routes
 from gateway.upstream.names import Address
 
