@@ -5,13 +5,13 @@ and everything revoked afterwards is revoked at the new one alone.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from conftest import Promise
 from redis.asyncio import Redis
 
 from service_kit import testing
@@ -26,8 +26,6 @@ FROZEN_SECONDS = 12.5
 LOOK_ON_SECONDS = 4.0  # a thawed primary calls its replica good for three seconds
 GUARDED = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2")
 QUICK = ("--repl-ping-replica-period", "1", "--repl-diskless-sync-delay", "0", "--shutdown-timeout", "0")
-
-logger = logging.getLogger(__name__)
 
 
 class Pair:
@@ -114,7 +112,7 @@ def pair(
 
 
 async def test_a_verifier_on_a_primary_that_was_cut_off_accepts_no_revoked_token_after_the_ceiling(
-    network: testing.Network, issuer: TestIssuer
+    network: testing.Network, issuer: TestIssuer, promise: Promise
 ) -> None:
     with ExitStack() as stack:
         servers = pair(stack, issuer, *network.hosts)
@@ -124,12 +122,11 @@ async def test_a_verifier_on_a_primary_that_was_cut_off_accepts_no_revoked_token
             assert servers.outcome(servers.other) == "revocations_stale"
             async with Redis.from_url(servers.primary.url) as redis:
                 assert (await redis.info("replication"))["role"] == "master", "it does not know"
-    logger.info("cut off: a revoked token was accepted for %.2f s, the ceiling is %.0f s", accepted, CEILING)
-    assert accepted <= CEILING
+    promise("a verifier on a primary that was left behind: revoked token accepted", accepted, CEILING)
 
 
 async def test_a_verifier_on_a_primary_that_was_frozen_and_thawed_accepts_no_revoked_token_after_the_ceiling(
-    issuer: TestIssuer,
+    issuer: TestIssuer, promise: Promise
 ) -> None:
     with ExitStack() as stack:
         servers = pair(stack, issuer, None, None)
@@ -142,11 +139,12 @@ async def test_a_verifier_on_a_primary_that_was_frozen_and_thawed_accepts_no_rev
             thawed = time.time()
             accepted = max(accepted, await servers.accepted_for(revoked, thawed - revoked + LOOK_ON_SECONDS))
             assert servers.outcome(servers.other) == "revocations_stale"
-    logger.info("frozen and thawed: accepted for %.2f s, the ceiling is %.0f s", accepted, CEILING)
-    assert accepted <= CEILING
+    promise("a verifier on a primary that was frozen and thawed: revoked token accepted", accepted, CEILING)
 
 
-async def test_a_primary_that_is_followed_is_believed_without_a_break(issuer: TestIssuer) -> None:
+async def test_a_primary_that_is_followed_is_believed_without_a_break(
+    issuer: TestIssuer, promise: Promise
+) -> None:
     with ExitStack() as stack:
         servers = pair(stack, issuer, None, None)
         async with servers.following():
@@ -154,14 +152,13 @@ async def test_a_primary_that_is_followed_is_believed_without_a_break(issuer: Te
             while time.time() < began + 6:
                 oldest = max(oldest, servers.revocations.staleness(time.time()))
                 await asyncio.sleep(0.01)
-            assert oldest < CEILING
             until = str(int(time.time()) + 400)
             async with Redis.from_url(servers.primary.url) as redis:
                 await redis.xadd(STREAM, {"kind": "session", "until": until, "sid": "s" * 22})
                 async with asyncio.timeout(CEILING):
                     while servers.outcome(servers.token) != "session_revoked":
                         await asyncio.sleep(0.01)
-    logger.info("at rest: the proof was at most %.2f s old", oldest)
+    promise("a primary that is followed: age of the proof at rest", oldest, CEILING)
 
 
 async def test_a_server_without_replicas_to_wait_for_makes_no_verifier_ready(issuer: TestIssuer) -> None:
