@@ -275,7 +275,7 @@ async def _stage(server: str, folder: Path) -> AsyncIterator[tuple[Parts, ASGIAp
         events_redis_url="redis://localhost:1/0",
         idempotency_key=SecretStr("a server key of the benchmark"),
         avatars_dir=folder,
-        changes_per_hour=100_000,
+        changes_per_hour=10_000,
         log_format="json",
     )
     logs.configure(settings, "user-service")

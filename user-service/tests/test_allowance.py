@@ -9,7 +9,9 @@ from conftest import PASSWORD, Person, Service
 from httpx import Response
 from PIL import Image
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from user_service.audit import repository as audit
 from user_service.audit.models import AuditRow, Origin
 from user_service.config import Settings
 from user_service.events.models import OutboxRow
@@ -129,6 +131,19 @@ async def test_with_a_session_alone_nobody_guesses_the_password(service: Service
     for path, body in (("password", wrong), ("password", right), ("email", moved)):
         assert code(await ada.client.post(f"/v1/users/me/{path}", json=body)) == (429, "too_many_changes")
     assert await written(parts) == before
+
+
+async def test_other_changes_in_between_hide_no_wrong_password(service: Service, parts: Parts) -> None:
+    ada = await service.register()
+    origin = Origin(str(ada.id))
+
+    async def guesses_and_changes(connection: AsyncConnection) -> None:
+        for action in ["user.password_refused", *["user.updated"] * 30] * PASSWORDS_REFUSED.most:
+            await audit.append(connection, origin, action, ada.id, utc_now())
+
+    await parts.database.transaction(guesses_and_changes)
+    guess = {"current_password": "wrong password", "new_password": "another horse battery staple"}
+    assert code(await ada.client.post("/v1/users/me/password", json=guess)) == (429, "too_many_changes")
 
 
 async def test_a_person_has_few_strangers_mailed(service: Service) -> None:

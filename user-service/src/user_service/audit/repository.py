@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from user_service.audit.models import AuditRow, Origin, Record
 from user_service.pagination import CursorInvalid, Page, decode_cursor, encode_cursor
 
+_MOST_IN_AN_HOUR: Final = 10_100  # rows about one person: CHANGES_PER_HOUR at its highest, and some
 _ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)  # what a BIGINT holds
 
 
@@ -36,12 +37,12 @@ async def nth_latest(
     connection: AsyncConnection, person: UUID, number: int, actions: Collection[str]
 ) -> datetime | None:
     """When the person did one of these for the `number`th time from now back; None if that is long ago."""
-    # Rows of other actions stand between them; years of those are not read.
+    # Rows of other actions stand between them: an hour of those is read, not years.
     latest = (
         select(AuditRow.id, AuditRow.actor, AuditRow.action, AuditRow.at)
         .where(AuditRow.subject_id == person)
         .order_by(AuditRow.id.desc())
-        .limit(number + 100)
+        .limit(_MOST_IN_AN_HOUR)
         .subquery()
     )
     query = (
