@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
+import httpx
 import pytest
 
 from gatehouse_e2e.api import Api, Person, Refused
 from gatehouse_e2e.mails import Mails
 from gatehouse_e2e.people import People
 from gatehouse_e2e.waiting import until
+
+LONG: Final = 4  # seconds
 
 
 def test_a_forgotten_password_is_reset_by_the_mailed_link_once(
@@ -29,6 +35,38 @@ def test_a_forgotten_password_is_reset_by_the_mailed_link_once(
     with pytest.raises(Refused):
         api.sign_in(person.email, person.password)
     assert api.me(api.sign_in(person.email, new)).json()["email_verified"] is True
+
+
+def test_whoever_strangers_keep_out_gets_in_by_a_mailed_link(mails: Mails, people: People) -> None:
+    victim = people.registered()
+    at_home = people.api(victim).http
+    guess = {"grant_type": "password", "username": victim.email, "password": "a wrong one"}
+
+    def keep_out() -> None:
+        """Guess until the wait is longer than what follows takes."""
+        elsewhere = people.api(people.stranger()).http
+        while (answer := elsewhere.post("/auth/token", data=guess)).status_code != 429 or (
+            int(answer.headers["retry-after"]) < LONG
+        ):
+            assert answer.status_code in (400, 429, 503), answer.text
+            time.sleep(int(answer.headers.get("retry-after", 0)))
+
+    def sign_in(http: httpx.Client, password: str) -> int:
+        form = guess | {"password": password}
+        return http.post("/auth/token", data=form).status_code
+
+    keep_out()
+    assert sign_in(at_home, victim.password) == 429
+    assert at_home.post("/v1/users/password-reset", json={"email": victim.email}).status_code == 202
+    body = {"token": mails.wait(victim.email, "password").token, "password": people.stranger().password}
+    keep_out()
+    assert at_home.post("/v1/users/links/reset-password", json=body).status_code == 204
+    assert sign_in(people.api(people.stranger()).http, body["password"]) == 200, (
+        "on any device, as the wait is over"
+    )
+    keep_out()
+    assert sign_in(people.api(people.stranger()).http, body["password"]) == 429
+    assert sign_in(at_home, body["password"]) == 200, "where the link was followed, whatever strangers do"
 
 
 def test_a_reset_for_nobody_answers_alike(api: Api, people: People) -> None:
