@@ -140,7 +140,7 @@ def read_by_the_page(answer: bytes, code: str) -> None:
 
 @pytest.fixture
 async def page(tmp_path: Path) -> Any:
-    async with running(tmp_path, table=TABLE) as house:
+    async with running(tmp_path, table=TABLE, body_seconds=0.3) as house:
         yield house
 
 
