@@ -36,7 +36,9 @@ for kind in ("pbkdf2_sha256", "bcrypt", "bcrypt_sha256", "scrypt", "argon2"):
         username=kind, email=kind + "@Example.com", first_name="Ada", last_name="Lovelace",
         date_joined=came, password=make_password("{OLD_PASSWORD}", hasher=kind),
     )
-User.objects.create(username="bob", email="bob@example.com", is_active=False, is_superuser=True, password="!unusable")
+User.objects.create(
+    username="bob", email="bob@example.com", last_name="Bob", is_active=False, is_superuser=True, password="!unusable",
+)
 User.objects.create(username="nobody", email="")
 """
 CHEAP = "pbkdf2_sha256$1000$salt$8c0VUF/0FEwzzOdLDn4QHQ+3mRGiGYt4W8CUhVGXRnE="
@@ -90,7 +92,9 @@ def test_a_dump_of_django_comes_in_as_it_is_and_once(dump: Path, capsys: pytest.
     told = capsys.readouterr().err
     assert "8 rows, 6 added, " in told  # as it went
     assert "6 added (1 of them must set a new password), 0 were here already, 1 rows about something" in told
-    assert "line 1, row 8: email: not an e-mail address" in told.splitlines()
+    assert "line 1, row 8: email: the row has none, and people sign in with it" in told.splitlines()
+    assert "rows about something else: auth.group (1)" in told.splitlines()
+    assert "filled fields of people that are not kept: username (6), is_superuser (1)" in told.splitlines()
     rejected = dump.with_name("people.json.rejected")
     assert json.loads(rejected.read_text())["fields"]["username"] == "nobody"
     assert rejected.stat().st_mode & 0o077 == 0
@@ -168,7 +172,136 @@ async def test_who_comes_from_django_keeps_id_name_address_and_dates_and_gets_no
     assert (ada["email"], ada["name"]) == ("pbkdf2_sha256@Example.com", "Ada Lovelace")
     assert (ada["external_id"], ada["status"]) == ("1", "active")
     assert ada["created_at"].startswith("2015-12-10T00:00:00")
-    assert (bob["name"], bob["status"], bob["roles"]) == ("bob", "disabled", [])
+    assert (bob["name"], bob["status"], bob["roles"]) == ("Bob", "disabled", [])
+
+
+def django_row(**fields: object) -> dict[str, Any]:
+    given = {"email": "ann@example.com", "password": CHEAP, **fields}
+    return {"model": "people.user", "pk": 7, "fields": {k: v for k, v in given.items() if v is not ...}}
+
+
+NAMED: list[tuple[dict[str, Any], str]] = [
+    (django_row(name="Ann Lee", username="ann77"), "Ann Lee"),
+    (django_row(name=" Ann Lee ", first_name=None, last_name=None), "Ann Lee"),
+    (django_row(name=None, first_name="Ann", last_name="Lee"), "Ann Lee"),
+    (django_row(name="", first_name="Ann", last_name=None), "Ann"),
+    (django_row(first_name="  ", last_name="Lee"), "Lee"),
+    (django_row(name="Ann Lee", first_name="Ann", last_name="Lee"), "Ann Lee"),
+    (django_row(first_name="A" * 150, last_name="L" * 49), f"{'A' * 150} {'L' * 49}"),
+    (django_row(first_name="Ann", username=None, date_joined=None), "Ann"),
+]
+NAMELESS = [
+    django_row(username="ann77"),
+    django_row(username="ann77", first_name="", last_name=""),
+    django_row(username="ann77", first_name=None, last_name=None, name=None),
+    django_row(username="ann77", name=" "),
+]
+
+
+async def brought_in(
+    parts: Parts, path: Path, *rows: object, **more: Any
+) -> tuple[list[str], list[str], Any]:
+    """What was told of rejected rows and of changed ones, and the tally."""
+    rejected, changed = list[str](), list[str]()
+    importer = Importer(
+        parts.database,
+        Origin("command"),
+        lambda row, why: rejected.append(f"{row.number}: {why}"),
+        ignore,
+        change=lambda row, what: changed.append(f"{row.number}: {what}"),
+        **more,
+    )
+    with lines(path, *rows).open() as file:
+        return rejected, changed, await importer.run(file)
+
+
+@pytest.mark.parametrize(("row", "name"), NAMED)
+async def test_a_name_comes_from_whichever_fields_a_user_model_has(
+    service: Service, parts: Parts, tmp_path: Path, row: dict[str, Any], name: str
+) -> None:
+    assert (await brought_in(parts, tmp_path / "dump", row))[:2] == ([], [])
+    assert (await by_email(service, "ann@"))["name"] == name
+
+
+@pytest.mark.parametrize("row", NAMELESS)
+async def test_no_name_is_made_up_unless_the_operator_says_from_what(
+    service: Service, parts: Parts, tmp_path: Path, row: dict[str, Any]
+) -> None:
+    rejected, _, _ = await brought_in(parts, tmp_path / "dump", row)
+    assert rejected == ["1: name: the row has none, --name-from=username or --name-from=email would give one"]
+    rejected, changed, tally = await brought_in(parts, tmp_path / "dump", row, name_from="username")
+    assert (rejected, changed) == ([], ["1: name: the row has none, the username stands for it"])
+    assert (tally.added, tally.changed, dict(tally.left_out)) == (1, 1, {})
+    assert (await by_email(service, "ann@"))["name"] == "ann77"
+
+
+async def test_a_row_without_a_name_may_take_the_first_part_of_its_address(
+    service: Service, parts: Parts, tmp_path: Path
+) -> None:
+    row = django_row(username=None)
+    assert (await brought_in(parts, tmp_path / "dump", row, name_from="username"))[0] == [
+        "1: name: the row has none, nor a username"
+    ]
+    _, changed, _ = await brought_in(parts, tmp_path / "dump", row, name_from="email")
+    assert changed == ["1: name: the row has none, the address stands for it"]
+    assert (await by_email(service, "ann@"))["name"] == "ann"
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (django_row(email=...), "email: the row has none, and people sign in with it"),
+        (django_row(email=None), "email: the row has none, and people sign in with it"),
+        (
+            django_row(email=" ", username="ann@example.com"),
+            "email: the row has none, and people sign in with it",
+        ),
+        (django_row(first_name="A" * 150, last_name="L" * 150), "name: 301 characters, and 200 fit"),
+        (django_row(name="A" * 255), "name: 255 characters, and 200 fit"),
+        (django_row(first_name=7), "first_name: string type"),
+        (django_row(name="Ann", is_active=None), "is_active: bool type"),
+    ],
+)
+async def test_a_row_of_django_that_stays_out_says_why(
+    parts: Parts, tmp_path: Path, row: dict[str, Any], why: str
+) -> None:
+    rejected, _, tally = await brought_in(parts, tmp_path / "dump", row)
+    assert rejected == [f"1: {why}"]
+    assert tally.other_models.total() == tally.added == 0
+
+
+async def test_whoever_shares_an_address_stays_out_and_is_named(
+    service: Service, parts: Parts, tmp_path: Path
+) -> None:
+    people = [
+        django_row(name="Ann") | {"pk": 1},
+        django_row(name="Ann Two") | {"pk": 2},
+        django_row(name="Ann Three", email="ANN@Example.com") | {"pk": 3},
+    ]
+    rejected, _, tally = await brought_in(parts, tmp_path / "dump", *people)
+    why = "email: another person has this address; capitals make no difference"
+    assert (rejected, tally.added) == ([f"2: {why}", f"3: {why}"], 1)
+    assert (await by_email(service, "ann@"))["name"] == "Ann"
+
+
+async def test_what_a_row_loses_is_told(parts: Parts, tmp_path: Path) -> None:
+    rejected, changed, tally = await brought_in(
+        parts,
+        tmp_path / "dump",
+        django_row(
+            name="Ann Lee", first_name="Annabel", password="md5$salt$00", phone="1", groups=[1], bio=""
+        ),
+        django_row(name="Bob", email="bob@example.com", password="!x", username="bob77") | {"pk": 8},
+        {"model": "account.emailaddress", "pk": 1, "fields": {"email": "ann@example.com", "verified": True}},
+    )
+    assert rejected == []
+    assert changed == [
+        "1: first_name, last_name: name is another, and is kept;"
+        " password: not a hash that can be checked here; a new password must be set"
+    ]
+    assert dict(tally.left_out) == {"phone": 1, "groups": 1, "username": 1}
+    assert dict(tally.other_models) == {"account.emailaddress": 1}
+    assert tally.without_password == 2
 
 
 @pytest.mark.usefixtures("command")
@@ -193,6 +326,7 @@ def test_bad_rows_are_told_by_line_and_kept_to_be_mended(
     ]  # fmt: skip
     assert "canary" not in said.err + said.out
     assert "2 added (1 of them must set a new password), 1 were here already" in said.err
+    assert "line 8 (row 8) changed: password: not a hash that can be checked here" in said.err
     kept = (tmp_path / "people.jsonl.rejected").read_text().splitlines()
     assert len(kept) == 5
     assert kept[0] == "{broken"

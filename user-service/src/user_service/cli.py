@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, TextIO
@@ -16,6 +17,7 @@ from service_kit.settings import load
 from user_service.audit.models import Origin
 from user_service.config import DatabaseSettings
 from user_service.database import Database, create_engine
+from user_service.imports.people import NAME_FROM
 from user_service.imports.reading import Row
 from user_service.imports.seeding import seed
 from user_service.imports.service import Importer, Tally
@@ -42,6 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         help="where bad rows go, to be mended: FILE.rejected unless said, and standard output for standard input",
     )
+    bring_in.add_argument(
+        "--name-from",
+        choices=NAME_FROM,
+        help="what stands for the name of whoever has none in a Django dump; their rows are rejected unless said",
+    )
     make_up = verbs.add_parser(
         "seed", help="make people up, for trying out sizes; nobody can sign in as them"
     )
@@ -52,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             rejected = chosen.rejected
             if rejected is None and chosen.file != STDIN:
                 rejected = chosen.file.with_name(chosen.file.name + ".rejected")
-            return asyncio.run(import_people(chosen.file, rejected))
+            return asyncio.run(import_people(chosen.file, rejected, chosen.name_from))
         if chosen.verb == "seed":
             asyncio.run(seed_people(chosen.count))
         else:
@@ -89,7 +96,7 @@ async def make_admin(email: str) -> str:
         await database.close()
 
 
-async def import_people(source: Path, rejected: Path | None) -> int:
+async def import_people(source: Path, rejected: Path | None, name_from: str | None = None) -> int:
     """0 when everybody is here; 1 when rows stay out. Those are kept, one a line, to be mended."""
     settings = load(DatabaseSettings)
     database = _for_many_rows(settings)
@@ -109,7 +116,11 @@ async def import_people(source: Path, rejected: Path | None) -> int:
                 # JSON has line ends only between its parts.
                 kept.write(row.text.replace("\n", " ") + "\n")
 
-            tally = await Importer(database, BY_COMMAND, reject, progress).run(file)
+            def change(row: Row, what: str) -> None:
+                _say(f"line {row.line} (row {row.number}) changed: {what}")
+
+            importer = Importer(database, BY_COMMAND, reject, progress, change=change, name_from=name_from)
+            tally = await importer.run(file)
     finally:
         await database.close()
     _report(tally, rejected)
@@ -132,15 +143,23 @@ def _as_it_is(file: Path | int, mode: Literal["r", "w"]) -> TextIO:
 def _report(tally: Tally, rejected: Path | None) -> None:
     _say(
         f"{tally.added:,} added ({tally.without_password:,} of them must set a new password),"
-        f" {tally.already_here:,} were here already, {tally.other_models:,} rows about something else,"
-        f" {tally.rejected:,} rejected"
+        f" {tally.already_here:,} were here already, {tally.other_models.total():,} rows about something else,"
+        f" {tally.changed:,} changed, {tally.rejected:,} rejected"
     )
+    if tally.other_models:
+        _say(f"rows about something else: {_listed(tally.other_models)}")
+    if tally.left_out:
+        _say(f"filled fields of people that are not kept: {_listed(tally.left_out)}")
     if tally.broken:
         _say(tally.broken)
     if rejected and tally.rejected:
         _say(f"the rejected rows are in {rejected}")
     elif rejected:
         rejected.unlink()
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{ascii(name)[1:-1]} ({count:,})" for name, count in counts.most_common())
 
 
 def _for_many_rows(settings: DatabaseSettings) -> Database:

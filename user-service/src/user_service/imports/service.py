@@ -1,7 +1,8 @@
 """Brings a file of people in, some hundred at a time; running it again brings in only who is missing."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TextIO
 
@@ -11,15 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from user_service.audit.models import Origin
 from user_service.database import Database
 from user_service.imports import repository
-from user_service.imports.people import BadRow, NotAPerson, person
+from user_service.imports.people import BadRow, Found, NotAPerson, person
 from user_service.imports.reading import BrokenFile, Row, rows
 from user_service.users.models import User, utc_now
 
 BATCH: Final = 500
 ATTEMPTS: Final = 3
 
-Found = tuple[Row, User, bool]
-Reject = Callable[[Row, str], None]
+MOST_NAMES: Final = 50  # of models and fields that are counted
+Told = Callable[[Row, str], None]
 
 
 @dataclass(slots=True)
@@ -28,21 +29,35 @@ class Tally:
     added: int = 0
     already_here: int = 0
     without_password: int = 0
+    changed: int = 0
     rejected: int = 0
-    other_models: int = 0
+    # Rows about something else by their model, and filled fields of people that nobody keeps.
+    other_models: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     broken: str = ""  # why nothing after some line was read
 
 
 class Importer:
-    """`reject` is told each row that stays out, and why; `progress` the tally after each batch."""
+    """`reject` is told each row that stays out, and why, `change` each that comes in otherwise than it stands in the
+    file; `progress` the tally after each batch. `name_from` is what may stand for a name that a row has not.
+    """
 
     def __init__(
-        self, database: Database, origin: Origin, reject: Reject, progress: Callable[[Tally], None]
+        self,
+        database: Database,
+        origin: Origin,
+        reject: Told,
+        progress: Callable[[Tally], None],
+        *,
+        change: Told = lambda _row, _what: None,
+        name_from: str | None = None,
     ) -> None:
         self._database = database
         self._origin = origin
         self._reject_row = reject
         self._progress = progress
+        self._change = change
+        self._name_from = name_from
         self._tally = Tally()
 
     async def run(self, file: TextIO) -> Tally:
@@ -52,7 +67,7 @@ class Importer:
             self._progress(self._tally)
         return self._tally
 
-    def _people(self, file: TextIO) -> Iterator[Found]:
+    def _people(self, file: TextIO) -> Iterator[tuple[Row, Found]]:
         try:
             for row in rows(file):
                 self._tally.read += 1
@@ -60,17 +75,17 @@ class Importer:
                     self._reject(row, "longer than a row may be, and not kept")
                     continue
                 try:
-                    found, keeps_password = person(row.value, utc_now())
+                    found = person(row.value, utc_now(), self._name_from)
                 except NotAPerson:
-                    self._tally.other_models += 1
+                    _count(self._tally.other_models, str(row.value["model"]))
                 except BadRow as bad:
                     self._reject(row, str(bad))
                 else:
-                    yield row, found, keeps_password
+                    yield row, found
         except BrokenFile as broken:
             self._tally.broken = str(broken)
 
-    async def _bring_in(self, batch: Sequence[Found]) -> None:
+    async def _bring_in(self, batch: Sequence[tuple[Row, Found]]) -> None:
         for attempt in range(ATTEMPTS):
             try:
                 verdicts = await self._database.transaction(lambda connection: self._add(connection, batch))
@@ -78,25 +93,33 @@ class Importer:
             except IntegrityError:  # somebody registered in between: look again
                 if attempt == ATTEMPTS - 1:
                     raise
-        for (row, _, keeps_password), verdict in zip(batch, verdicts, strict=True):
+        for (row, found), verdict in zip(batch, verdicts, strict=True):
             if verdict is None:
-                self._tally.added += 1
-                self._tally.without_password += not keeps_password
+                self._added(row, found)
             elif verdict:
                 self._reject(row, verdict)
             else:
                 self._tally.already_here += 1
 
-    async def _add(self, connection: AsyncConnection, batch: Sequence[Found]) -> list[str | None]:
+    def _added(self, row: Row, found: Found) -> None:
+        self._tally.added += 1
+        self._tally.without_password += not found.keeps_password
+        for name in found.left_out:
+            _count(self._tally.left_out, name)
+        if found.changed:
+            self._tally.changed += 1
+            self._change(row, "; ".join(found.changed))
+
+    async def _add(self, connection: AsyncConnection, batch: Sequence[tuple[Row, Found]]) -> list[str | None]:
         """For each row None if it was added, "" if it was here already, else why it stays out."""
-        ids, emails = await repository.taken(connection, [user for _, user, _ in batch])
+        ids, emails = await repository.taken(connection, [found.user for _, found in batch])
         new: list[User] = []
         verdicts: list[str | None] = []
-        for _, user, _ in batch:
+        for user in (found.user for _, found in batch):
             if user.external_id in ids:
                 verdicts.append("")
             elif user.email_key in emails:
-                verdicts.append("email: another person has this address")
+                verdicts.append("email: another person has this address; capitals make no difference")
             else:
                 verdicts.append(None)
                 new.append(user)
@@ -109,3 +132,7 @@ class Importer:
     def _reject(self, row: Row, why: str) -> None:
         self._tally.rejected += 1
         self._reject_row(row, why)
+
+
+def _count(names: Counter[str], name: str) -> None:
+    names[name if name in names or len(names) < MOST_NAMES else "others"] += 1
