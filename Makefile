@@ -113,7 +113,7 @@ up:  ## build and start the containers, and wait until they are ready (PORT=8080
 	@$(compose) port gateway 8000 >/dev/null 2>&1 || ! (: </dev/tcp/127.0.0.1/$(PORT)) 2>/dev/null \
 	  || { echo 'make up: port $(PORT) is in use: choose another with PORT=' >&2; exit 2; }
 	@$(compose) up --build --wait $(foreach s,$(filter $(or $(SERVICE),%),auth-service user-service),--scale $(s)=$(SCALE)) $(SERVICE) \
-	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 secrets user-service-migrate; exit 1; }
+	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 secrets user-service-database user-service-migrate; exit 1; }
 	@echo; echo "Gatehouse is up: http://localhost:$(PORT)   API: http://localhost:$(PORT)/docs   stop: make down PROJECT=$(PROJECT)"
 
 roll:  ## replace one service with a new release without an unanswered request (SERVICE=user-service)
@@ -156,6 +156,11 @@ import:  ## import people from another system (FILE=people.jsonl); rejected rows
 seed:  ## create made-up people, to try out sizes (USERS=1000000)
 	$(call need,USERS,USERS=1000000)
 	@deploy/exec user-service python -m user_service.cli seed "$(USERS)" $(ARGS)
+
+grants:  ## print the SQL that makes the database users of a service, for a MySQL of your own (SERVICE=user-service SECRETS=folder)
+	$(call need,SERVICE,SERVICE=user-service)
+	@deploy/compose/make_database --print $$(sed -n 's/^ *command: \[bash, .make_database, \([a-z0-9_]*\)\]$$/\1/p' $(SERVICE)/compose.yaml) \
+	  $(SECRETS:%=%/$(SERVICE)-database)
 
 clean:  ## delete VAR, the containers of PROJECT and their data, and every cache
 	@python3 deploy/embedded/run.py clean

@@ -11,6 +11,8 @@ from pathlib import Path
 # Who reads a folder inside its container; in the embedded system all of it belongs to whoever runs this.
 OWNERS = {
     "mysql": 999,
+    "user-service-database": 999,  # makes the database and its users
+    "user-service-migrate": 10001,
     "redis": 999,
     "redis-limits": 999,
     "auth-service": 10001,
@@ -31,8 +33,9 @@ class Secret:
 
 
 SECRETS = (
-    Secret(("mysql/root_password",)),
-    Secret(("mysql/users_password", "user-service/database_password")),
+    Secret(("mysql/root_password", "user-service-database/root_password")),
+    Secret(("user-service/database_password", "user-service-database/users_password"), renewable=True),
+    Secret(("user-service-migrate/database_password", "user-service-database/users_owner_password"), renewable=True),
     Secret(("auth-service/key_encryption_key",)),
     Secret(("auth-service/refresh_key",)),
     Secret(("user-service/idempotency_key",)),
@@ -81,7 +84,6 @@ def make(root: Path, data: list[Path], *, own: bool) -> int:
         )
     texts: dict[str, str] = {}
     for secret, value in values.items():
-        # URL-safe text: passwords travel in connection URLs and configuration unquoted.
         texts |= dict.fromkeys(secret.places, value or secrets.token_urlsafe(32))
     texts |= {place: acl(users, texts) for place, users in ACLS.items()}
     for consumer in OWNERS:
@@ -93,10 +95,16 @@ def make(root: Path, data: list[Path], *, own: bool) -> int:
 
 def known_value(root: Path, secret: Secret) -> str | None:
     """The value that any of its places holds; two that differ are nobody's to choose from."""
-    found = {(root / place).read_text().strip() for place in secret.places if (root / place).is_file()} - {""}
+    found = {text(root / place) for place in secret.places if (root / place).is_file()}
+    found = {value for value in found if value.strip()}
     if len(found) > 1:
         raise Refused(f"{' and '.join(secret.places)} differ: restore them from one backup")
     return found.pop() if found else None
+
+
+def text(path: Path) -> str:
+    """As its reader takes it: whole, but for the newline that editors and `echo` leave."""
+    return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
 
 
 def has_content(folder: Path) -> bool:
@@ -126,11 +134,11 @@ def folder(path: Path, owner: int | None) -> None:
 
 def write(path: Path, text: str, owner: int | None) -> None:
     """The file whole or not at all, also when the machine stops meanwhile."""
-    if not path.is_file() or path.read_text() != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         draft = path.with_name(f".{path.name}.new")
         draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
-            file.write(text)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as file:
+            file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
         draft.rename(path)

@@ -45,7 +45,7 @@ def downgrade():
 # What the next release's code does as soon as the column is there, again and again while the old code writes too.
 NEW_CODE = """
 for n in $(seq 20); do
-  mysql --protocol=tcp --host=127.0.0.1 --user=users --password="$(cat /run/secrets/users_password)" users \\
+  MYSQL_PWD="$(cat /run/secrets/root_password)" mysql --user=root users \\
     --execute="UPDATE users SET phone = '+44 20 7946 $n' ORDER BY id DESC LIMIT 20; SELECT MAX(phone) FROM users" \\
     2>&1 || exit 1
 done

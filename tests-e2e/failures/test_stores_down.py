@@ -26,8 +26,7 @@ pytestmark = pytest.mark.breaks
 # Every connection of user-service's but the one that does it; says how many there were.
 KILL_CONNECTIONS = """
 mysql() {
-  command mysql --protocol=tcp --host=127.0.0.1 --user=users --password="$(cat /run/secrets/users_password)" \\
-    --batch --skip-column-names "$@" 2>/dev/null
+  MYSQL_PWD="$(cat /run/secrets/root_password)" command mysql --user=root --batch --skip-column-names "$@"
 }
 ids=$(mysql --execute="SELECT ID FROM performance_schema.processlist WHERE USER = 'users' AND ID <> CONNECTION_ID()")
 for id in $ids; do mysql --execute="KILL $id"; done

@@ -20,14 +20,13 @@ from uuid import UUID
 from pydantic import SecretStr
 from sqlalchemy import event, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import ASGIApp, Message
 
 from service_kit import logs
 from service_kit.identity import Identity
 from service_kit.testing import TestIssuer
 from user_service.config import Settings
-from user_service.database import Database
+from user_service.database import Database, single_engine
 from user_service.imports.seeding import seed
 from user_service.main import Parts, create_app, make_parts
 from user_service.migrations.__main__ import upgrade
@@ -297,7 +296,7 @@ async def _stage(server: str, folder: Path) -> AsyncIterator[tuple[Parts, ASGIAp
 
 
 async def _make_database(server: str) -> None:
-    maintenance = create_async_engine(make_url(server))
+    maintenance = single_engine(make_url(server))
     async with maintenance.connect() as connection:
         await connection.execute(text(f"DROP DATABASE IF EXISTS {DATABASE}"))
         await connection.execute(text(f"CREATE DATABASE {DATABASE}"))

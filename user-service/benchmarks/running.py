@@ -103,7 +103,7 @@ def _running(database: str) -> Iterator[System]:
             "TRUSTED_PROXIES": "127.0.0.0/8",
         }
         # Secrets come from files alone; the others are made at the start.
-        for place in ("mysql/users_password", "user-service/database_password"):
+        for place in ("user-service-database/users_password", "user-service/database_password"):
             file = Path(folder, "secrets", place)
             file.parent.mkdir(parents=True)
             file.write_text(make_url(database).password or "")

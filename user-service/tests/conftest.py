@@ -1,6 +1,5 @@
 """A service of its own for every test: on SQLite, and with `-m containers` on MySQL."""
 
-import asyncio
 import os
 import shutil
 import time
@@ -13,10 +12,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import ASGIApp
+from system import MySQLDatabase
 
 from service_kit.identity import Identity
 from service_kit.testing import TestIssuer
@@ -33,18 +31,11 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
     if request.param == "sqlite":
         yield f"sqlite+aiosqlite:///{tmp_path / 'users.db'}"
         return
-    server = make_url(os.environ["TEST_MYSQL_URL"])
-    name = f"test_{uuid4().hex}"
-    asyncio.run(_run_on(server.render_as_string(False), f"CREATE DATABASE {name}"))
-    yield server.set(database=name).render_as_string(False)
-    asyncio.run(_run_on(server.render_as_string(False), f"DROP DATABASE {name}"))
-
-
-async def _run_on(url: str, statement: str) -> None:
-    engine = create_async_engine(url)
-    async with engine.connect() as connection:
-        await connection.execute(text(statement))
-    await engine.dispose()
+    database = MySQLDatabase(make_url(os.environ["TEST_MYSQL_URL"]), tmp_path / "database-secrets")
+    try:
+        yield database.owner.render_as_string(False)
+    finally:
+        database.remove()
 
 
 @pytest.fixture(scope="session")
@@ -67,10 +58,19 @@ def database_url(empty_database: str, migrated_file: Path) -> str:
 
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
+def serving_url(database_url: str) -> str:
+    """The same database as the service sees it: on MySQL by the user who may change rows alone."""
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        return database_url
+    return url.set(username=str(url.username).removesuffix("_owner")).render_as_string(False)
+
+
+@pytest.fixture
+def settings(serving_url: str, tmp_path: Path) -> Settings:
     return Settings(
         secrets_dir=tmp_path / "no-secrets",
-        database_url=database_url,
+        database_url=serving_url,
         public_url="http://localhost:8080",
         jwks_url="http://localhost:1/jwks.json",
         revocations_redis_url="redis://localhost:1/0",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,12 +20,13 @@ from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.testing import TestIssuer, free_port
+from user_service.database import single_engine
 
 READY_SECONDS = 20.0
+MAKE_DATABASE = Path(__file__).parents[2] / "deploy" / "compose" / "make_database"
 
 
 class MySQLServer:
@@ -46,7 +47,7 @@ class MySQLServer:
         )
 
     async def ask(self, statement: str) -> None:
-        engine = create_async_engine(self.url(), poolclass=NullPool)
+        engine = single_engine(self.url())
         try:
             async with asyncio.timeout(3), engine.begin() as connection:
                 await connection.execute(text(statement))
@@ -54,7 +55,7 @@ class MySQLServer:
             await engine.dispose()
 
     async def scalar(self, database: str, query: str) -> Any:
-        engine = create_async_engine(self.url(database), poolclass=NullPool)
+        engine = single_engine(self.url(database))
         try:
             async with engine.connect() as connection:
                 return (await connection.execute(text(query))).scalar()
@@ -64,7 +65,7 @@ class MySQLServer:
     @asynccontextmanager
     async def full(self) -> AsyncIterator[None]:
         """Inside the block the one connection that is allowed is ours."""
-        engine = create_async_engine(self.url(), poolclass=NullPool)
+        engine = single_engine(self.url())
         async with engine.connect() as connection:
             await connection.execute(text("SET GLOBAL max_connections = 1"))
             await self._kill_others(connection)
@@ -76,7 +77,7 @@ class MySQLServer:
 
     async def kill_connections(self) -> int:
         """End every connection but the asking one; how many that were."""
-        engine = create_async_engine(self.url(), poolclass=NullPool)
+        engine = single_engine(self.url())
         async with engine.connect() as connection:
             killed = await self._kill_others(connection)
         await engine.dispose()
@@ -119,6 +120,42 @@ class MySQLServer:
 
     def remove(self) -> None:
         docker("rm", "--force", "--volumes", self._name)
+
+
+class MySQLDatabase:
+    """A database on a server that runs, made and shared out as deploy/compose/make_database does it."""
+
+    def __init__(self, root: URL, secrets_dir: Path, password: str | None = None) -> None:
+        self._root = root
+        self._secrets = secrets_dir
+        self.name = f"test_{secrets.token_hex(6)}"
+        password = password or secrets.token_hex(16)
+        self.server = root.set(username=self.name, password=password, database=self.name)
+        self.owner = self.server.set(username=f"{self.name}_owner")
+        secrets_dir.mkdir(exist_ok=True)
+        for user in (self.name, f"{self.name}_owner"):
+            (secrets_dir / f"{user}_password").write_text(password)
+        self.make()
+
+    def make(self) -> None:
+        """As often as wanted."""
+        command = ["bash", str(MAKE_DATABASE), "--print", self.name, str(self._secrets)]
+        printed = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+        asyncio.run(statements(self._root, printed.rstrip(";\n").split(";\n")))
+
+    def remove(self) -> None:
+        users = f"{self.name}, {self.name}_owner"
+        asyncio.run(statements(self._root, [f"DROP DATABASE {self.name}", f"DROP USER {users}"]))
+
+
+async def statements(url: URL, each: Sequence[str]) -> None:
+    engine = single_engine(url)
+    try:
+        async with engine.connect() as connection:
+            for statement in each:
+                await connection.exec_driver_sql(statement.replace("%", "%%"))
+    finally:
+        await engine.dispose()
 
 
 class Wire:

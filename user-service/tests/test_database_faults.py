@@ -12,11 +12,10 @@ import httpx
 import pytest
 from conftest import PASSWORD
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 from system import MySQLServer, RunningService, Wire, begin_revocations, serving, until
 
 from service_kit.testing import RedisServer, TestIssuer, redis_server
+from user_service.database import single_engine
 from user_service.migrations.__main__ import upgrade
 
 pytestmark = pytest.mark.containers
@@ -245,7 +244,7 @@ async def test_mysql_killed_under_keyed_registrations_leaves_no_duplicate(
 
 async def created_events(mysql: MySQLServer, database: str, ids: Iterable[str]) -> dict[str, int]:
     """How often the audit says of each that they were created; only those who are in the table."""
-    engine = create_async_engine(mysql.url(database), poolclass=NullPool)
+    engine = single_engine(mysql.url(database))
     query = text(
         "SELECT BIN_TO_UUID(users.id), COUNT(*) FROM users JOIN audit ON audit.subject_id = users.id "
         "WHERE audit.action = 'user.created' GROUP BY users.id"

@@ -26,9 +26,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from user_service.columns import MYSQL, Digest, Id, Moment, Serial
+from user_service.database import single_engine
 from user_service.migrations import LOCK_NAME, TABLES, LockTaken, alembic_config
 from user_service.migrations.__main__ import main, upgrade
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 def on(url: str, work: Callable[[Connection], T]) -> T:
     async def run() -> T:
-        engine = create_async_engine(url)
+        engine = single_engine(make_url(url))
         try:
             async with engine.begin() as connection:
                 return await connection.run_sync(work)

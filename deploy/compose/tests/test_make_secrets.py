@@ -87,6 +87,18 @@ def test_a_copy_that_is_missing_comes_back_from_the_other(root: Path, data: list
     assert copy.read_text() == value
 
 
+@pytest.mark.parametrize("chosen", ["  pässwörd  ", "a#b\\c'd\"e", "p@ss:w/rd%20", "line\r\nline"])
+def test_a_password_that_an_operator_chose_is_kept_byte_for_byte(
+    root: Path, data: list[Path], chosen: str
+) -> None:
+    for place in ("user-service/database_password", "user-service-database/users_password"):
+        (root / place).unlink()
+    (root / "user-service/database_password").write_bytes(f"{chosen}\n".encode())
+    make(root, data, own=False)
+    for place in ("user-service/database_password", "user-service-database/users_password"):
+        assert (root / place).read_bytes() == chosen.encode()
+
+
 def test_copies_that_differ_are_nobodys_to_choose_from(root: Path) -> None:
     copy = root / "user-service/database_password"
     copy.chmod(0o600)

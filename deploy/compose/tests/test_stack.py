@@ -62,6 +62,17 @@ def test_redis_is_bounded_alike_in_compose_and_in_the_embedded_system(
     assert int(bounds(composed)["--maxclients"]) < 10_000
 
 
+def test_a_volume_of_secrets_has_one_reader(services: dict[str, Any]) -> None:
+    readers: dict[str, set[str]] = {}
+    for name, service in services.items():
+        for volume in service.get("volumes", ()):
+            if str(volume.get("source", "")).startswith("secrets-"):
+                readers.setdefault(volume["source"].removeprefix("secrets-"), set()).add(name)
+    assert readers.pop("services") == {"secrets"}
+    assert readers == {name: {name, "secrets"} for name in readers}
+    assert {"mysql", "user-service", "user-service-migrate", "user-service-database"} <= set(readers)
+
+
 @pytest.mark.parametrize("dockerfile", sorted(ROOT.glob("*/Dockerfile")), ids=lambda path: path.parent.name)
 def test_an_image_is_built_apart_from_what_runs_and_runs_as_nobody(dockerfile: Path) -> None:
     final = dockerfile.read_text().rpartition("\nFROM ")[2]

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 
 from service_kit.problems import Problem
 
@@ -211,6 +211,24 @@ def create_engine(
     )
 
 
+def single_engine(url: URL) -> AsyncEngine:
+    """An engine that keeps no connection and sets nothing, for what is no service: migrations, tests."""
+    mysql = url.get_backend_name() == "mysql"
+    return create_async_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"async_creator_fn": connect} if mysql else {},
+    )
+
+
+async def connect(*arguments: Any, **options: Any) -> Any:
+    """asyncmy's, with the password in UTF-8 as MySQL's own clients send it; asyncmy's is Latin-1, or an error."""
+    if isinstance(password := options.get("password"), str):
+        options["password"] = password.encode()
+    return await asyncmy.connect(*arguments, **options)
+
+
 class Connecting:
     """Opens connections. While the server is silent one attempt a second finds out whether it still is.
 
@@ -227,7 +245,7 @@ class Connecting:
         if self._next_try:
             self._next_try = began + 1.0
         try:
-            connection = await asyncmy.connect(*arguments, **options)
+            connection = await connect(*arguments, **options)
         except asyncmy.errors.OperationalError:
             if time.monotonic() - began > CONNECT_SECONDS / 2:  # no refusal: silence
                 self._next_try = time.monotonic() + 1.0

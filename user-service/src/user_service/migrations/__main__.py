@@ -10,12 +10,11 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from service_kit.settings import load
 from user_service import __version__
 from user_service.config import DatabaseSettings
+from user_service.database import single_engine
 from user_service.migrations import LockTaken, alembic_config, releases
 from user_service.migrations.lint import faults, of_scripts
 
@@ -89,7 +88,7 @@ def release() -> int:
 
 
 async def _state(url: URL) -> tuple[str | None, str | None]:
-    engine = create_async_engine(url, poolclass=NullPool, hide_parameters=True)
+    engine = single_engine(url)
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(_read_state)

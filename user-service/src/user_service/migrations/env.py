@@ -5,9 +5,8 @@ from typing import Any
 
 from alembic import context
 from sqlalchemy import Connection, delete, event, insert, inspect, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
+from user_service.database import single_engine
 from user_service.migrations import LOCK_NAME, TABLES, LockTaken
 from user_service.migrations.models import SchemaFloorRow
 from user_service.migrations.online import online
@@ -64,7 +63,7 @@ def write_floor(connection: Connection) -> None:
 
 
 async def run() -> None:
-    engine = create_async_engine(context.config.attributes["url"], poolclass=NullPool, hide_parameters=True)
+    engine = single_engine(context.config.attributes["url"])
     try:
         async with engine.connect() as connection:
             await connection.run_sync(migrate)
