@@ -40,7 +40,7 @@ class Stream:
                 await self._on_disk(pipeline)
         except (NotDurable, RedisError, OSError):
             # It may be a primary that a failover has left behind: the next connection resolves the name anew.
-            await self._redis.connection_pool.disconnect()
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
             raise
 
     async def _on_disk(self, pipeline: Pipeline) -> None:
