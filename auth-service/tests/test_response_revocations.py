@@ -51,10 +51,24 @@ async def test_a_repeated_sign_out_names_it_again_and_writes_nothing(service: Se
     grant = await service.sign_in()
     await revoke(service, grant["refresh_token"])
     before = await written(redis)
-    [revocation] = named(await revoke(service, grant["refresh_token"]))
-    assert revocation.value == service.session_of(grant["access_token"])
-    assert revocation.until >= before[0].until
+    await service.until_refused(grant["access_token"], "session_revoked")
+    for token in ("refresh_token", "access_token"):
+        [revocation] = named(await revoke(service, grant[token]))
+        assert revocation.value == service.session_of(grant["access_token"])
+        assert revocation.until >= before[0].until
     assert await written(redis) == before
+
+
+async def test_an_end_that_is_not_durable_is_503_and_names_nothing(service: Service) -> None:
+    grant, mine = await service.sign_in(), await service.sign_in()
+    service.parts.store._replicas = 1  # of which there is none to have it on disk
+    for _ in range(2):  # nor is it when there is nothing left to end
+        answer = await service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
+        assert answer.status_code == 503
+        assert not named(answer)
+    everything = await end(service, mine)
+    assert everything.status_code == 503
+    assert not named(everything)
 
 
 async def test_what_is_no_token_of_a_session_names_nothing(service: Service) -> None:

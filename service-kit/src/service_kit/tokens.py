@@ -24,6 +24,8 @@ _SHARED_VALUES, _SHARED_SCOPE_LENGTH, _SHARED_ROLES = 128, 256, 8
 class TokenRefused(Exception):
     """The token is not accepted: 401 invalid_token. `code` is stable; `detail` is for people, without input."""
 
+    caller: "Caller | None" = None  # whom it speaks for, if nothing but a revocation is against it
+
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(code)
         self.code = code
@@ -129,7 +131,11 @@ class Verifier:
             except jws.Malformed as fault:
                 raise TokenRefused("token_malformed", f"The token is malformed. {fault}") from None
             self._remember(digest, caller)
-        self._revocations.check(caller, now)
+        try:
+            self._revocations.check(caller, now)
+        except TokenRefused as refused:
+            refused.caller = caller
+            raise
         return caller
 
     def remembered(self, token: bytes, now: float) -> bool:

@@ -14,16 +14,22 @@ class Introspection:
 
     async def caller(self, token: str, audiences: Collection[str] = ()) -> Caller | None:
         """Whom a token for the API, or for one of `audiences`, speaks for; None if it is not good."""
+        verdict = await self.verdict(token, audiences)
+        return verdict if isinstance(verdict, Caller) else None
+
+    async def verdict(self, token: str, audiences: Collection[str] = ()) -> Caller | TokenRefused:
+        """The same, or why it is not good."""
         own = map(self._identity.verifier_for, audiences)
         for verifier in (self._identity.verifier, *own):
             try:
                 return await verifier.identify(token.encode())
             except TokenRefused as refused:
+                verdict = refused
                 if refused.code != "wrong_audience":
-                    return None
+                    break
             except CannotVerify as cannot:
                 raise VerificationUnavailable(cannot) from None
-        return None
+        return verdict
 
 
 def claims_of(caller: Caller) -> dict[str, Any]:

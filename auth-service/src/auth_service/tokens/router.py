@@ -84,9 +84,11 @@ async def token(request: Request, asked: OAuthRequest, tokens: TheTokens) -> Res
 async def revoke(asked: OAuthRequest, tokens: TheTokens, introspection: TheIntrospection) -> Response:
     text, ended = asked.required("token"), {}
     if text.count(".") == 2:
-        caller = await introspection.caller(text, asked.client.audiences)
-        if caller is not None:
-            ended = await tokens.revoke_access_token(asked.client, caller, asked.origin)
+        verdict = await introspection.verdict(text, asked.client.audiences)
+        if isinstance(verdict, Caller):
+            ended = await tokens.revoke_access_token(asked.client, verdict, asked.origin)
+        elif verdict.code == "session_revoked" and verdict.caller is not None:
+            ended = await tokens.revoke_again(verdict.caller.session_id)
     else:
         ended = await tokens.revoke_refresh_token(asked.client, text, asked.origin)
     return Response(headers=NO_STORE | ended)

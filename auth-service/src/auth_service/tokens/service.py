@@ -144,14 +144,18 @@ class Tokens:
             )
             return headers([ended])
         except SessionEnded as before:
-            await self._sessions.settle()  # perhaps it was ended a moment ago, and the answer was a 503
-            return before.headers
+            return await self.revoke_again(before.session_id)
         except InvalidGrant:
             return {}
         return await self._end(client, session.client_id, session.subject, session.id, origin)
 
     async def revoke_access_token(self, client: Client, caller: Caller, origin: Origin) -> dict[str, str]:
         return await self._end(client, caller.client_id, caller.subject, caller.session_id, origin)
+
+    async def revoke_again(self, session_id: str) -> dict[str, str]:
+        """For a token whose session has ended before: the first answer may have been a 503, or another gateway's."""
+        await self._sessions.settle()
+        return headers([self._sessions.revocation_of(session_id)])
 
     async def _admitted(self, given: SignIn, account: str, address: str) -> Admission:
         device = await self._known_device(given, account)
