@@ -39,7 +39,7 @@ class Addresses:
         self._interval = round(_SECOND / per_second) if per_second else 0
         self._burst = burst
         self._arrivals: dict[bytes, int] = {}
-        self._now = _nanoseconds(monotonic())
+        self._set_clock(monotonic())
 
     def __len__(self) -> int:
         return len(self._arrivals)
@@ -49,10 +49,10 @@ class Addresses:
             return
         if _COLON in address:
             address = network_of(address)
-        now, interval = self._now, self._interval
-        arrival = gcra.arrive(self._arrivals.get(address, 0), now, interval)
-        if wait := gcra.wait(arrival, now, interval, self._burst):
-            raise AddressLimited(headers={"Retry-After": str(ceil(wait / _SECOND))})
+        arrival = gcra.arrive(self._arrivals.get(address, 0), self._now, self._interval)
+        if arrival > self._latest:
+            wait = ceil((arrival - self._latest) / _SECOND)
+            raise AddressLimited(headers={"Retry-After": str(wait)})
         self._arrivals[address] = arrival
 
     def punish(self, address: bytes) -> None:
@@ -64,11 +64,15 @@ class Addresses:
 
     def sweep(self, now: float) -> None:
         """Sets the clock, and forgets the addresses whose allowance is whole again."""
-        self._now = _nanoseconds(now)
+        self._set_clock(now)
         if len(self._arrivals) > _MOST_ADDRESSES // 2:
             self._arrivals = {a: t for a, t in self._arrivals.items() if t > self._now}
         if len(self._arrivals) > _MOST_ADDRESSES:
             self._arrivals.clear()
+
+    def _set_clock(self, now: float) -> None:
+        self._now = int(now * _SECOND)
+        self._latest = gcra.latest(self._now, self._interval, self._burst)
 
 
 class Limits:
@@ -112,7 +116,3 @@ def network_of(address: bytes) -> bytes:
         return address
     [network] = networks_of(address.decode("latin-1"), (32,), (64,))
     return network.removesuffix("/32").encode()
-
-
-def _nanoseconds(seconds: float) -> int:
-    return int(seconds * _SECOND)
