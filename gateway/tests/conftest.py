@@ -16,6 +16,7 @@ from uvicorn import Config
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
+from gateway import tcp
 from gateway.config import Settings
 from gateway.edge import Edge
 from gateway.main import create_app
@@ -133,6 +134,7 @@ async def running(
     upstream: Upstream | None = None,
     table: str = "",
     sends: int = 0,
+    host: str = "127.0.0.1",
     **settings_too: Any,
 ) -> AsyncIterator[House]:
     """A gateway; with the URL of a Redis one that follows the revocations there, with a table one of more routes, with
@@ -168,14 +170,16 @@ async def running(
         identity = Identity(settings, "gateway", fetch_keys=fetch)
     try:
         app = create_app(settings, identity)
-        async with listening(app, sends) as port:
+        async with listening(app, sends, settings.vanished_seconds, host) as port:
             yield House(port, issuer, upstream, app)
     finally:
         behind.close()
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, sends: int = 0) -> AsyncIterator[int]:
+async def listening(
+    app: ASGIApp, sends: int = 0, vanished_seconds: float = 60, host: str = "127.0.0.1"
+) -> AsyncIterator[int]:
     """What uvicorn's Server does for the edge, without the looks it takes every tenth of a second."""
     config = Config(app, http=Edge, lifespan="on", log_config=None, ws="none")
     config.load()
@@ -185,10 +189,11 @@ async def listening(app: ASGIApp, sends: int = 0) -> AsyncIterator[int]:
     state = ServerState()
     state.default_headers = config.encoded_headers
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Edge(config, state, lifespan.state), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Edge(config, state, lifespan.state), host, 0)
     try:
         if sends:
             server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sends)
+        tcp.tune(server.sockets[0], vanished_seconds)
         port: int = server.sockets[0].getsockname()[1]
         yield port
     finally:

@@ -171,12 +171,13 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @asynccontextmanager
 async def connected(
-    port: int, receives: int = 0
+    port: int, receives: int = 0, source: str = "127.0.0.1"
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A client; with `receives` one whose kernel takes so little that the gateway has to hold what comes."""
     peer = socket.socket()
     try:
         peer.setblocking(False)
+        peer.bind((source, 0))
         if receives:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
         await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", port))

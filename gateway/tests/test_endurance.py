@@ -260,6 +260,26 @@ async def test_a_reader_that_stops_costs_less_than_a_mebibyte(gateway: Gateway, 
     await until(lambda: at_rest(gateway), 5)
 
 
+@pytest.mark.parametrize("readers", [100, long(800)])
+async def test_those_who_ask_for_a_page_and_never_read_it_share_one_copy_of_it(
+    gateway: Gateway, readers: int
+) -> None:
+    assert await gateway.status("/docs/swagger-ui-bundle.js") == 200
+    memory = gateway.memory()
+    before = memory.resident()
+    memory.mark()
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(readers):
+            source = f"127.0.0.{2 + number // 90}"  # an address asks for a hundred pages at once
+            _, writer = await stack.enter_async_context(connected(gateway.port, 4096, source))
+            writer.write(request("/docs/swagger-ui-bundle.js"))
+        await settled(memory)
+        grown = (memory.peak() - before) / MIB
+    print(f"{readers} that never read the page: {grown:.1f} MiB")
+    assert grown <= 32 * readers / 800 + 2
+    assert await gateway.status("/docs/swagger-ui-bundle.js") == 200
+
+
 @pytest.mark.parametrize("connections", [100, long(500)])
 async def test_a_connection_holds_no_more_than_a_head_and_a_quarter_mebibyte_each_way(
     gateway: Gateway, connections: int

@@ -71,6 +71,8 @@ class Settings(RouteSettings, ServiceSettings, VerifierSettings):
     keepalive_seconds: _Seconds = 75.0
     connect_seconds: _Seconds = 0.45
     upstream_idle_seconds: _Seconds = 15.0
+    # In which a client or a service that is gone without a word is found.
+    vanished_seconds: Annotated[float, Field(ge=6)] = 60.0
     socket_max_seconds: _Seconds = 12 * 3600.0
 
     connections_max: _Count = 10_000

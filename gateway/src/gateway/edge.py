@@ -135,6 +135,8 @@ class Edge(Line):
             self._exchange.client_ready()
         elif self._tunnel is not None:
             self._tunnel.client_ready()
+        elif self._cycle is not None:
+            self._cycle.client_ready()
         else:
             self._read_on()
             self._advance()
@@ -418,6 +420,8 @@ class Edge(Line):
             self._lingered()
         elif self._exchange is not None:
             self._exchange.timed_out()
+        elif self._cycle is not None:
+            self._reset()
         elif self._reader.buffer:
             self._refuse_unread(RequestTimeout())
         elif self._transport.get_write_buffer_size():

@@ -101,6 +101,7 @@ class Front:
             outstanding=settings.upstream_outstanding,
             connect_seconds=settings.connect_seconds,
             idle_seconds=settings.upstream_idle_seconds,
+            vanished_seconds=settings.vanished_seconds,
         )
         self._upstreams: dict[str, Upstream] = {}
         self._tasks: set[asyncio.Task[None]] = set()

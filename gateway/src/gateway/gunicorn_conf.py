@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
-from gateway import foundation, main
+from gateway import foundation, main, tcp
 from gateway.config import Settings
 from gateway.reload import unless_refused
 from gateway.routes import Routes, RoutesRefused
@@ -38,4 +38,10 @@ def pre_fork(_server: Any, _worker: Any) -> None:
         _read_routes()
 
 
-globals().update(_options | {"on_starting": on_starting, "pre_fork": pre_fork})
+def when_ready(server: Any) -> None:
+    """The connections inherit what their listener is set to."""
+    for listener in server.LISTENERS:
+        tcp.tune(listener.sock, _settings.vanished_seconds)
+
+
+globals().update(_options | {"on_starting": on_starting, "pre_fork": pre_fork, "when_ready": when_ready})

@@ -45,6 +45,13 @@ class Line(asyncio.Protocol):
             self._held = False
             self._transport.resume_reading()
 
+    def hold_no_writes(self, at_once: bool) -> None:
+        """Whether the client counts as full as soon as anything waits for it."""
+        if at_once:
+            self._transport.set_write_buffer_limits(high=0)
+        else:
+            self._transport.set_write_buffer_limits()
+
     def end(self) -> None:
         """Says that nothing more comes from us; a client that is gone need not hear it."""
         if self._transport.can_write_eof():

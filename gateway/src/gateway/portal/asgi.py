@@ -4,7 +4,7 @@ import asyncio
 import logging
 from http import HTTPStatus
 from time import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message
 
@@ -13,6 +13,7 @@ from gateway.passage import Passage
 
 _log = logging.getLogger("gateway.portal")
 _OURS = (b"content-length", b"x-request-id")
+_PIECE: Final = 16 * 1024
 
 
 class Client(Protocol):
@@ -23,7 +24,11 @@ class Client(Protocol):
     @property
     def draining(self) -> bool: ...
 
+    full: bool  # it does not read what was written
+
     def write(self, data: bytes) -> None: ...
+    def wait(self, seconds: float) -> None: ...
+    def hold_no_writes(self, at_once: bool) -> None: ...
     def cycle_finished(self, cycle: "Cycle", status: int, sent: int, keep: bool) -> None: ...
 
 
@@ -37,6 +42,9 @@ class Cycle:
         self._status = 0
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
+        self._rest: bytes | None = None  # of the answer, while it is being written
+        self._written = 0  # bytes of it
+        self._keep = False
         self._asked = False
         self._gone = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -103,9 +111,30 @@ class Cycle:
             lines.append(passage.answer_fields)
         lines.append(date(int(time())))
         lines.append(b"X-Request-Id: %b\r\n%b\r\n\r\n" % (passage.request_id, self._client.own_fields))
-        sent = b"" if head.method == b"HEAD" else body
-        self._client.write(b"\r\n".join(lines) + sent)
-        self._client.cycle_finished(self, self._status, len(sent), keep)
+        self._keep = keep
+        self._body = []
+        self._rest = b"" if head.method == b"HEAD" else body
+        self._client.hold_no_writes(True)
+        self._client.write(b"\r\n".join(lines))
+        self.client_ready()
+
+    def client_ready(self) -> None:
+        """Writes the next pieces, each when the one before has left: what waits for a slow client is one of them.
+
+        The body itself is one for all who ask for the same."""
+        if self._rest is None:
+            return
+        body, client = self._rest, self._client
+        client.wait(self.passage.route.idle_seconds)
+        while self._written < len(body):
+            if client.full:
+                return
+            piece = body[self._written : self._written + _PIECE]
+            self._written += len(piece)
+            client.write(piece)
+        self._rest = None
+        client.hold_no_writes(False)
+        client.cycle_finished(self, self._status, self._written, self._keep)
 
 
 def _pair(line: bytes) -> tuple[bytes, bytes]:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from html import escape
 from typing import Annotated, Final
 
-from fastapi import FastAPI, Header, Response
+from fastapi import FastAPI, Header, HTTPException, Response
 from fastapi.responses import HTMLResponse
-from fastapi.staticfiles import StaticFiles
 
 from gateway.media import Media
+from gateway.portal import files
 from gateway.portal.document import MergedDocument
 from gateway.portal.merge import OWN
 from gateway.portal.services import Documents, Health
@@ -90,7 +90,16 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
             return Response(status_code=304, headers=headers)
         return Response(encoded.body, media_type="application/json", headers=headers)
 
-    app.mount("/docs", StaticFiles(packages=[(__package__, "static"), ("fastapi_offline", "static")]))
+    @app.get("/docs/{name}", include_in_schema=False)
+    async def file(name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+        found = files.find(name)
+        if found is None:
+            raise HTTPException(404)
+        headers = {"ETag": etag(found.version), "Cache-Control": "no-cache"}
+        if is_known(if_none_match, found.version):
+            return Response(status_code=304, headers=headers)
+        return Response(found.content, media_type=found.media_type, headers=headers)
+
     return app
 
 

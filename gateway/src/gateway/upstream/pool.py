@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from gateway import tcp
 from gateway.clock import Clock
 from gateway.upstream.connections import Asker, Connection
 from service_kit.problems import Problem
@@ -22,6 +23,7 @@ class Bounds:
     outstanding: int = 4096
     connect_seconds: float = 0.45
     idle_seconds: float = 15.0
+    vanished_seconds: float = 60.0
 
     @property
     def uploads(self) -> int:
@@ -154,7 +156,10 @@ class Pool:
                 await self.upstream.resolve_again()
                 if self.removed:
                     raise ConnectionError("the name no longer leads to this address")
-                _, connection = await loop.create_connection(lambda: Connection(self), self.host, self.port)
+                transport, connection = await loop.create_connection(
+                    lambda: Connection(self), self.host, self.port
+                )
+            tcp.tune(transport.get_extra_info("socket"), self.upstream.bounds.vanished_seconds)
         except (OSError, TimeoutError) as error:
             self.open -= 1
             self._opening -= 1
