@@ -1,11 +1,12 @@
 """Passwords: what is accepted, how it is checked, and what a change ends."""
 
 import asyncio
+import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, MutableMapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -17,7 +18,9 @@ from conftest import PASSWORD, Person, Service
 from httpx import Response
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.types import ASGIApp
 
+from service_kit.testing import TestIssuer
 from user_service.audit.models import Origin
 from user_service.credentials.service import CredentialService
 from user_service.main import Parts
@@ -308,6 +311,27 @@ async def test_a_cancelled_caller_keeps_the_place_until_the_thread_is_free() -> 
     passwords.close()
 
 
+async def test_nobody_waits_for_the_hashes_of_callers_who_have_left(
+    service: Service, parts: Parts, app: ASGIApp, issuer: TestIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await service.register()
+    hasher = StuckHasher()
+    monkeypatch.setattr(parts.passwords, "_hasher", hasher)
+    leaving = [LeavingCaller(app, issuer, ada.email) for _ in range(34)]  # two threads and a full queue
+    asked = [asyncio.create_task(each.ask()) for each in leaving]
+    async with asyncio.timeout(5):
+        while parts.passwords._free or hasher.begun < 2:
+            await asyncio.sleep(0.01)
+    for each in leaving:
+        each.left.set()
+    await asyncio.gather(*asked)
+    monkeypatch.setattr(parts.passwords, "_hasher", HASHER)
+    hasher.go_on.set()
+    async with asyncio.timeout(5):
+        assert (await service.verify(ada.email))["verified"]
+    assert hasher.begun == 2, "no hash begins for somebody who has left"
+
+
 async def test_whoever_is_cancelled_before_hashing_gives_the_place_back() -> None:
     passwords = Passwords(threads=1, queue=0)
     with pytest.raises(asyncio.CancelledError), passwords.place():
@@ -340,6 +364,58 @@ class SlowHasher(PasswordHasher):
             self.begun.set()
             assert self.go_on.wait(10)
         return super().hash(password, salt=salt)
+
+
+class StuckHasher(PasswordHasher):
+    """Checks nothing until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.begun, self.go_on = 0, threading.Event()
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
+        self.begun += 1
+        assert self.go_on.wait(10)
+        return super().verify(hash, password)
+
+
+class LeavingCaller:
+    """Asks whether somebody's password is right, and leaves before it is told."""
+
+    def __init__(self, app: ASGIApp, issuer: TestIssuer, email: str) -> None:
+        self._app = app
+        self._token = issuer.service_token("user-service", "credentials:verify")
+        self._body = json.dumps({"email": email, "password": PASSWORD}).encode()
+        self.left = asyncio.Event()
+
+    async def ask(self) -> None:
+        parts: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": self._body}]
+
+        async def receive() -> MutableMapping[str, Any]:
+            if parts:
+                return parts.pop()
+            await self.left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_: MutableMapping[str, Any]) -> None:
+            """Nobody reads it."""
+
+        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/internal/v1/credentials/verify",
+            "raw_path": b"",
+            "query_string": b"",
+            "root_path": "",
+            "server": ("users", 9000),
+            "client": ("127.0.0.1", 1),
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        await self._app(scope, receive, send)
 
 
 async def hashed(passwords: Passwords) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 Work = Callable[[], Awaitable[None]]
 
@@ -22,13 +23,13 @@ async def running(*works: Work) -> AsyncIterator[None]:
         await end(tasks)
 
 
-async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel until each has ended, however it ends.
 
     Once is not enough: on Python 3.11 `asyncio.wait_for`, by which redis-py sends, can swallow a cancellation
     (python/cpython#86296), and then a service would wait for ever to stop.
     """
-    pending = set(tasks)
+    pending = {task for task in tasks if not task.done()}
     while pending:
         for task in pending:
             task.cancel()

@@ -5,6 +5,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response, status
 
 from service_kit.bodies import JsonRoute
+from service_kit.departures import while_connected
 from service_kit.dependencies import get_service_caller
 from user_service.credentials.dependencies import CredentialChecks
 from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Verified
@@ -32,10 +33,13 @@ async def change_password(
 
 @internal_router.post("/credentials/verify", dependencies=[Depends(get_service_caller("credentials:verify"))])
 async def verify(
-    sent: Credentials, credentials: CredentialChecks, *, caller_waits: bool = False
+    sent: Credentials, credentials: CredentialChecks, request: Request, *, caller_waits: bool = False
 ) -> Verified | NotVerified:
     """Whether the password is right. Always 200: a wrong password is an answer, not an error."""
-    verdict = await credentials.verify(sent.email, sent.password, caller_waits=caller_waits)
+    # Callers give up while they queue for a hash; those behind them must not wait for what nobody wants any more.
+    verdict = await while_connected(
+        request, credentials.verify(sent.email, sent.password, caller_waits=caller_waits)
+    )
     if isinstance(verdict, Refused):
         return NotVerified(reason=verdict.reason, wait=verdict.wait)
     return Verified(user=CurrentState.of(verdict))
