@@ -16,7 +16,7 @@ PAGE = (PATH.parent / "revocations.md").read_text("utf-8")
 
 def kinds_on_the_page() -> dict[str, list[str]]:
     """Each kind's own fields."""
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z]+)` \| ([^|]+) \|", PAGE, re.MULTILINE)
     return {kind: re.findall(r"`(\w+)`", fields) for kind, fields in rows}
 
 

@@ -17,13 +17,14 @@ from redis.exceptions import NoPermissionError
 from stored import age_session, read_ring
 from stores import OPERATOR, PASSWORD, Stores, signed_in
 from test_rotation import kid_of
-from test_user_events import until
+from test_user_events import until, until_ended
 
 from auth_service import audit, connections
 from auth_service.clients.models import Client, hash_secret
 from auth_service.keys.models import Ring
 from auth_service.keys.service import STORED
 from auth_service.keys.signing import Signer, new_key
+from auth_service.main import make_keys, make_store
 from auth_service.records import Records
 from auth_service.sessions.models import NOT_AUTHENTICATED
 
@@ -128,14 +129,16 @@ async def test_an_older_ring_put_back_while_no_replica_runs_is_believed_and_sign
     stores: Stores, people: People
 ) -> None:
     """What is left possible: a revoked key is good again, for whoever holds it besides."""
-    password = stores.secret("auth-service/redis_password")
-    async with signed_in(stores.redis, "auth", password) as redis:
-        async with started(stores.settings(people)) as service:
-            older = await redis.get(STORED)
-            leaked = kid_of((await service.sign_in())["access_token"])
-            await service.parts.keys.revoke(leaked)
+    settings = stores.settings(people)
+    store = make_store(settings)
+    keys = make_keys(settings, store)
+    leaked = (await keys.load()).current.kid
+    async with signed_in(stores.redis, "auth", stores.secret("auth-service/redis_password")) as redis:
+        older = await redis.get(STORED)
+        await keys.revoke(leaked)
+        await store.close()
         await redis.set(STORED, older)
-        async with started(stores.settings(people)) as service:
+        async with started(settings) as service:
             published = (await service.public.get("/.well-known/jwks.json")).json()["keys"]
             assert leaked in {key["kid"] for key in published}
         # The private key is sealed with the rest; nothing of the ring can be read with the password alone.
@@ -291,6 +294,13 @@ async def test_a_revocation_deleted_from_the_stream_stays_with_everybody_who_has
         for _ in range(20):
             assert (await client.get("/auth/verify")).status_code in (401, 503)
             await asyncio.sleep(0.05)
+
+
+async def test_what_is_put_in_the_way_of_an_event_keeps_it_from_ending_no_session(theft: Theft) -> None:
+    grant = await theft.service.sign_in()
+    await theft.redis.set(f"auth:cv:{theft.people['ada@example.com']['id']}", "not a version")
+    await theft.redis.xadd("users", theft.people.change("ada@example.com"))
+    await until_ended(theft.service, grant)
 
 
 async def test_user_services_password_ends_sessions_and_makes_no_token(

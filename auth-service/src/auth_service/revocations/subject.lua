@@ -3,7 +3,7 @@
 local a = cjson.decode(ARGV[1])
 local known = 'auth:cv:' .. a.sub
 local ended = 0
-if a.cv > tonumber(redis.call('GET', known) or -1) then
+if a.cv > (tonumber(redis.call('GET', known) or '') or -1) then
   redis.call('SET', known, a.cv, 'PX', string.format('%.0f', a.retention))
   revoke('subject', a.clock, a.retention, 'sub', a.sub, 'cv', a.cv)
 end
