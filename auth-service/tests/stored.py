@@ -37,9 +37,15 @@ async def age(redis: Any, seconds: int) -> None:
 
 async def age_session(redis: Any, session_id: str, seconds: int) -> None:
     """Let a stored session have begun, and end, that much earlier."""
+    stored = await redis.hgetall(f"auth:session:{session_id}")
+    moments = {name: str(int(stored[name]) - seconds) for name in ("created", "expires")}
+    await rewrite_session(redis, session_id, moments)
+    await redis.hincrby(f"auth:session:{session_id}", "used", -1000 * seconds)
+
+
+async def rewrite_session(redis: Any, session_id: str, changes: dict[str, str]) -> None:
+    """Change fields of a stored session, or add some, as a service with the key would."""
     key = f"auth:session:{session_id}"
     stored = await redis.hgetall(key)
-    fields = {name: value for name, value in stored.items() if name not in NOT_AUTHENTICATED}
-    fields |= {name: str(int(fields[name]) - seconds) for name in ("created", "expires")}
-    used = int(stored["used"]) - 1000 * seconds
-    await redis.hset(key, mapping=fields | {"used": used, "mac": records("session").mac(session_id, fields)})
+    fields = {name: value for name, value in stored.items() if name not in NOT_AUTHENTICATED} | changes
+    await redis.hset(key, mapping=fields | {"mac": records("session").mac(session_id, fields)})

@@ -5,6 +5,7 @@ from typing import Any
 
 from conftest import Service
 from people import People
+from stored import rewrite_session
 
 
 def session_of(token: str) -> str:
@@ -137,3 +138,15 @@ async def test_an_access_token_that_outlived_its_session_can_be_revoked(service:
     answer = await service.public.post("/auth/revoke", data={"token": grant["access_token"]})
     assert answer.status_code == 200
     await service.until_refused(grant["access_token"], "session_revoked")
+
+
+async def test_what_a_newer_release_has_added_to_a_session_outlives_a_refresh_by_this_one(
+    service: Service, redis: Any
+) -> None:
+    token = (await service.sign_in())["refresh_token"]
+    await rewrite_session(redis, session_of(token), {"of-a-newer-release": "kept"})
+    for _ in range(2):
+        answer = await service.refresh(token)
+        assert answer.status_code == 200, answer.text
+        token = answer.json()["refresh_token"]
+    assert await redis.hget(f"auth:session:{session_of(token)}", "of-a-newer-release") == "kept"

@@ -230,6 +230,21 @@ async def test_an_ended_session_put_back_is_good_for_its_own_token_until_the_per
     assert (await theft.service.refresh(token)).json()["code"] == "credentials_changed"
 
 
+async def test_a_session_hidden_from_its_owner_outlives_end_all_but_no_change_of_password(
+    theft: Theft,
+) -> None:
+    """What is left possible."""
+    grant = await theft.service.sign_in()
+    await theft.redis.delete(f"auth:sessions:{theft.people['ada@example.com']['id']}")
+    async with theft.service.client(grant["access_token"]) as client:
+        assert (await client.delete("/auth/sessions")).status_code == 204
+    renewed = await theft.service.refresh(grant["refresh_token"])
+    assert renewed.status_code == 200
+    theft.people.change("ada@example.com")
+    answer = await theft.service.refresh(renewed.json()["refresh_token"])
+    assert refusal(answer) == (400, "invalid_grant", "credentials_changed")
+
+
 async def test_the_two_times_that_are_the_stores_own_decide_no_right(theft: Theft) -> None:
     grant = await theft.service.sign_in()
     key, record = await theft.session(grant)
