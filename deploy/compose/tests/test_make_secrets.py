@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,24 @@ def test_a_password_that_an_operator_chose_is_kept_byte_for_byte(
     make(root, data, own=False)
     for place in ("user-service/database_password", "user-service-database/users_password"):
         assert (root / place).read_bytes() == chosen.encode()
+
+
+def test_the_sql_for_a_mysql_of_ones_own_carries_both_passwords_as_they_are(root: Path) -> None:
+    place = root / "user-service-database/users_password"
+    place.chmod(0o600)
+    place.write_text("it's \\ ä #\n")
+    printed = grants(f"SECRETS={root}")
+    owners = (root / "user-service-migrate/database_password").read_text()
+    assert "ALTER USER 'users'@'%' IDENTIFIED BY 'it''s \\\\ ä #';" in printed
+    assert f"ALTER USER 'users_owner'@'%' IDENTIFIED BY '{owners}';" in printed
+    assert "GRANT SELECT, INSERT, UPDATE, DELETE ON `users`.* TO 'users'@'%';" in printed
+    assert owners not in grants()
+
+
+def grants(*more: str) -> str:
+    command = ["make", "--silent", "--no-print-directory", "grants", "SERVICE=user-service", *more]
+    root = Path(__file__).parents[3]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
 
 
 def test_copies_that_differ_are_nobodys_to_choose_from(root: Path) -> None:
