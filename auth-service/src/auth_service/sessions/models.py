@@ -83,11 +83,17 @@ class Session:
         """Those of the one that was spent for it."""
         return self.generation - 1, self.parent_attempt
 
-    def next_generation(self) -> "Session":
-        return replace(self, generation=self.generation + 1, attempt=0, parent_attempt=self.attempt)
+    def next_generation(self, cv: int) -> "Session":
+        return replace(
+            self,
+            generation=self.generation + 1,
+            attempt=0,
+            parent_attempt=self.attempt,
+            credentials_version=max(self.credentials_version, cv),
+        )
 
-    def next_attempt(self) -> "Session":
-        return replace(self, attempt=self.attempt + 1)
+    def next_attempt(self, cv: int) -> "Session":
+        return replace(self, attempt=self.attempt + 1, credentials_version=max(self.credentials_version, cv))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,9 @@ class Sessions:
         pair, session = presented.token.pair, presented.session
         for _ in range(MOST_TRIES):
             if pair == session.current:
-                successor, grace = session.next_generation(), None
+                successor, grace = session.next_generation(cv), None
             elif pair == session.parent:
-                successor, grace = session.next_attempt(), self._lifetimes.replay * 1000
+                successor, grace = session.next_attempt(cv), self._lifetimes.replay * 1000
             elif pair > session.current:
                 raise RefreshTokenInvalid
             else:
@@ -110,8 +110,7 @@ class Sessions:
                 if not ended:
                     raise SessionEnded(self.revocation_of(session.id))
                 raise RefreshTokenReused(headers=headers(ended))
-            versioned = replace(successor, credentials_version=max(session.credentials_version, cv))
-            successor = self._authenticated(versioned)
+            successor = self._authenticated(successor)
             outcome = await self._store.run(
                 ROTATE,
                 sid=session.id,
@@ -124,7 +123,8 @@ class Sessions:
             if outcome != "changed":
                 now = successor if outcome == "rotated" else session
                 refresh_token = self._refresh_tokens.write(RefreshToken(session.id, *now.current))
-                return replace(now, credentials_version=cv), refresh_token
+                current = now if now.credentials_version == cv else replace(now, credentials_version=cv)
+                return current, refresh_token
             session = await self._live(session.id)  # another refresh was first
         raise StoreUnavailable
 
