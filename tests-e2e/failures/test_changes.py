@@ -16,15 +16,6 @@ pytestmark = [pytest.mark.breaks, pytest.mark.full]
 # A key signs once it has been published for two of the lifetimes that compose.yaml here sets.
 PUBLISHED_SECONDS = 31
 
-# The release after this one: the same code and one more migration. It runs beside the one that serves.
-NEXT_RELEASE = """
-import pathlib, shutil, sys, user_service
-package = pathlib.Path(user_service.__file__).parent
-shutil.copytree(package, "/tmp/next/user_service", dirs_exist_ok=True)
-versions = pathlib.Path("/tmp/next/user_service/migrations/versions")
-newest = max(file.stem for file in versions.glob("0*.py"))
-(versions / "9000_phone.py").write_text(sys.stdin.read().replace("NEWEST", newest))
-"""
 EXPANSION = """
 import sqlalchemy as sa
 from alembic import op
@@ -42,6 +33,16 @@ def downgrade():
     op.drop_index("ix_users_phone", "users")
     op.drop_column("users", "phone")
 """
+# The release after this one: the same code and one more migration. Its migrator runs beside the code that serves.
+NEXT_RELEASE = f"""
+import pathlib, shutil, sys, user_service
+package = pathlib.Path(user_service.__file__).parent
+shutil.copytree(package, "/tmp/next/user_service", dirs_exist_ok=True)
+versions = pathlib.Path("/tmp/next/user_service/migrations/versions")
+newest = max(file.stem for file in versions.glob("0*.py"))
+(versions / "9000_phone.py").write_text({EXPANSION!r}.replace("NEWEST", newest))
+"""
+MIGRATE = 'python -c "$0" && PYTHONPATH=/tmp/next exec python -m user_service.migrations "$@"'
 # What the next release's code does as soon as the column is there, again and again while the old code writes too.
 NEW_CODE = """
 for n in $(seq 20); do
@@ -79,17 +80,26 @@ def test_a_migration_runs_under_load_with_old_and_new_code_together(
     parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
 ) -> None:
     """The code that serves knows nothing of the next release's column; the new code writes it; then it goes again."""
-    parts.execute("user-service", "python", "-c", NEXT_RELEASE, stdin=EXPANSION)
-    migrate = ("env", "PYTHONPATH=/tmp/next", "python", "-m", "user_service.migrations")
+    alone = (
+        "run",
+        "--rm",
+        "--no-deps",
+        "--no-TTY",
+        "user-service-migrate",
+        "sh",
+        "-c",
+        MIGRATE,
+        NEXT_RELEASE,
+    )
     with steady("migration") as seen:
         for _ in range(rounds):
             time.sleep(1)
             with seen.span("expand"):
-                parts.execute("user-service", *migrate, "upgrade", seconds=90)
+                parts.compose(*alone, "upgrade", seconds=90)
             with seen.span("new code"):
                 parts.execute("mysql", "sh", "-c", NEW_CODE, seconds=60)
             with seen.span("contract"):
-                parts.execute("user-service", *migrate, "downgrade", "-1", seconds=90)
+                parts.compose(*alone, "downgrade", "-1", seconds=90)
         time.sleep(2)
     promise("migration under load: errors", len(seen.failures()), at_most=0, unit="")
 
