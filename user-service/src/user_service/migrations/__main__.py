@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     downgrade_to.add_argument("revision")
     new = verbs.add_parser("revision", help="write a new migration from the difference to the models")
     new.add_argument("-m", "--message", required=True)
-    new.add_argument("--rev-id", required=True, help="a number and a name: 0004_phone_numbers")
+    new.add_argument("--rev-id", required=True, help="a number and a name: 0005_phone_numbers")
     verbs.add_parser("lint", help="refuse what the release before would not survive; needs no database")
     verbs.add_parser("release", help="note what this version's code uses of the schema, when it is released")
     chosen = parser.parse_args(arguments)
