@@ -193,7 +193,7 @@ async def listening(
     try:
         if sends:
             server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sends)
-        tcp.tune(server.sockets[0], vanished_seconds)
+        tcp.tune_listener(server.sockets[0], vanished_seconds)
         port: int = server.sockets[0].getsockname()[1]
         yield port
     finally:

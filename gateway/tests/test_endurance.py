@@ -165,6 +165,10 @@ async def test_after_many_clients_left_at_any_moment_everyone_gets_their_own_ans
     await until(lambda: at_rest(gateway), 5, "a connection leaked")
 
 
+async def _is_well(gateway: Gateway) -> bool:
+    return await ask(gateway.port, "/public/say/well") == (200, b"well")
+
+
 async def _leave(gateway: Gateway, chance: random.Random) -> None:
     """A client that goes away in the middle of its request or of its answer."""
     raw = chance.choice(
@@ -319,7 +323,8 @@ async def test_dripping_bodies_take_their_bytes_of_memory_and_no_connection_to_t
         # Those beyond what all of them may hold stream.
         streaming = max(0, clients * (3 * COLLECTED_MOST // 4) - 32 * MIB) / (COLLECTED_MOST / 2)
         assert await gateway.metric("gateway_upstream_outstanding") <= streaming
-        assert await ask(gateway.port, "/public/say/well") == (200, b"well")
+        # The upstream shares this busy process: the gateway may not reach it at once.
+        await until(lambda: _is_well(gateway), 10)
     each = (memory.peak() - before) / clients / 1024
     print(f"{clients} bodies that drip: {each:.0f} KiB each")
     assert each <= 16 + 24  # the body, and what any connection costs

@@ -360,6 +360,9 @@ async def test_a_large_file_of_the_portal_comes_whole_over_a_kept_connection(hou
             answer = await client.get("/docs/swagger-ui-bundle.js")
             assert answer.status_code == 200
             assert len(answer.content) > 1_000_000
+        known = {"If-None-Match": answer.headers["etag"]}
+        assert (await client.get("/docs/swagger-ui-bundle.js", headers=known)).status_code == 304
+        assert (await client.get("/docs/redoc.standalone.js")).status_code == 404
         head = await client.head("/docs/swagger-ui-bundle.js")
         assert head.headers["content-length"] == str(len(answer.content))
         missing = await client.get("/docs/nothing.js")

@@ -30,6 +30,18 @@ def own_answer(passage: Passage, problem: Problem | None, own_fields: bytes, clo
     )
 
 
+def unread_answer(problem: Problem, request_id: bytes, own_fields: bytes, head_only: bool) -> bytes:
+    """What answers bytes that could not be read as a request."""
+    return problem_answer(
+        problem,
+        request_id=request_id,
+        own_fields=own_fields,
+        extra_fields=b"",
+        close=True,
+        head_only=head_only,
+    )
+
+
 def problem_answer(
     problem: Problem,
     *,

@@ -26,11 +26,13 @@ from service_kit.jwks import FetchOutcome
 from service_kit.problems import Problem
 
 _LAST_WORD_SECONDS: Final = 0.5
-# A client that closed its sending half may be gone, or may wait for its answer: an answer this soon still reaches it.
-_HALF_CLOSED_SECONDS: Final = 0.8
 _HELD_FOR_SWITCH: Final = 16 * 1024
 _SOON: Final = {"Retry-After": "1"}
 _TOLD: Final = 64  # connections beyond a bound that hear why; each of them lasts until it has
+
+
+def _keys_unavailable() -> Problem:
+    return CannotTell(code="keys_unavailable", headers=_SOON)
 
 
 class Edge(Line):
@@ -64,12 +66,10 @@ class Edge(Line):
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        front, self._transport = self._front, cast("asyncio.Transport", transport)
         self.write = self._transport.write
-        front = self._front
         if transport.get_extra_info("sockname")[1] == front.internal_port:
-            config, state, app_state, loop = self._uvicorn
-            internal = HttpToolsProtocol(config, state, app_state, loop)
+            internal = HttpToolsProtocol(*self._uvicorn)
             self._transport.set_protocol(internal)
             internal.connection_made(self._transport)
             return
@@ -117,10 +117,19 @@ class Edge(Line):
             self._abort()  # the rest of the body will never come
             return False
         self._half_closed = True
-        if self._exchange is not None and not self._exchange.responded:
-            self._exchange.client_ended()
-            self.deadline = min(self.deadline, self._front.clock.now + _HALF_CLOSED_SECONDS)
+        if self._exchange is not None:
+            self._may_be_gone(self._exchange)
         return True
+
+    def _may_be_gone(self, exchange: Exchange) -> None:
+        if not exchange.responded:
+            exchange.client_ended()
+            self._front.half_closed.add(self, network_of(exchange.passage.client), self._front.clock.now)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether its request is under way and nothing of the answer has come."""
+        return self._exchange is not None and not self._exchange.responded
 
     def pause_writing(self) -> None:
         self.full = True
@@ -151,11 +160,8 @@ class Edge(Line):
             self._read_body(data)
         elif self._busy or self.full:
             reader.buffer += data  # the next request's: it waits for this one's answer, and for it to be read
-            if (
-                len(reader.buffer) > _HELD_FOR_SWITCH
-                or self._exchange is None
-                or not self._exchange.passage.upgrading
-            ):
+            switching = self._exchange is not None and self._exchange.passage.upgrading
+            if len(reader.buffer) > _HELD_FOR_SWITCH or not switching:
                 self.hold()
         else:
             reader.buffer = reader.buffer + data if reader.buffer else data
@@ -247,10 +253,9 @@ class Edge(Line):
     def _take_place(self, client: bytes) -> bool:
         """A client behind a proxy has a bounded number of exchanges; any other has one for each connection."""
         network = network_of(client)
-        if not self._front.exchanges.take(network):
-            return False
-        self._place = network
-        return True
+        if self._front.exchanges.take(network):
+            self._place = network
+        return bool(self._place)
 
     def _leave_place(self) -> None:
         self._front.exchanges.leave(self._place)
@@ -259,6 +264,8 @@ class Edge(Line):
     def _exchange_with(self, passage: Passage, started: float) -> None:
         upstream = self._front.upstream(passage.route.service)
         exchange = self._exchange = Exchange(self, passage, upstream, started)
+        if self._half_closed:
+            self._may_be_gone(exchange)
         exchange.start()
         if not exchange.body_done and self._exchange is exchange:
             early, self._reader.buffer = self._reader.buffer, b""
@@ -268,7 +275,7 @@ class Edge(Line):
     def _look_for_key(self, head: Head, passage: Passage, started: float) -> None:
         front = self._front
         if not front.key_places.take():
-            self._answer(passage, CannotTell(code="keys_unavailable", headers=_SOON), started)
+            self._answer(passage, _keys_unavailable(), started)
             return
         self.hold()
         self.deadline = NEVER
@@ -280,7 +287,7 @@ class Edge(Line):
         if self._closing:
             return
         if outcome is FetchOutcome.UNAVAILABLE:
-            self._answer(passage, CannotTell(code="keys_unavailable", headers=_SOON), started)
+            self._answer(passage, _keys_unavailable(), started)
         else:
             self._decide(head, started, again=True)
         self._advance()
@@ -301,16 +308,8 @@ class Edge(Line):
     def _refuse_unread(self, problem: Problem) -> None:
         """Answers what could not be read as a request, and reads no more."""
         request_id = forwarding.new_request_id()
-        self.write(
-            answers.problem_answer(
-                problem,
-                request_id=request_id,
-                own_fields=self.own_fields,
-                extra_fields=b"",
-                close=True,
-                head_only=self._reader.buffer.removeprefix(b"\r\n").startswith(b"HEAD "),
-            )
-        )
+        head_only = self._reader.buffer.removeprefix(b"\r\n").startswith(b"HEAD ")
+        self.write(answers.unread_answer(problem, request_id, self.own_fields, head_only))
         self._front.journal.refused(self._peer, request_id, problem)
         self._after_answer(False)
 
@@ -416,7 +415,7 @@ class Edge(Line):
         self.deadline = NEVER
         if self._tunnel is not None:
             self._tunnel.close(CLOSE_GOING_AWAY, "")
-        elif self._closing or self._half_closed:
+        elif self._closing:
             self._lingered()
         elif self._exchange is not None:
             self._exchange.timed_out()

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from gateway.clock import Clock
 from gateway.config import Settings
+from gateway.half_closed import HalfClosed
 from gateway.journal import Journal
 from gateway.limits import AddressLimited
 from gateway.per_address import PerAddress
@@ -63,6 +64,10 @@ class Expiring(Protocol):
     deadline: float  # by the front's clock
 
     def expire(self) -> None: ...
+    def hang_up(self) -> None: ...
+
+    @property
+    def unanswered(self) -> bool: ...
 
 
 class Front:
@@ -88,6 +93,7 @@ class Front:
         self.edges: set[Expiring] = set()
         self.connections = PerAddress(settings.address_connections)
         self.exchanges = PerAddress(settings.address_exchanges)
+        self.half_closed = HalfClosed()
         self.bodies = Bodies(settings.body_seconds, settings.body_least_rate)
         self.internal_port = settings.internal_port
         self.own_fields = own_fields(settings)
@@ -117,6 +123,7 @@ class Front:
     def forget(self, edge: Expiring, network: bytes) -> None:
         if edge in self.edges:
             self.edges.remove(edge)
+            self.half_closed.remove(edge)
             self.connections.leave(network)
 
     def upstream(self, service: str) -> Upstream:
@@ -146,6 +153,7 @@ class Front:
                 upstream.sweep(now)
             self.response_revocations.catch_up()  # sockets wait for no request
             self.sockets.sweep(now)
+            self.half_closed.sweep(now)
             self.pipeline.limits.addresses.sweep(now)
             self.journal.flush()
             await asyncio.sleep(TICK_SECONDS)

@@ -41,7 +41,7 @@ def pre_fork(_server: Any, _worker: Any) -> None:
 def when_ready(server: Any) -> None:
     """The connections inherit what their listener is set to."""
     for listener in server.LISTENERS:
-        tcp.tune(listener.sock, _settings.vanished_seconds)
+        tcp.tune_listener(listener.sock, _settings.vanished_seconds)
 
 
 globals().update(_options | {"on_starting": on_starting, "pre_fork": pre_fork, "when_ready": when_ready})

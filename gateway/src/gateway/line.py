@@ -58,6 +58,10 @@ class Line(asyncio.Protocol):
             with contextlib.suppress(OSError):
                 self._transport.write_eof()
 
+    def hang_up(self) -> None:
+        """Ends the connection without a word."""
+        self._abort()
+
     def _linger(self) -> None:
         """Closes our half and discards what still comes: closing at once could cost the client the answer."""
         if self._closing:

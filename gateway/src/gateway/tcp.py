@@ -7,8 +7,14 @@ from typing import Any, Final
 UNSENT_BYTES: Final = 128 * 1024
 
 
+def tune_listener(listener: Any, vanished_seconds: float) -> None:
+    """Sets a listener, whose connections inherit it."""
+    tune(listener, vanished_seconds)
+    _set(listener, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", UNSENT_BYTES)
+
+
 def tune(connection: Any, vanished_seconds: float) -> None:
-    """Sets a socket, or a listener, whose connections inherit it; an option that this system lacks is left out."""
+    """Sets a connection so that the kernel ends it when its peer has vanished."""
     probes = max(1, round(vanished_seconds / 6))  # three, after half of the time without a word
     options = (
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
@@ -17,9 +23,12 @@ def tune(connection: Any, vanished_seconds: float) -> None:
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
         # The same for a peer that owes us the receipt of what was sent, or room for what is to be sent.
         (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", int(vanished_seconds * 1000)),
-        (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", UNSENT_BYTES),
     )
     for level, name, value in options:
-        option = getattr(socket, name, None)
-        if option is not None:
-            connection.setsockopt(level, option, value)
+        _set(connection, level, name, value)
+
+
+def _set(connection: Any, level: int, name: str, value: int) -> None:
+    option = getattr(socket, name, None)
+    if option is not None:  # this system has it
+        connection.setsockopt(level, option, value)
