@@ -283,6 +283,14 @@ async def test_every_file_that_a_page_names_is_served_from_here() -> None:
                     assert (await client.get("/" + part.partition("=")[2])).status_code == 200, part
 
 
+async def test_health_is_told_by_the_gateway_alone_in_any_media_type(tmp_path: Path) -> None:
+    async with running(tmp_path, upstreams={"echo": "127.0.0.1:1"}) as house:
+        for accept in (b"*/*", b"text/html", b"text/plain"):
+            told = await house.send(get(b"/healthz", b"Accept: " + accept))
+            assert told.startswith(b"HTTP/1.1 200 ")
+            assert told.endswith(b'\r\n\r\n{"status":"alive"}')
+
+
 async def test_an_unchanged_document_is_not_sent_again() -> None:
     async with portal() as client:
         tag = (await client.get("/openapi.json")).headers["etag"]
@@ -324,7 +332,7 @@ async def test_the_document_is_merged_once_for_each_change_however_many_ask(
 
 async def test_a_page_is_given_to_an_address_no_faster_than_anybody_reads(tmp_path: Path) -> None:
     async with running(tmp_path) as house:
-        for path in (b"/", b"/docs", b"/docs/home.css", b"/openapi.json"):
+        for path in (b"/", b"/docs", b"/docs/home.css", b"/openapi.json", b"/healthz"):
             told = await house.send(get(path) * 110, wait=10)
             statuses = re.findall(rb"(?:^|\r\n)?HTTP/1\.1 (\d+) ", told)
             assert statuses[0] == b"200"

@@ -98,6 +98,19 @@ def test_literal_beats_parameter_beats_rest(tmp_path: Path) -> None:
         routes.match(b"POST", b"/a/me")
 
 
+def test_a_slash_too_many_is_refused_with_the_path_that_was_meant(tmp_path: Path) -> None:
+    write(tmp_path, "one", route("list", "/v1/things") + route("one", "/v1/things/{id}"))
+    routes = load(tmp_path)
+    told = {}
+    for path in (b"/v1/things/", b"/v1/things/7f/", b"/v1/other/", b"/v1/things//", b"/"):
+        with pytest.raises(NoRoute) as refused:
+            routes.match(b"GET", path)
+        told[path] = refused.value.detail
+    assert "`/v1/things`" in told[b"/v1/things/"]
+    assert "`/v1/things/{id}`" in told[b"/v1/things/7f/"]  # nothing of the request comes back
+    assert not any("is served" in told[path] for path in (b"/v1/other/", b"/v1/things//", b"/"))
+
+
 def test_a_path_leads_where_it_led_however_many_were_asked_for(tmp_path: Path) -> None:
     write(tmp_path, "one", route("one", "/a/{id}") + route("me", "/a/me") + route("rest", "/b/*", "POST"))
     routes = load(tmp_path)

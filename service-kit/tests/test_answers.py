@@ -11,10 +11,12 @@ from typing import Annotated, Literal
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 from prometheus_client import REGISTRY
+from pydantic import BaseModel
 
 from service_kit import answers, logs, metrics
+from service_kit.bodies import JsonRoute
 
 
 def example() -> FastAPI:
@@ -102,6 +104,37 @@ async def test_what_may_be_said_instead_is_told_as_callers_write_it() -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         (fault,) = (await client.get("/links/other")).json()["errors"]
     assert fault == {"field": "kind", "message": "Input should be 'verify-address' or 'reset-password'"}
+
+
+async def test_a_field_that_nobody_knows_is_named() -> None:
+    app = FastAPI()
+    answers.install(app)
+
+    class Thing(BaseModel, extra="forbid"):
+        name: str
+
+    class Filter(BaseModel, extra="forbid"):
+        limit: int = 50
+
+    router = APIRouter(route_class=JsonRoute)
+
+    @router.post("/things")
+    async def add(thing: Thing) -> None: ...
+
+    @router.get("/things")
+    async def things(only: Annotated[Filter, Query()]) -> None: ...
+
+    app.include_router(router)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        body = await client.post("/things", json={"name": "one", "admin": True})
+        query = await client.get("/things?external_id=17")
+        many = await client.post("/things", json={"x" * 1000 + str(n): 1 for n in range(1000)})
+    advice = "There is no such field; leave it out."
+    assert body.json()["detail"] == "Fix the fields listed in `errors`."
+    assert body.json()["errors"] == [{"field": "admin", "message": advice}]
+    assert query.json()["errors"] == [{"field": "external_id", "message": advice}]
+    assert [error["field"] for error in many.json()["errors"]] == ["name"] + ["body"] * 19
+    assert len(many.content) < 5000  # however much came
 
 
 async def test_a_parameter_that_may_be_left_out_is_not_published_as_one_that_may_be_null() -> None:

@@ -45,8 +45,14 @@ def test_one_document_describes_every_service_and_nothing_internal(api: Api) -> 
             assert answer.json()["code"] != "no_route" if answer.status_code == 404 else True, (method, path)
 
 
+def test_a_load_balancer_learns_that_the_gateway_answers_and_nothing_else(api: Api) -> None:
+    for method in ("GET", "HEAD"):
+        answer = api.http.request(method, "/healthz")
+        assert (answer.status_code, answer.text) == (200, '{"status":"alive"}' if method == "GET" else "")
+
+
 def test_nothing_internal_is_reachable_through_the_gateway(api: Api) -> None:
-    for path in ("/internal/v1/users/x", "/metrics", "/readyz", "/healthz"):
+    for path in ("/internal/v1/users/x", "/metrics", "/readyz"):
         answer = api.http.get(path)
         assert answer.status_code in (401, 404), path
         assert answer.headers["content-type"].startswith("application/problem+json"), path

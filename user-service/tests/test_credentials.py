@@ -444,6 +444,26 @@ def test_a_password_that_is_guessed_first_is_refused(password: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("password", "said"),
+    [
+        ("short", "Use at least 12 characters."),
+        ("x" * 257, "Use at most 256 characters."),
+        ("password1234", "This password is one of the most common ones. Choose another."),
+        ("121212121213", "Use at least 5 different characters."),
+        ("passwordpassword", "Most of this password is the word “password”."),
+        ("gatehouse2026", "Most of this password is the name of this system."),
+        ("ada.lovelace!", "Most of this password is your name."),
+        ("ada.lovelace@example.com", "Most of this password is your e-mail address."),
+        ("lovelacepassword", "Most of this password is your name and the word “password”."),
+    ],
+)
+def test_a_refused_password_is_told_what_is_true_of_it(password: str, said: str) -> None:
+    with pytest.raises(PasswordRefused) as refused:
+        policy.check(password, shortest=12, about=("ada.lovelace@example.com", "Ada Lovelace"))
+    assert refused.value.detail.removesuffix(" Add words that nobody expects.") == said
+
+
+@pytest.mark.parametrize(
     "password", [PASSWORD, "パスワードは長いほうがよい、本当に", "x9" + "y7zq" * 60, "            z1q p4"]
 )
 def test_any_characters_make_a_password(password: str) -> None:

@@ -85,7 +85,7 @@ async def test_no_route_takes_a_member_that_is_there_twice(
         {"email": CANARY},
         {"email": 5, "password": CANARY},
         {"email": CANARY, "password": {CANARY: 5}},
-        {"email": CANARY, "password": CANARY, CANARY: CANARY},
+        {"email": CANARY, "password": CANARY, f"{CANARY}!": CANARY},
         {"email": CANARY, "password": CANARY * 100},
     ],
 )

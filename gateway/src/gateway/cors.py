@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from gateway import origins
 from gateway.head import Head
 from gateway.passage import Passage
-from gateway.routes import Cors, Route, allowed, nothing_for, of_method
+from gateway.routes import Cors, Route, Routes, allowed, nothing_for, of_method
 
 
-def choose_route(passage: Passage, methods: Mapping[bytes, Route]) -> None:
+def choose_route(passage: Passage, routes: Routes) -> None:
     """Chooses among the routes of the path, or refuses; and says what browsers are told with the answer, whoever gives
     it and whatever it is."""
     head = passage.head
+    methods = routes.at(head.path)
     meant = preflight_for(head) if head.method == b"OPTIONS" else None
     route = of_method(methods, meant or head.method)
     if route is not None:
@@ -28,7 +29,7 @@ def choose_route(passage: Passage, methods: Mapping[bytes, Route]) -> None:
         allow = b"Allow: " + allowed(methods).encode()
         passage.answer_fields = b"\r\n".join(filter(None, (passage.answer_fields, allow)))
     elif passage.refusal is None:
-        passage.refusal = nothing_for(methods)
+        passage.refusal = nothing_for(methods, head.path, routes)
 
 
 def preflight_for(head: Head) -> bytes | None:

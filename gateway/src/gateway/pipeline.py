@@ -37,7 +37,7 @@ class Pipeline:
             if self.proxies is not None:
                 forwarding.locate(passage, self.proxies)
             # Before anything refuses: a script must be able to read every refusal.
-            cors.choose_route(passage, self.routes.at(head.path))
+            cors.choose_route(passage, self.routes)
             if not again:
                 self.limits.admit_address(passage.client)
             if b"via" in head.others:

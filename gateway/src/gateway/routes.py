@@ -207,7 +207,7 @@ class Routes:
         methods = self.at(path)
         route = of_method(methods, method)
         if route is None:
-            raise nothing_for(methods)
+            raise nothing_for(methods, path, self)
         return route
 
     def at(self, path: bytes) -> Mapping[bytes, Route]:
@@ -231,9 +231,13 @@ def of_method(methods: Mapping[bytes, Route], method: bytes) -> Route | None:
     return methods.get(b"GET") if route is None and method == b"HEAD" else route
 
 
-def nothing_for(methods: Mapping[bytes, Route]) -> Problem:
-    """Why there is no route: the path has others, or none."""
-    return MethodNotAllowed(headers={"Allow": allowed(methods)}) if methods else NoRoute()
+def nothing_for(methods: Mapping[bytes, Route], path: bytes, routes: Routes) -> Problem:
+    """Why there is no route: the path has others, or none, or would have some without the slash at its end."""
+    if methods:
+        return MethodNotAllowed(headers={"Allow": allowed(methods)})
+    # The pattern and not the path: nothing that a client sent comes back.
+    meant = next(iter(routes.at(path[:-1]).values()), None) if path.endswith(b"/") else None
+    return NoRoute(f"`{meant.path}` is served, without a slash at its end." if meant else "")
 
 
 def allowed(methods: Iterable[bytes]) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +19,10 @@ from service_kit.logs import nameless
 from service_kit.problems import MEDIA_TYPE, Problem, body
 
 logger = logging.getLogger(__name__)
+
+# A body of a mebibyte can hold a hundred thousand faults; nobody fixes more than these at once.
+_MOST_FAULTS: Final = 20
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
 
 
 def install(app: FastAPI) -> None:
@@ -138,8 +142,8 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     if (refusal := unreadable(error)) is not None:
         return _render(refusal)
-    faults = [{"field": _field(fault), "message": _message(fault)} for fault in error.errors()]
-    detail = "Mend the fields listed in errors."
+    faults = [{"field": _field(fault), "message": _message(fault)} for fault in error.errors()[:_MOST_FAULTS]]
+    detail = "Fix the fields listed in `errors`."
     content = body(
         422, "invalid_request", "Invalid request", detail, tracing.request_id() or "", errors=faults
     )
@@ -147,14 +151,18 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
 
 
 def _field(fault: Any) -> str:
-    # The name of a member we do not know is input too.
-    path = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
-    return ".".join(str(part) for part in path[1:]) or str(path[0] if path else "body")
+    """The name within the body, the query or the headers; of an unknown one, only if it is written like a name."""
+    path = [str(part) for part in fault["loc"]] or ["body"]
+    if fault["type"] == "extra_forbidden" and not _NAME.fullmatch(path[-1]):
+        path.pop()
+    return ".".join(path[1:]) or path[0]
 
 
 def _message(fault: Any) -> str:
     message = str(fault["msg"])
     context = fault.get("ctx") or {}
+    if fault["type"] == "extra_forbidden":
+        return "There is no such field; leave it out."
     if fault["type"] in ("value_error", "assertion_error") and "reason" not in context:
         return message.split(", ", 1)[-1]  # our own validator's words
     if "error" in context or "reason" in context:

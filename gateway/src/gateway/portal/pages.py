@@ -34,6 +34,7 @@ OWN_ROUTES: Final = tuple(
         ("docs", "/docs", ("text/html",)),
         ("docs.file", "/docs/{file}", ()),
         ("openapi", "/openapi.json", ("application/json",)),
+        ("health", "/healthz", ()),
     )
 )
 _LOCAL: Final = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -89,6 +90,11 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
         if is_known(if_none_match, encoded.version):
             return Response(status_code=304, headers=headers)
         return Response(encoded.body, media_type="application/json", headers=headers)
+
+    @app.get("/healthz", operation_id="health", tags=["public"])
+    async def alive() -> dict[str, str]:
+        """For load balancers: this gateway answers. It asks no service; `/` says how those are."""
+        return {"status": "alive"}
 
     @app.get("/docs/{name}", include_in_schema=False)
     async def file(name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:

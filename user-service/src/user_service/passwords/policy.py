@@ -9,7 +9,12 @@ from user_service.passwords.breached import BreachedPasswords
 from user_service.passwords.exceptions import PasswordRefused
 
 LONGEST: Final = 256
-CONTEXT: Final = ("gatehouse", "password", "passwort")
+FEWEST_DIFFERENT: Final = 5
+CONTEXT: Final = {
+    "gatehouse": "the name of this system",
+    "password": "the word \u201cpassword\u201d",
+    "passwort": "the word \u201cpasswort\u201d",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +38,30 @@ def check(password: str, *, shortest: int, about: tuple[str, ...]) -> None:
     if len(password) > LONGEST:
         raise PasswordRefused(f"Use at most {LONGEST} characters.")
     folded = password.casefold()
-    if folded in _common() or len(set(folded)) < 5:
-        raise PasswordRefused("This password is too common.")
-    if len(_without_context(folded, about)) < shortest // 2:
-        raise PasswordRefused("Most of this password is your name, your address or the name of this system.")
+    if folded in _common():
+        raise PasswordRefused("This password is one of the most common ones. Choose another.")
+    if len(set(folded)) < FEWEST_DIFFERENT:
+        raise PasswordRefused(f"Use at least {FEWEST_DIFFERENT} different characters.")
+    rest, found = _without_context(folded, about)
+    if len(rest) < shortest // 2:
+        raise PasswordRefused(
+            f"Most of this password is {' and '.join(found)}. Add words that nobody expects."
+        )
 
 
-def _without_context(folded: str, about: tuple[str, ...]) -> str:
-    words = {word for text in (*CONTEXT, *about) for word in (text.casefold(), *_parts(text.casefold()))}
+def _without_context(folded: str, about: tuple[str, ...]) -> tuple[str, list[str]]:
+    """What is left without the expected words, and which ones were found, as the person is told."""
+    words = {
+        word: "your e-mail address" if "@" in text else "your name"
+        for text in about
+        for word in (text.casefold(), *_parts(text.casefold()))
+    } | CONTEXT
+    found = []
     for word in sorted(words, key=len, reverse=True):
-        if len(word) >= 4:
+        if len(word) >= 4 and word in folded:
             folded = folded.replace(word, "")
-    return folded
+            found.append(words[word])
+    return folded, list(dict.fromkeys(found))
 
 
 def _parts(text: str) -> list[str]:
