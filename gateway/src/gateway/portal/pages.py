@@ -1,11 +1,13 @@
 """The gateway's own public pages: what there is and how it is, the API document, and a page to read it with."""
 
+import asyncio
 from collections.abc import Callable
 from html import escape
 from typing import Annotated, Final
 
 from fastapi import FastAPI, Header, HTTPException, Response
 from fastapi.responses import HTMLResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.media import Media
 from gateway.portal import files
@@ -17,7 +19,10 @@ from service_kit import answers
 from service_kit.preconditions import etag, is_known
 
 # For each page and address. Reading the API document takes half a dozen files at once; an office shares an address.
-_LIMIT: Final = Limit(rate=20, per_seconds=1.0, burst=100, by="address")
+_LIMIT: Final = Limit(rate=5, per_seconds=1.0, burst=20, by="address")
+_WIDE_LIMIT: Final = Limit(rate=20, per_seconds=1.0, burst=100, by="address")
+# So many pages are made at once; the others wait, so that requests to the services come in between.
+_AT_ONCE: Final = 2
 OWN_ROUTES: Final = tuple(
     Route(
         service=OWN,
@@ -26,15 +31,15 @@ OWN_ROUTES: Final = tuple(
         methods=frozenset(("GET",)),
         source="gateway",
         public=True,
-        limit=_LIMIT,
+        limit=limit,
         media=Media(produces=media_types),
     )
-    for name, path, media_types in (
-        ("home", "/", ("text/html",)),
-        ("docs", "/docs", ("text/html",)),
-        ("docs.file", "/docs/{file}", ()),
-        ("openapi", "/openapi.json", ("application/json",)),
-        ("health", "/healthz", ()),
+    for name, path, media_types, limit in (
+        ("home", "/", ("text/html",), _LIMIT),
+        ("docs", "/docs", ("text/html",), _LIMIT),
+        ("docs.file", "/docs/{file}", (), _WIDE_LIMIT),
+        ("openapi", "/openapi.json", ("application/json",), _LIMIT),
+        ("health", "/healthz", (), _WIDE_LIMIT),
     )
 )
 _LOCAL: Final = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -58,6 +63,36 @@ _LINKS: Final = (
 )
 
 
+class Turns:
+    """Pure ASGI: lets a few pages be made at a time. A page that is being sent is made: its client may read as slowly
+    as it likes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Whoever asks whether the gateway is alive does not wait for a page that waits for a service.
+        if scope["type"] != "http" or scope["path"] == "/healthz":
+            await self._app(scope, receive, send)
+            return
+        await self._places.acquire()
+        made = False
+
+        async def note_start(message: Message) -> None:
+            nonlocal made
+            if not made:
+                made = True
+                self._places.release()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_start)
+        finally:
+            if not made:
+                self._places.release()
+
+
 def pages(routes: Callable[[], Routes], documents: Documents, health: Health, version: str) -> FastAPI:
     """The application that the gateway's own routes lead to."""
     app = FastAPI(
@@ -69,6 +104,7 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
         openapi_url=None,
     )
     answers.install(app)
+    app.add_middleware(Turns)
     document = MergedDocument(routes, documents, version)
 
     @app.get("/", response_class=HTMLResponse, operation_id="home", tags=["public"])
