@@ -127,6 +127,7 @@ def test_no_metadata_survives_and_the_picture_stands_upright(kind: str) -> None:
         saved(drawn(), "JPEG")[:4000],
         saved(drawn(), "PNG")[:600],
         saved(drawn(), "WEBP")[:300],
+        png(8, 8, colours=3, rows=[bytes(8)] * 8),  # its palette is missing
     ],
     ids=lambda file: repr(file[:12]),
 )
@@ -174,6 +175,7 @@ CROWDED = {
     "png of pieces": png(8, 8, chunk(b"IDAT", b"") * 400_000),
     "gif of notes": gif(8, 8, b"!\xfe\x01x\0" * 1_000_000),
     "gif of one note": gif(8, 8, b"!\xfe" + b"\x01x" * 2_500_000 + b"\0"),
+    "jpeg of nothing": jpeg(64, 64, before=b"\xff" * 5_000_000),
     "jpeg arithmetic": jpeg(4000, 4000, frame=0xC9),
     "jpeg lossless": jpeg(4000, 4000, frame=0xC3),
 }
@@ -214,6 +216,7 @@ COSTLY: dict[str, Callable[[], bytes]] = {
     "webp": lambda: saved(
         Image.new("RGBA", (2990, 2990), (255, 0, 0, 90)), "WEBP", lossless=True, method=0, quality=0
     ),
+    "png in pieces": lambda: png(8, 8, chunk(b"IDAT", b"") * 19_000, rows=[bytes(24)] * 8),
     "png with Exif": lambda: png(8, 8, chunk(b"eXIf", greedy_exif(4_000_000)), rows=[bytes(24)] * 8),
 }
 MEASURE = textwrap.dedent(

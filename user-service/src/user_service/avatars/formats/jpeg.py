@@ -9,6 +9,7 @@ from user_service.avatars.formats.header import BrokenHeader, Header, read_exact
 START_OF_IMAGE: Final = b"\xff\xd8"
 START_OF_SCAN: Final = b"\xff\xda"
 MOST_SEGMENTS: Final = 1000  # a profile or a note of megabytes takes a hundred
+MOST_FILL_BYTES: Final = 64  # before a marker (B.1.1.2); encoders that align segments write a few
 MOST_TABLE_BYTES: Final = 2**16  # a picture needs three thousand
 STANDALONE: Final = {0x01, *range(0xD0, 0xD9)}  # markers without a segment: TEM, RSTn, SOI
 SOF0, SOF1, SOF2, DHT, SOS, DQT, DRI = 0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDD
@@ -107,9 +108,10 @@ def _joined(profile: dict[int, bytes]) -> bytes:
 def _next_marker(file: BinaryIO) -> int:
     if file.read(1) != b"\xff":
         raise BrokenHeader
-    while (byte := read_exactly(file, 1)) == b"\xff":
-        pass  # fill bytes
-    return byte[0]
+    for _ in range(MOST_FILL_BYTES):
+        if (byte := read_exactly(file, 1)) != b"\xff":
+            return byte[0]
+    raise BrokenHeader
 
 
 def _segment_length(file: BinaryIO) -> int:
