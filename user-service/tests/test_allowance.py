@@ -68,7 +68,7 @@ async def test_a_name_is_changed_so_often_in_an_hour(service: Service, parts: Pa
     assert (await rename(eve, "Eva")).status_code == 200
 
 
-async def test_name_picture_and_password_share_the_allowance(
+async def test_name_and_picture_share_the_allowance(
     service: Service, parts: Parts, settings: Settings
 ) -> None:
     ada = await service.register()
@@ -76,11 +76,22 @@ async def test_name_picture_and_password_share_the_allowance(
         assert (await put_picture(ada, colour)).status_code == 204
     assert code(await rename(ada, "Augusta")) == (429, "too_many_changes")
     assert code(await put_picture(ada, "white")) == (429, "too_many_changes")
-    new = {"current_password": PASSWORD, "new_password": "another horse battery staple"}
-    assert code(await ada.client.post("/v1/users/me/password", json=new)) == (429, "too_many_changes")
     assert len(files(settings)) == 1
     # Nobody has to keep a picture that they want to be rid of.
     assert (await ada.client.delete("/v1/users/me/avatar")).status_code == 204
+
+
+async def test_a_thief_of_a_session_keeps_nobody_from_changing_the_password(service: Service) -> None:
+    ada = await service.register()
+    for number in range(MOST + 1):
+        await rename(ada, f"Mallory {number}")
+    password = PASSWORD
+    for number in range(MOST):
+        new = {"current_password": password, "new_password": f"another horse battery staple {number}"}
+        assert code(await ada.client.post("/v1/users/me/password", json=new)) == (204, "")
+        password = new["new_password"]
+    new = {"current_password": password, "new_password": "another horse battery staple"}
+    assert code(await ada.client.post("/v1/users/me/password", json=new)) == (429, "too_many_changes")
 
 
 async def test_what_changes_nothing_leaves_no_row_and_costs_nothing(service: Service, parts: Parts) -> None:

@@ -69,7 +69,7 @@ class Settings(DatabaseSettings, HashingSettings, MailSettings, AvatarSettings, 
     # "confirm": always 202 and a mail, and an account once its link is followed.
     registration: Literal["open", "confirm"] = "open"
     require_verified_email: bool = False
-    # A person's own, of name, picture and password together: each is a row of the audit for ever, and an event.
+    # A person's own, of name and picture together, and of the password: each is a row of the audit for ever.
     changes_per_hour: Annotated[int, Field(ge=1, le=10_000)] = 60
     # A server of the range API of Have I Been Pwned, such as https://api.pwnedpasswords.com.
     breached_passwords_url: Origin | None = None

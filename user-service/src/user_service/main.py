@@ -43,7 +43,7 @@ from user_service.mails.smtp import SmtpServer
 from user_service.passwords.breached import BreachedPasswords
 from user_service.passwords.hashing import Passwords
 from user_service.passwords.policy import PasswordRules
-from user_service.users.allowance import own_changes
+from user_service.users.allowance import own_changes, own_passwords
 from user_service.users.router import me_router
 from user_service.users.router import router as users_router
 from user_service.users.service import UserService
@@ -108,7 +108,7 @@ def make_parts(settings: Settings) -> Parts:
             passwords,
             rules,
             require_verified_email=settings.require_verified_email,
-            allowance=allowance,
+            allowance=own_passwords(settings.changes_per_hour),
         ),
         mails=MailService(database, passwords, rules),
         avatars=avatars,

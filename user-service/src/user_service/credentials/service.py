@@ -18,7 +18,7 @@ from user_service.database import Database
 from user_service.passwords.hashing import Passwords, Place
 from user_service.passwords.policy import PasswordRules
 from user_service.users import repository
-from user_service.users.allowance import OWN_CHANGES, PASSWORDS_REFUSED, Allowance
+from user_service.users.allowance import OWN_PASSWORDS, PASSWORDS_REFUSED, Allowance
 from user_service.users.changes import write
 from user_service.users.email import InvalidEmail, parse_email
 from user_service.users.exceptions import UserNotFound
@@ -67,7 +67,7 @@ class CredentialService:
         rules: PasswordRules,
         *,
         require_verified_email: bool = False,
-        allowance: Allowance = OWN_CHANGES,
+        allowance: Allowance = OWN_PASSWORDS,
     ) -> None:
         self._database = database
         self._passwords = passwords

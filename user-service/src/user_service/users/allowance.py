@@ -38,12 +38,17 @@ class Allowance:
 
 
 def own_changes(an_hour: int = 60) -> Allowance:
-    """Of one's name, picture and password."""
-    actions = {"user.updated", "avatar.replaced", "avatar.removed", "user.credentials_changed"}
-    return Allowance(an_hour, frozenset(actions))
+    """Of one's name and picture."""
+    return Allowance(an_hour, frozenset({"user.updated", "avatar.replaced", "avatar.removed"}))
+
+
+def own_passwords(an_hour: int = 60) -> Allowance:
+    """Apart from what needs no password: else whoever has a session could keep the person from ending it."""
+    return Allowance(an_hour, frozenset({"user.credentials_changed"}))
 
 
 OWN_CHANGES: Final = own_changes()
+OWN_PASSWORDS: Final = own_passwords()
 # With a session alone nobody guesses the password behind it.
 PASSWORDS_REFUSED: Final = Allowance(10, frozenset({"user.password_refused"}))
 # Each is a mail to a stranger.
