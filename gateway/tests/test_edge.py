@@ -1,11 +1,13 @@
 """Requests over a raw socket: what is refused, what crosses, and as what."""
 
+import logging
 import re
 
 import pytest
 
 from tests.conftest import House
-from tests.wire import HOST
+from tests.process import connected, until
+from tests.wire import HOST, get
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,29 @@ async def test_pipelined_requests_are_answered_in_order(house: House) -> None:
     assert answer.count(b"HTTP/1.1 200") == 2
     assert answer.count(b"HTTP/1.1 404") == 1
     assert answer.index(b"200") < answer.index(b"404") < answer.rindex(b"200")
+
+
+async def test_who_sends_a_thousand_requests_at_once_keeps_nobody_waiting(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.access")
+    async with connected(house.port) as (many, many_writer), connected(house.port) as (other, other_writer):
+        for reader, writer in ((many, many_writer), (other, other_writer)):
+            writer.write(get(b"/nowhere"))
+            await reader.readuntil(b"}")
+        many_writer.write(get(b"/nowhere/many") * 1000 + get(b"/nowhere/many", b"Connection: close"))
+        other_writer.write(get(b"/nowhere/other"))
+        assert (await many.read()).count(b"HTTP/1.1 404 ") == 1001
+        await until(lambda: caplog.text.count("/nowhere/many") == 1001, 5)
+    first = caplog.text.partition("/nowhere/other")[0]
+    assert first.count("/nowhere/many") < 10
+
+
+async def test_a_client_that_ends_its_half_behind_many_requests_hears_of_all_of_them(house: House) -> None:
+    async with connected(house.port) as (reader, writer):
+        writer.write(get(b"/nowhere") * 1000)
+        writer.write_eof()
+        assert (await reader.read()).count(b"HTTP/1.1 404 ") == 1000
 
 
 async def test_a_chunked_body_crosses_and_is_framed_again(house: House) -> None:

@@ -60,6 +60,7 @@ class Edge(Line):
         self._tunnel: Tunnel | None = None
         self._looking_for_key: asyncio.Task[None] | None = None
         self._advancing = False
+        self._resting = False  # the next request waits for other connections
         self._watched = False  # carries a WebSocket or an event stream
         self._stopping = False
 
@@ -182,34 +183,55 @@ class Edge(Line):
 
     @property
     def _busy(self) -> bool:
-        return self._exchange is not None or self._cycle is not None or self._looking_for_key is not None
+        return (
+            self._exchange is not None
+            or self._cycle is not None
+            or self._looking_for_key is not None
+            or self._resting
+        )
 
     # Reading.
 
     def _advance(self) -> None:
-        """Takes the next request out of the buffer, and the next, until one has to wait."""
+        """Takes the next request out of the buffer, unless it has to wait."""
         if self._advancing:
             return
         self._advancing = True
-        reader = self._reader
-        while reader.buffer and not (self._busy or self._closing or self.full):
-            started = time.perf_counter()
-            try:
-                head = reader.next_head()
-            except Problem as problem:
-                self._refuse_unread(problem)
-                break
-            if head is None:
-                if not self._head_began:
-                    self._head_began = True
-                    self.wait(self._front.head_seconds)
-                break
-            self._head_began = False
-            head.peer = self._peer
-            self._decide(head, started)
+        if self._reader.buffer and not (self._busy or self._closing or self.full):
+            self._take_request()
         self._advancing = False
         if self._half_closed and not (self._busy or self._closing or self.full):
             self._linger()  # the rest of a head will never come
+
+    def _take_request(self) -> None:
+        started = time.perf_counter()
+        try:
+            head = self._reader.next_head()
+        except Problem as problem:
+            self._refuse_unread(problem)
+            return
+        if head is None:
+            if not self._head_began:
+                self._head_began = True
+                self.wait(self._front.head_seconds)
+            return
+        self._head_began = False
+        head.peer = self._peer
+        self._decide(head, started)
+        if self._reader.buffer and not self._busy:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Thousands of requests fit into one read: before the next of them all other connections have their turn."""
+        self._resting = True
+        if len(self._reader.buffer) > MAX_HEAD:
+            self.hold()
+        asyncio.get_running_loop().call_soon(self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._read_on()
+        self._advance()
 
     def _read_body(self, data: bytes) -> None:
         exchange, reader = cast("Exchange", self._exchange), self._reader
