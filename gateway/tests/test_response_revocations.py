@@ -177,7 +177,7 @@ async def test_no_client_says_what_has_ended(believing: Streamed) -> None:
         ([said(session())] * 65, "too_large"),
         ([said(session()) + b"," + b" " * 8192 + b"more"], "too_large"),
         ([said(session(seconds=-1))], "until_out_of_range"),
-        ([said(session(seconds=LIFE + 400))], "until_out_of_range"),
+        ([said(session(seconds=LIFE + 86_400))], "until_out_of_range"),
         ([said(Revocation("session", str(ADA["sid"]), 999_999_999_999_999))], "until_out_of_range"),
     ],
 )

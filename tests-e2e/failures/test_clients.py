@@ -227,6 +227,32 @@ def test_a_reader_that_stalls_costs_the_gateway_next_to_nothing(
     promise("stalled reader: memory added", grown, at_most=1, unit="MiB")
 
 
+@pytest.mark.full
+def test_hundreds_who_ask_for_a_page_and_never_read_it_cost_the_gateway_next_to_nothing(
+    parts: Compose, raw: Open, people: People, steady: SteadyFixture, promise: PromiseFixture
+) -> None:
+    page, readers = "/docs/swagger-ui-bundle.js", 800
+    strangers = [people.stranger() for _ in range(16)]
+
+    def resident() -> int:
+        return int(parts.execute("gateway", "python", "-c", RESIDENT))
+
+    with ExitStack() as opened, steady("unread pages") as seen:
+        with raw() as wire:
+            assert wire.ask(request_bytes("GET", page, wire.target.authority)).status == 200
+        before = resident()
+        with seen.span(f"{readers} never read"):
+            wires = [opened.enter_context(raw()) for _ in range(readers)]
+            for number, wire in enumerate(wires):
+                head = (("X-Forwarded-For", strangers[number % len(strangers)].address),)
+                wire.send(request_bytes("GET", page, wire.target.authority, head))
+            time.sleep(3)
+            grown = (resident() - before) / 1024
+            for wire in wires:
+                wire.abort()
+    promise(f"{readers} pages never read: memory added", grown, at_most=32, unit="MiB")
+
+
 @pytest.mark.parametrize("how", ["status/503", "cut"])
 def test_a_failing_service_is_not_asked_over_and_over(
     how: str, parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture
