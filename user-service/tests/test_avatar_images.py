@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,6 +129,7 @@ def test_no_metadata_survives_and_the_picture_stands_upright(kind: str) -> None:
         saved(drawn(), "PNG")[:600],
         saved(drawn(), "WEBP")[:300],
         png(8, 8, colours=3, rows=[bytes(8)] * 8),  # its palette is missing
+        png(8, 8, chunk(b"IEND", b""), colours=3),  # and its pixels are, too
     ],
     ids=lambda file: repr(file[:12]),
 )
@@ -217,6 +219,9 @@ COSTLY: dict[str, Callable[[], bytes]] = {
         Image.new("RGBA", (2990, 2990), (255, 0, 0, 90)), "WEBP", lossless=True, method=0, quality=0
     ),
     "png in pieces": lambda: png(8, 8, chunk(b"IDAT", b"") * 19_000, rows=[bytes(24)] * 8),
+    "png of profiles": lambda: png(
+        8, 8, chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(6_000_000))) * 700, rows=[bytes(24)] * 8
+    ),
     "png with Exif": lambda: png(8, 8, chunk(b"eXIf", greedy_exif(4_000_000)), rows=[bytes(24)] * 8),
 }
 MEASURE = textwrap.dedent(

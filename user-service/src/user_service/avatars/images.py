@@ -49,7 +49,7 @@ def reencode(file: BinaryIO) -> bytes:
             raise TooManyPixels
         parts = io.BufferedReader(Excerpt(file, header.parts), BUFFER)
         with Image.open(parts, formats=(header.format,)) as picture:
-            if picture.size != header.size:
+            if picture.size != header.size or (picture.mode == "P" and picture.palette is None):
                 raise UnreadablePicture
             return _encode(_upright_in_srgb(picture, header))
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, BrokenHeader) as error:

@@ -19,7 +19,7 @@ MOST_CHUNKS: Final = 20_000  # each costs Pillow two microseconds; encoders put 
 HELD_PER_PIXEL: Final = 9
 HELD_PER_PIXEL_SEARCHED: Final = 12
 OVERHEAD: Final = 12  # length, type and checksum of a chunk
-GREY, RGB, INDEXED = 0, 2, 3
+GREY, RGB = 0, 2
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -30,8 +30,7 @@ def read_header(file: BinaryIO) -> Header:
     width, height = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big")
     at = file.tell() + 4
     parts: list[Part] = [range(at)]
-    held, exif, profile = HELD_PER_PIXEL, b"", b""
-    needs_palette = head[9] == INDEXED  # before its pixels (11.2.2)
+    held, exif, profile = HELD_PER_PIXEL, b"", None
     for _ in range(MOST_CHUNKS):
         file.seek(at)
         begin = file.read(8)
@@ -39,21 +38,20 @@ def read_header(file: BinaryIO) -> Header:
         end = at + OVERHEAD + length
         if len(begin) < 8 or kind == b"IEND":
             parts.append(range(at, end))
-            return Header("PNG", (width, height), width * height * held, parts, exif=exif, profile=profile)
-        if kind == b"PLTE" and length <= 768:
-            needs_palette = False
-            parts.append(range(at, end))
-        elif kind == b"IDAT" and not needs_palette:
+            held *= width * height
+            return Header("PNG", (width, height), held, parts, exif=exif, profile=profile or b"")
+        if kind == b"IDAT" or (kind == b"PLTE" and length <= 768):
             parts.append(range(at, end))
         elif kind == b"tRNS" and length <= 256:
             parts.append(_transparency(read_exactly(file, length), head))
             held = HELD_PER_PIXEL_SEARCHED if _is(head, 16, GREY) else held
-        elif kind in (b"PLTE", b"IDAT", b"IHDR"):
+        elif kind in (b"PLTE", b"IHDR"):
             raise BrokenHeader
         elif kind == b"eXIf" and not exif:
             exif = file.read(min(length, MOST_EXIF_BYTES))
-        elif kind == b"iCCP" and not profile and length <= MOST_PROFILE_BYTES:
-            profile = _profile(file.read(length))
+        elif kind == b"iCCP" and profile is None:
+            # The first alone, good or bad: to unpack all that fit into a file takes seconds.
+            profile = _profile(file.read(min(length, MOST_PROFILE_BYTES)))
         at = end
     raise BrokenHeader
 
