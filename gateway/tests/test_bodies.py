@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.upstream import bodies
-from tests.conftest import House, running
+from tests.conftest import House, running, turns
 from tests.process import connected, until
 from tests.test_exchange import LAST, OK, Scripted, is_problem, queued, reads_a_body, status
 from tests.wire import get, post
@@ -254,6 +254,28 @@ async def test_what_was_collected_is_given_back_however_its_request_ends(
             writer.write(whole)
             await until(lambda: made[0].held > 0, 5)
         await until(lambda: made[0].held == 0, 5)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 900", CHUNKED])
+async def test_who_sends_at_once_is_served_although_others_fill_all_room_for_bodies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framing: bytes
+) -> None:
+    monkeypatch.setattr(bodies, "_HELD_MOST", 5_000)
+    upstream = Scripted(answers_at_the_end)
+    async with (
+        running(tmp_path, upstream=upstream, upstream_connections=2) as house,
+        connected(house.port) as (_, first),
+        connected(house.port) as (_, second),
+    ):
+        first.write(post(b"Content-Length: 16000", body=bytes(5_000)))
+        await turns()
+        # It takes the one place for bodies that still come.
+        second.write(post(b"Content-Length: 16000", body=b"a"))
+        await until(lambda: upstream.got, 5)
+        body = b"e" * 897 + b"end"
+        if framing is CHUNKED:
+            body = b"384\r\n" + body + b"\r\n0\r\n\r\n"
+        assert status(await house.send(post(framing, LAST, body=body))) == 200
 
 
 # An address.

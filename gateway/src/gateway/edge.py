@@ -244,7 +244,7 @@ class Edge(Line):
             self._give_up(exchange, problem)
             return
         if body:
-            exchange.body(body)
+            exchange.body(body, last=not reader.body_left)
         if not reader.body_left and self._exchange is exchange:
             if reader.buffer:
                 self.hold()

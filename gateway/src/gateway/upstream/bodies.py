@@ -39,12 +39,14 @@ class Body:
         # A service that was told to expect a body has to ask for it first.
         self.collecting = not head.expects_continue and (head.length or 0) <= COLLECTED_MOST
 
-    def keep(self, chunk: bytes) -> bool:
+    def keep(self, chunk: bytes, last: bool) -> bool:
         """Keeps a piece until there is a connection; False if it was being collected and there is no room for more."""
         self._early += chunk
         if self.collecting:
             bodies, size = self._bodies, len(chunk)
-            self.collecting = (
+            # The last piece needs no room: nobody waits for the client any more, and the requests that wait for the
+            # service are bounded themselves. So those who drip never keep out who sends at once.
+            self.collecting = last or (
                 self._counted + size <= COLLECTED_MOST and bodies.held + size <= bodies.held_most
             )
             if not self.collecting:

@@ -128,11 +128,11 @@ class Exchange:
         self._client.wait(self.passage.route.first_byte_seconds)
         self.upstream.send(self)
 
-    def body(self, chunk: bytes) -> None:
+    def body(self, chunk: bytes, last: bool) -> None:
         """A piece of the request's body."""
         body, connection = cast("Body", self._body), self.connection
         if connection is None:
-            if not body.keep(chunk):
+            if not body.keep(chunk, last):
                 self._send()
             return
         self._replay = False
