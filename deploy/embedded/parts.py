@@ -146,6 +146,7 @@ def service_environments(
         "ROUTES_DIR": str(var / "routes.d"),
         "UPSTREAMS": json.dumps(upstreams),
         "UPSTREAM_INTERNAL": json.dumps(internal),
+        "CORS_ORIGINS": "loopback",  # whatever serves the front end while it is being written
     }
     shared = defaults | {key: given[key] for key in given if key not in ("PORT", "VAR", "VIRTUAL_ENV")}
     return {service: shared | place_of(service, var, ports) for service in SERVICES}

@@ -1,10 +1,11 @@
 """The gateway's settings: the only reader of its environment."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 
+from gateway.routes import Cors
 from gateway.tables import Defaults
 from gateway.upstream.names import Address, parse
 from service_kit.settings import Hosts, KitSettings, Names, RedisUrl, ServiceSettings, VerifierSettings
@@ -12,6 +13,8 @@ from service_kit.settings import Hosts, KitSettings, Names, RedisUrl, ServiceSet
 _PUBLIC_PORT = 8000
 _INTERNAL_PORT = 9000
 _YEAR = 365 * 24 * 3600
+# No wildcard of Allow-Headers covers Authorization. Pages send no cookie: a token, and a device's value, are headers.
+_EVERY_HEADER: Final = ("*", "authorization")
 _Seconds = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(gt=0)]
 _CountOrNone = Annotated[int, Field(ge=0)]
@@ -27,6 +30,18 @@ class RouteSettings(KitSettings):
     first_byte_seconds: _Seconds = 5.0
     idle_seconds: _Seconds = 30.0
     body_max_bytes: _Count = 1024 * 1024
+    # The origins whose pages may call every route that has no `cors` of its own; `loopback`: any of this machine.
+    cors_origins: Names = ()
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact_origins(cls, listed: tuple[str, ...]) -> tuple[str, ...]:
+        if "*" in listed:
+            raise ValueError("list the origins: * is for the `cors` of a single route")
+        try:
+            return Cors(origins=listed).origins
+        except ValidationError as error:
+            raise ValueError(str(error.errors()[0]["ctx"]["error"])) from None
 
     @field_validator("upstreams", "upstream_internal", check_fields=False)
     @classmethod
@@ -40,7 +55,13 @@ class RouteSettings(KitSettings):
 
     @property
     def defaults(self) -> Defaults:
-        return Defaults(self.first_byte_seconds, self.idle_seconds, self.body_max_bytes)
+        return Defaults(self.first_byte_seconds, self.idle_seconds, self.body_max_bytes, self.cors)
+
+    @property
+    def cors(self) -> Cors | None:
+        if not self.cors_origins:
+            return None
+        return Cors(origins=self.cors_origins, expose=("*",), headers=_EVERY_HEADER)
 
     def upstream_of(self, service: str) -> list[Address]:
         """Where the service's public bind is: as set, else the host that is named like it."""

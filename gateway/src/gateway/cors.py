@@ -1,11 +1,15 @@
-"""Cross-origin answers, which are the gateway's alone: an exact allow-list a route, decided before anything refuses."""
+"""Cross-origin answers, which are the gateway's alone: the allow-list of a route, else of the whole gateway, decided
+before anything refuses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from gateway import origins
 from gateway.head import Head
 from gateway.passage import Passage
 from gateway.routes import Cors, Route, Routes, allowed, nothing_for, of_method
+
+_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
 
 
 def choose_route(passage: Passage, routes: Routes) -> None:
@@ -19,11 +23,17 @@ def choose_route(passage: Passage, routes: Routes) -> None:
         passage.route = route
         if meant is not None:
             passage.preflight = True
-            passage.answer_fields = _preflight_fields(route, head)
+            passage.answer_fields = _preflight_fields(route.cors, sorted(route.methods), head)
         elif route.cors is not None:
             passage.answer_fields = _fields(route.cors, head)
         return
-    passage.answer_fields = _fields_of_path(methods, head)
+    cors = _of_path(methods, routes.cors, head)
+    if meant in _METHODS and routes.cors is not None:
+        # The request itself is refused: why a preflight was, no script ever learns.
+        passage.preflight = True
+        passage.answer_fields = _preflight_fields(cors, (meant.decode(),), head)
+        return
+    passage.answer_fields = b"" if cors is None else _fields(cors, head)
     if head.method == b"OPTIONS" and methods and meant is None:
         passage.preflight = True
         allow = b"Allow: " + allowed(methods).encode()
@@ -40,13 +50,12 @@ def preflight_for(head: Head) -> bytes | None:
     return head.value(b"access-control-request-method") if b"origin" in head.others else None
 
 
-def _fields_of_path(methods: Mapping[bytes, Route], head: Head) -> bytes:
+def _of_path(methods: Mapping[bytes, Route], default: Cors | None, head: Head) -> Cors | None:
     """Where the path has no route for the method: whoever may read any of its routes may read the refusal."""
+    if not methods:
+        return default
     rules = [route.cors for _, route in sorted(methods.items()) if route.cors is not None]
-    for cors in rules:
-        if _allowed(cors, head) is not None:
-            return _fields(cors, head)
-    return b"Vary: Origin" if rules else b""
+    return next((cors for cors in rules if _allowed(cors, head) is not None), rules[0] if rules else None)
 
 
 def _fields(cors: Cors, head: Head) -> bytes:
@@ -61,9 +70,8 @@ def _fields(cors: Cors, head: Head) -> bytes:
     return b"\r\n".join(lines)
 
 
-def _preflight_fields(route: Route, head: Head) -> bytes:
+def _preflight_fields(cors: Cors | None, methods: Iterable[str], head: Head) -> bytes:
     """Only Vary when this origin may send nothing."""
-    cors = route.cors
     origin = _allowed(cors, head) if cors is not None else None
     if cors is None or origin is None:
         return b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
@@ -71,7 +79,7 @@ def _preflight_fields(route: Route, head: Head) -> bytes:
         (
             _fields(cors, head),
             b"Vary: Access-Control-Request-Method, Access-Control-Request-Headers",
-            b"Access-Control-Allow-Methods: " + ", ".join(sorted(route.methods)).encode(),
+            b"Access-Control-Allow-Methods: " + ", ".join(methods).encode(),
             b"Access-Control-Allow-Headers: " + ", ".join(cors.headers).encode(),
             b"Access-Control-Max-Age: %d" % cors.max_age_seconds,
         )
@@ -87,4 +95,4 @@ def _allowed(cors: Cors, head: Head) -> bytes | None:
     if origin.decode("latin-1") in cors.origins:
         return origin
     parsed = origins.parse(origin)
-    return origin if parsed is not None and bytes(parsed).decode() in cors.origins else None
+    return origin if parsed is not None and cors.lists(parsed) else None

@@ -8,6 +8,7 @@ _ORIGIN: Final = re.compile(
 )
 _HTTP: Final = {b"http": b"http", b"ws": b"http", b"https": b"https", b"wss": b"https"}
 _PORTS: Final = {b"http": 80, b"https": 443}
+_LOOPBACK: Final = frozenset((b"localhost", b"127.0.0.1", b"[::1]"))
 
 
 class Origin(NamedTuple):
@@ -16,6 +17,11 @@ class Origin(NamedTuple):
     scheme: bytes
     host: bytes
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the page comes from the machine of whoever looks at it."""
+        return self.host in _LOOPBACK
 
     def __bytes__(self) -> bytes:
         """As a browser writes it: without the port that goes without saying."""

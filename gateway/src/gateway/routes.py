@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from gateway import origins
 from gateway.head import BodyTooLarge, Head
 from gateway.media import Media
+from gateway.origins import Origin
 from service_kit.problems import Problem
 from service_kit.tokens import Caller
 
 _REMEMBERED: Final = 4096  # paths,
 _REMEMBERED_MAX: Final = 128  # of so many bytes at most
+LOOPBACK: Final = "loopback"  # among origins: those of localhost, 127.0.0.1 and [::1], with any port
 
 
 class NoRoute(Problem):
@@ -58,7 +60,7 @@ class Limit(Strict):
 
 
 class Cors(Strict):
-    """The exact origins that may read this route's answers."""
+    """The exact origins that may read a route's answers."""
 
     origins: tuple[str, ...]
     expose: tuple[str, ...] = ()
@@ -69,13 +71,16 @@ class Cors(Strict):
     @field_validator("origins")
     @classmethod
     def _exact(cls, listed: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(origin if origin == "*" else _origin(origin) for origin in listed)
+        return tuple(origin if origin in ("*", LOOPBACK) else _origin(origin) for origin in listed)
 
     @model_validator(mode="after")
     def _no_credentials_for_everyone(self) -> "Cors":
         if self.credentials and "*" in self.origins:
             raise ValueError("credentials cannot be allowed for every origin")
         return self
+
+    def lists(self, origin: Origin) -> bool:
+        return bytes(origin).decode() in self.origins or (LOOPBACK in self.origins and origin.is_loopback)
 
 
 def _origin(text: str) -> str:
@@ -167,14 +172,16 @@ class _Node:
 
 class Routes:
     """All rules. The most exact pattern of a path decides, and its methods are the path's: what is written out for one
-    method is never the value of a parameter for another."""
+    method is never the value of a parameter for another. `cors` holds for each route that has none of its own, and
+    where there is no route."""
 
-    def __init__(self, routes: Iterable[Route] = ()) -> None:
+    def __init__(self, routes: Iterable[Route] = (), cors: Cors | None = None) -> None:
+        self.cors = cors
         self._tree = _Node()
         self._found: dict[bytes, dict[bytes, Route]] = {}  # by path: what was looked for before
         self._all: list[Route] = []
         for route in routes:
-            self._add(route)
+            self._add(route if route.cors or not cors else replace(route, cors=cors))
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._all)

@@ -105,6 +105,7 @@ class Defaults(NamedTuple):
     first_byte_seconds: float = 5.0
     idle_seconds: float = 30.0
     body_max_bytes: int = 1024 * 1024
+    cors: Cors | None = None
 
 
 def load(folder: Path, own: Iterable[Route] = (), defaults: Defaults | None = None) -> Routes:
@@ -113,10 +114,11 @@ def load(folder: Path, own: Iterable[Route] = (), defaults: Defaults | None = No
         raise RoutesRefused(f"{folder}: there is no such folder (ROUTES_DIR)")
     for stray in sorted(folder.glob("*.toml")):
         raise RoutesRefused(f"{stray}: a routes file lies in a folder that is named like its service")
+    defaults = defaults or Defaults()
     routes = list(own)
     for file in sorted(folder.glob("*/*.toml")):
-        routes.extend(_load_file(file, defaults or Defaults()))
-    return Routes(routes)
+        routes.extend(_load_file(file, defaults))
+    return Routes(routes, defaults.cors)
 
 
 def _load_file(file: Path, defaults: Defaults) -> Iterator[Route]:

@@ -41,4 +41,4 @@ def _same_or_listed(passage: Passage, public: Origin | None) -> bool:
     if origin in (public, origins.parse(passage.scheme + b"://" + passage.head.host)):
         return True
     cors = passage.route.cors
-    return cors is not None and bytes(origin).decode() in cors.origins
+    return cors is not None and cors.lists(origin)
