@@ -106,6 +106,15 @@ async def test_a_form_that_ends_early_or_holds_no_file_is_refused(
     assert files(settings) == []
 
 
+async def test_a_form_of_countless_parts_keeps_nobody_busy(service: Service) -> None:
+    ada = await service.register()
+    parts = b"--a-boundary\r\nA: b\r\n\r\n\r\n" * 190_000
+    began = time.process_time()
+    answer = await ada.client.put("/v1/users/me/avatar", content=parts + form(picture()), headers=FORM)
+    assert code(answer) == (415, "avatar_unsupported")
+    assert time.process_time() - began < 0.3
+
+
 async def test_what_the_client_holds_is_not_sent_again(service: Service) -> None:
     ada = await service.register()
     tag = (await ada.client.put("/v1/users/me/avatar", content=picture())).headers["etag"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PIECE = 256 * 1024
 FORM_OVERHEAD = 16 * 1024  # boundaries, part headers and small fields beside the picture
+MOST_PARTS = 100  # each costs the event loop microseconds, and a form of 5 MB could have a third of a million
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,11 @@ class _FirstFile:
         self._inside = False
         self._name, self._value = b"", b""
         self._content: list[bytes] = []
+        self._parts = 0
 
     def callbacks(self) -> "MultipartCallbacks":
         return {
+            "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
             "on_header_value": self._on_header_value,
             "on_header_end": self._on_header_end,
@@ -128,6 +131,11 @@ class _FirstFile:
     def taken(self) -> list[bytes]:
         content, self._content = self._content, []
         return content
+
+    def _on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > MOST_PARTS:
+            raise FormParserError("too many parts")
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
