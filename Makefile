@@ -112,6 +112,8 @@ up:  ## build and start the containers, and wait until they are ready (PORT=8080
 	$(docker)
 	@$(compose) port gateway 8000 >/dev/null 2>&1 || ! (: </dev/tcp/127.0.0.1/$(PORT)) 2>/dev/null \
 	  || { echo 'make up: port $(PORT) is in use: choose another with PORT=' >&2; exit 2; }
+	@[ -z "$$($(compose) ps --quiet redis redis-limits)" ] || { $(compose) run --rm --no-deps secrets \
+	  && stale=$$(deploy/compose/stale_redis) && { [ -z "$$stale" ] || $(compose) restart $$stale; }; }
 	@$(compose) up --build --wait $(foreach s,$(filter $(or $(SERVICE),%),auth-service user-service),--scale $(s)=$(SCALE)) $(SERVICE) \
 	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 secrets user-service-database user-service-migrate; exit 1; }
 	@echo; echo "Gatehouse is up: http://localhost:$(PORT)   API: http://localhost:$(PORT)/docs   stop: make down PROJECT=$(PROJECT)"

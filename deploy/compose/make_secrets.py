@@ -89,6 +89,11 @@ def make(root: Path, data: list[Path], *, own: bool) -> int:
     for consumer in OWNERS:
         folder(root / consumer, OWNERS[consumer] if own else None)
     for place, text in texts.items():
+        if place in ACLS and (root / place).is_file() and (root / place).read_bytes() != text.encode():
+            print(
+                f"secrets: {place} has changed: a {place.split('/')[0]} that runs must restart to read it",
+                flush=True,
+            )
         write(root / place, text, OWNERS[place.split("/")[0]] if own else None)
     return sum(value is None for value in values.values())
 

@@ -139,12 +139,28 @@ def test_whoever_replays_the_append_only_file_may_do_what_was_written(root: Path
     assert {"off", "~*", "&*", "+@all"} <= set(rules)
 
 
-def test_changed_rules_reach_an_existing_installation(root: Path, data: list[Path]) -> None:
+def test_changed_rules_reach_an_existing_installation_and_are_told(
+    root: Path, data: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     acl = root / "redis/users.acl"
     acl.chmod(0o600)
     acl.write_text("user default off\n")
     make(root, data, own=False)
     assert "user follower on" in acl.read_text()
+    assert "redis/users.acl has changed" in capsys.readouterr().out
+    make(root, data, own=False)
+    assert not capsys.readouterr().out
+
+
+def test_a_database_is_not_made_where_no_mysql_answers_and_its_operator_is_told_why() -> None:
+    made = subprocess.run(
+        ["bash", Path(__file__).parents[1] / "make_database", "users"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 1
+    assert "up -d --wait mysql" in made.stderr
 
 
 def test_a_broken_earlier_run_leaves_nothing_in_the_way(root: Path, data: list[Path]) -> None:
