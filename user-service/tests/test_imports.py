@@ -337,6 +337,19 @@ def test_bad_rows_are_told_by_line_and_kept_to_be_mended(
 
 
 @pytest.mark.usefixtures("command")
+def test_a_file_is_not_emptied_by_keeping_its_rejected_rows_in_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = lines(tmp_path / "people.jsonl", someone(1))
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    before = file.read_bytes()
+    assert main(["import", str(file), "--rejected", str(link)]) == 1
+    assert "--rejected is the file that is read" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+@pytest.mark.usefixtures("command")
 def test_through_a_pipe_the_rejected_rows_come_out_at_the_other_end(tmp_path: Path) -> None:
     file = lines(tmp_path / "people.jsonl", someone(1), None)
     with file.open() as people:

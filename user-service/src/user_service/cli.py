@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
             rejected = chosen.rejected
             if rejected is None and chosen.file != STDIN:
                 rejected = chosen.file.with_name(chosen.file.name + ".rejected")
+            if rejected is not None and rejected.exists() and rejected.samefile(_source(chosen.file)):
+                return _refuse("--rejected is the file that is read, and would empty it")
             return asyncio.run(import_people(chosen.file, rejected, chosen.name_from))
         if chosen.verb == "seed":
             asyncio.run(seed_people(chosen.count))
@@ -71,6 +73,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Problem as problem:
         return _refuse(f"{problem.title} ({problem.code})")
     return 0
+
+
+def _source(file: Path) -> Path:
+    return Path("/dev/stdin") if file == STDIN else file
 
 
 async def make_admin(email: str) -> str:
