@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from auth_service.config import Settings
 from auth_service.main import Parts, create_app, make_parts
 from service_kit import testing
+from service_kit.testing.documented import Documented
 
 ISSUER = "http://localhost:8080"
 SECRETS = {
@@ -128,6 +129,9 @@ def told(caplog: pytest.LogCaptureFixture) -> Callable[..., list[dict[str, Any]]
     return events
 
 
+DOCUMENTED = Documented(Path(__file__).parents[1] / "contract" / "openapi.json")
+
+
 class Service:
     """The running service as its callers meet it, and its parts."""
 
@@ -142,7 +146,10 @@ class Service:
         if address:
             headers["x-forwarded-for"] = address
         return httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app), base_url=f"http://auth:{port}", headers=headers
+            transport=httpx.ASGITransport(self.app),
+            base_url=f"http://auth:{port}",
+            headers=headers,
+            event_hooks={"response": [DOCUMENTED] if port == 8000 else []},
         )
 
     async def token(self, **form: str) -> httpx.Response:

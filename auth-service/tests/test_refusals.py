@@ -1,27 +1,43 @@
 """docs/refusals.md against the sources of every room: read as text, since no service imports another."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
+import pytest
+
+from service_kit import tokens
+
 ROOT = Path(__file__).parents[2]
-REFUSALS = {
-    "UNAUTHORIZED": "401",
-    "FORBIDDEN": "403",
-    "PRECONDITION_FAILED": "412",
-    "TOO_MANY_REQUESTS": "429",
+DOCUMENTS = {
+    room: (ROOT / room / "contract" / "openapi.json").read_text("utf-8")
+    for room in ("auth-service", "user-service", "gateway")
 }
+Codes = dict[int, set[str]]
 
 
 class Sources:
-    """Every class of every room by its name, and every reason for which a token is refused."""
+    """Every class of the rooms by its name, and every reason for which a token is refused."""
 
-    def __init__(self) -> None:
-        trees = [ast.parse(file.read_text("utf-8")) for file in ROOT.glob("*/src/**/*.py")]
-        nodes = [node for tree in trees for node in ast.walk(tree)]
+    def __init__(self, room: str = "*") -> None:
+        kit = () if room == "*" else ROOT.glob("service-kit/src/**/*.py")
+        own = [*ROOT.glob(f"{room}/src/**/*.py")]
+        trees = {file: ast.parse(file.read_text("utf-8")) for file in (*kit, *own)}
+        nodes = [node for tree in trees.values() for node in ast.walk(tree)]
         self.classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+        self.own = [node for file in own for node in ast.walk(trees[file]) if isinstance(node, ast.ClassDef)]
+        self._tables = {
+            target: ast.literal_eval(node.value)
+            for node in nodes
+            if isinstance(node, ast.AnnAssign)
+            and (target := ast.unparse(node.target)) in ("REFUSED", "CANNOT_VERIFY")
+            and node.value is not None
+        }
         self._by_name = {each.name: each for each in self.classes}
+        self.problem = self._by_name["Problem"]
         self._calls = [node for node in nodes if isinstance(node, ast.Call)]
 
     def said(self, node: ast.ClassDef, attribute: str) -> str | None:
@@ -34,6 +50,16 @@ class Sources:
     def is_a(self, node: ast.ClassDef, name: str) -> bool:
         bases = (self._by_name.get(ast.unparse(base)) for base in node.bases)
         return node.name == name or any(base is not None and self.is_a(base, name) for base in bases)
+
+    def codes(self, node: ast.ClassDef) -> Iterator[str]:
+        """Those of a class that is raised; "internal_error" stands for one that only its subclasses have."""
+        if (table := self.said(node, "codes")) in self._tables:
+            yield from self._tables[table]
+        elif (code := self.said(node, "code")) and (code != "internal_error" or node.name == "Problem"):
+            yield code
+
+    def refusals(self) -> Iterator[ast.ClassDef]:
+        return (each for each in self.own if self.is_a(each, "Problem") or self.is_a(each, "OAuthError"))
 
     def token_refusals(self) -> Iterator[str]:
         """The first argument of TokenRefused(...), and of super().__init__(...) in what derives from it."""
@@ -70,27 +96,37 @@ def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.ex
         yield target, value
 
 
-def codes_in_the_sources() -> dict[str, set[str]]:
-    sources = Sources()
-    found: dict[str, set[str]] = {
-        "401": set(sources.token_refusals()),
-        "403": set(),
-        "412": set(),
-        "429": set(),
-        "400": set(),
-        "Bod": set(),
-    }
-    for each in sources.classes:
-        status, code = sources.said(each, "status"), sources.said(each, "code")
-        of_a_grant = sources.said(each, "error") == "invalid_grant"
-        # "internal_error" stands for a code that is given when it is raised.
-        if status in REFUSALS and code and code != "internal_error" and not of_a_grant:
-            found[REFUSALS[status]].add(code)
-        if code and sources.is_a(each, "UnreadableBody") and each.name != "UnreadableBody":
-            found["Bod"].add(code)
-        if of_a_grant and code and code != "invalid_request":
-            found["400"].add(code)
+def codes_in_the_sources(room: str = "*") -> Codes:
+    sources = Sources(room)
+    found: Codes = {}
+    for each in sources.refusals():
+        status = HTTPStatus[sources.said(each, "status") or ""]
+        found.setdefault(status, set()).update(sources.codes(each))
+    return {status: codes for status, codes in found.items() if codes}
+
+
+def codes_in_the_document(room: str) -> Codes:
+    """By the enum of each response, of operations and of none."""
+    document = json.loads(DOCUMENTS[room])
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    found: Codes = {}
+    for name, example in document["components"]["examples"].items():
+        assert name.endswith(f".{example['value']['code']}")
+    for holder in (*operations, document["components"]):
+        for response in holder.get("responses", {}).values():
+            for content in response.get("content", {}).values():
+                for code, shared in content.get("examples", {}).items():
+                    assert code in content["schema"]["allOf"][1]["properties"]["code"]["enum"]
+                    value = document["components"]["examples"][shared["$ref"].rpartition("/")[2]]["value"]
+                    status = value.get("status") or STATUS_OF_GRANT.get(code, 400)
+                    found.setdefault(status, set()).add(code)
     return found
+
+
+STATUS_OF_GRANT = {
+    "invalid_client": 401,
+    "too_many_attempts": 429,
+}  # OAuth's own JSON does not say its status
 
 
 def codes_on_the_page() -> dict[str, list[str]]:
@@ -101,8 +137,41 @@ def codes_on_the_page() -> dict[str, list[str]]:
 
 def test_every_refusal_in_the_code_is_explained_on_the_page_and_no_other() -> None:
     page = codes_on_the_page()
-    assert {status: set(codes) for status, codes in page.items()} == codes_in_the_sources()
+    assert {int(status): set(codes) for status, codes in page.items()} == codes_in_the_sources()
     assert all(len(codes) == len(set(codes)) for codes in page.values())
+
+
+@pytest.mark.parametrize("room", DOCUMENTS)
+def test_every_refusal_of_a_service_stands_in_its_document_with_an_example(room: str) -> None:
+    document = codes_in_the_document(room)
+    missing = {
+        status: left
+        for status, codes in codes_in_the_sources(room).items()
+        if (left := codes - document.get(status, set()))
+    }
+    assert missing == {}
+
+
+def test_every_refusal_of_the_kit_stands_in_the_documents_of_the_services() -> None:
+    documents = [codes_in_the_document(room) for room in ("auth-service", "user-service")]
+    for status, codes in codes_in_the_sources("service-kit").items():
+        assert codes <= set().union(*(each.get(status, set()) for each in documents)), status
+
+
+def test_every_problem_says_what_happened_and_then_what_to_do_next() -> None:
+    sources = Sources()
+    for each in sources.refusals():
+        if sources.is_a(each, "Problem"):
+            title, detail = sources.said(each, "title"), sources.said(each, "detail")
+            if [*sources.codes(each)] and sources.said(each, "codes") == "{}":
+                assert re.fullmatch(r"[A-Z].*[^.]", title or ""), each.name
+                assert re.fullmatch(r"[A-Z`].*[.]", detail or ""), each.name
+                assert each.name == "Problem" or detail != sources.said(sources.problem, "detail"), each.name
+
+
+def test_every_reason_against_a_token_has_its_words() -> None:
+    sources = Sources()
+    assert set(sources.token_refusals()) == set(tokens.REFUSED)
 
 
 def test_each_line_says_what_happened_and_what_to_do_next() -> None:
@@ -115,9 +184,10 @@ def test_each_line_says_what_happened_and_what_to_do_next() -> None:
 
 def test_the_sources_are_really_read() -> None:
     found = codes_in_the_sources()
-    assert {"token_expired", "unknown_key", "session_revoked", "invalid_client"} <= found["401"]
-    assert {"insufficient_scope", "wrong_password"} <= found["403"]
-    assert "refresh_token_reused" in found["400"]
+    assert {"token_expired", "unknown_key", "session_revoked", "invalid_client"} <= found[401]
+    assert {"insufficient_scope", "wrong_password"} <= found[403]
+    assert "refresh_token_reused" in found[400]
+    assert {"no_route", "user_not_found"} <= found[404]
 
 
 def test_no_route_refuses_with_a_bare_number() -> None:

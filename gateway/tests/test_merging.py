@@ -8,10 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.portal.merge import Part, merge, refusal
+from gateway.portal.refusals import OWN_COMPONENTS
 from gateway.routes import Route, Routes
+from service_kit.document import PROBLEM_SCHEMA, refusals, share_examples
+from service_kit.problems import Problem
 
 Document = dict[str, Any]
 SCHEMAS = "#/components/schemas/"
+
+
+class TooManyChanges(Problem):
+    status, code, title, detail = 429, "too_many_changes", "Changed too often", "Wait."
 
 
 def route(service: str, path: str, **more: Any) -> Route:
@@ -301,6 +308,27 @@ def test_a_component_called_like_one_of_the_gateways_is_not_taken_for_it() -> No
     refused = shown(document, "one")["responses"]["401"]["$ref"]
     assert _pointed_at(document, refused) == theirs["Unauthorized"]
     assert document["components"]["responses"]["TooManyRequests"]
+
+
+def test_a_status_that_both_answer_lists_the_codes_of_both() -> None:
+    responses = {"Busy": refusals(TooManyChanges)[429]}
+    components: Document = {"responses": responses}
+    share_examples({"components": components})
+    said = {"responses": {"429": components.pop("responses")["Busy"]}}
+    one = described("one", {"Problem": PROBLEM_SCHEMA}, said, **components)
+    document = merged([route("one", "/one/a")], one=one)
+    content = shown(document, "one")["responses"]["429"]["content"]["application/problem+json"]
+    codes = ["address_limited", "rate_limited", "too_many_changes"]
+    assert content["schema"]["allOf"][1]["properties"]["code"]["enum"] == codes
+    for code in codes:
+        example = _pointed_at(document, content["examples"][code]["$ref"])["value"]
+        assert (example["code"], example["status"]) == (code, 429)
+    assert [name for name in document["components"]["schemas"] if "Problem" in name] == ["Problem"]
+
+
+def test_every_refusal_of_the_gateway_stands_in_the_document() -> None:
+    document = merged([route("one", "/one/a")], one=described("one", {}))
+    assert document["components"]["responses"].items() >= OWN_COMPONENTS["responses"].items()
 
 
 def test_a_new_name_is_never_one_that_somebody_has() -> None:

@@ -18,6 +18,7 @@ from system import MySQLDatabase
 
 from service_kit.identity import Identity
 from service_kit.testing import TestIssuer
+from service_kit.testing.documented import Documented
 from user_service.config import Settings
 from user_service.main import Parts, create_app, make_parts
 from user_service.migrations.__main__ import upgrade
@@ -105,6 +106,9 @@ async def app(settings: Settings, parts: Parts, identity: Identity) -> AsyncIter
     yield create_app(settings, parts, identity)
 
 
+DOCUMENTED = Documented(Path(__file__).parents[1] / "contract" / "openapi.json")
+
+
 @dataclass
 class Person:
     """Somebody who registered, and the client they use."""
@@ -126,7 +130,12 @@ class Service:
     def client(self, token: str | None = None, *, port: int = 8000) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         transport = httpx.ASGITransport(self._app)
-        return httpx.AsyncClient(transport=transport, base_url=f"http://users:{port}", headers=headers)
+        return httpx.AsyncClient(
+            transport=transport,
+            base_url=f"http://users:{port}",
+            headers=headers,
+            event_hooks={"response": [DOCUMENTED] if port == 8000 else []},
+        )
 
     async def register(self, email: str | None = None, name: str = "Ada", **headers: str) -> Person:
         email = email or f"{uuid4().hex}@example.com"

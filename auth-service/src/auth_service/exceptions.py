@@ -1,16 +1,18 @@
 """Refusals that more than one domain speaks of."""
 
+from collections.abc import Iterator
 from http import HTTPStatus
+from typing import Any, ClassVar
 
-from service_kit.problems import Problem
+from service_kit.problems import ApiError, Problem
 
 
 class Unavailable(Problem):
     """A part we need does not answer; nothing is wrong with the request, and it may be sent again."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    code = "unavailable"
     title = "A part that this request needs does not answer"
+    detail = "Try again shortly: nothing is wrong with the request."
 
     def __init__(self, retry_after: int = 1) -> None:
         # A standard OAuth client looks for `error`, whatever the media type.
@@ -21,10 +23,12 @@ class Unavailable(Problem):
         )
 
 
-class OAuthError(Exception):
+class OAuthError(ApiError):
     """A refusal in OAuth's own JSON (RFC 6749 section 5.2): `error` is standard, `code` finer and ours."""
 
-    status = HTTPStatus.BAD_REQUEST
+    media_type: ClassVar[str] = "application/json"
+    schema: ClassVar[str] = "ErrorResponse"
+    status: ClassVar[int] = HTTPStatus.BAD_REQUEST
     error = "invalid_request"
     code = "invalid_request"
     description = "The request is malformed."
@@ -33,6 +37,11 @@ class OAuthError(Exception):
         super().__init__(description or self.description)
         self.description = description or self.description
         self.headers = headers or {}
+
+    @classmethod
+    def examples(cls) -> Iterator[tuple[str, dict[str, Any]]]:
+        body = {"error": cls.error, "error_description": cls.description, "code": cls.code}
+        yield cls.code, body
 
 
 class InvalidRequest(OAuthError):

@@ -32,6 +32,7 @@ from auth_service.tokens.access import AccessTokens, ServiceToken
 from auth_service.tokens.introspection import Introspection
 from auth_service.tokens.router import describe
 from auth_service.tokens.router import router as tokens_router
+from auth_service.tokens.schemas import ErrorResponse
 from auth_service.tokens.service import Tokens
 from auth_service.users.client import UsersClient
 from auth_service.users.events import BLOCK_MS, UserEvents
@@ -245,7 +246,7 @@ def public_api(lifespan: Any = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    answers.install(app)
+    answers.install(app, schemas={OAuthError.schema: ErrorResponse.model_json_schema()})
     app.add_exception_handler(OAuthError, _on_oauth_error)
     app.add_middleware(metrics.RequestMetrics)
     for router in (tokens_router, sessions_router, keys_router):

@@ -7,7 +7,16 @@ from urllib.parse import unquote_to_bytes
 from gateway.head import Head
 from gateway.response_revocations import ResponseRevocations
 from service_kit.problems import Problem
-from service_kit.tokens import Caller, CannotVerify, KeyUnknown, TokenRefused, Verifier, digest_of
+from service_kit.tokens import (
+    CANNOT_VERIFY,
+    REFUSED,
+    Caller,
+    CannotVerify,
+    KeyUnknown,
+    TokenRefused,
+    Verifier,
+    digest_of,
+)
 
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 # Browsers cannot set a header on a WebSocket: there the token travels as one of the subprotocols.
@@ -16,10 +25,12 @@ SUBPROTOCOL_PREFIX: Final = b"bearer."
 
 class Unauthorized(Problem):
     status, code, title = HTTPStatus.UNAUTHORIZED, "token_required", "A bearer token is required"
+    detail = "Send `Authorization: Bearer` and an access token, which `POST /auth/token` gives."
 
 
 class InvalidToken(Problem):
-    status, code, title = HTTPStatus.UNAUTHORIZED, "invalid_token", "The token is not accepted"
+    status, code, title = HTTPStatus.UNAUTHORIZED, "invalid_token", "Access token not accepted"
+    codes = REFUSED
 
 
 class InvalidRequest(Problem):
@@ -28,14 +39,16 @@ class InvalidRequest(Problem):
         "invalid_request",
         "The token was not sent in one accepted way",
     )
+    detail = "Send the token in the `Authorization` header, once, and nowhere else."
 
 
 class CannotTell(Problem):
     status, code, title = (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "cannot_verify",
-        "Tokens cannot be verified at present",
+        "Tokens cannot be verified now",
     )
+    codes = CANNOT_VERIFY
 
 
 class Callers:

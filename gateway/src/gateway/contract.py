@@ -1,4 +1,4 @@
-"""`python -m gateway.contract`: writes contract/openapi.json, the gateway's own pages on both of its binds."""
+"""`python -m gateway.contract`: writes contract/openapi.json, the gateway's own pages on both binds and its refusals."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from gateway.main import VERSION, internal_pages
 from gateway.metrics import Metrics
 from gateway.portal.pages import pages
+from gateway.portal.refusals import OWN_COMPONENTS
 from gateway.portal.services import Documents, Health
 from gateway.routes import Routes
 
@@ -31,6 +32,8 @@ def document() -> str:
         for operation in item.values():
             operation["tags"] = ["internal"]
     public["paths"] = internal["paths"] | public["paths"]  # both binds answer /healthz
+    for section, entries in OWN_COMPONENTS.items():
+        public["components"].setdefault(section, {}).update(entries)
     return json.dumps(public, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 

@@ -19,7 +19,8 @@ from gateway.portal.asgi import Cycle
 from gateway.reading import Reader
 from gateway.request import MAX_HEAD
 from gateway.sockets import TOO_OLD
-from gateway.upstream.streaming import Exchange, RequestTimeout
+from gateway.upstream.exceptions import RequestTimeout
+from gateway.upstream.streaming import Exchange
 from gateway.upstream.tunnel import CLOSE_GOING_AWAY, CLOSE_POLICY, Served, Tunnel
 from service_kit.health import draining
 from service_kit.jwks import FetchOutcome

@@ -15,7 +15,8 @@ from gateway.pipeline import Pipeline
 from gateway.response_revocations import ResponseRevocations
 from gateway.sockets import Sockets
 from gateway.upstream.bodies import Bodies
-from gateway.upstream.dispatch import Overloaded, Upstream
+from gateway.upstream.dispatch import Upstream
+from gateway.upstream.exceptions import Overloaded
 from gateway.upstream.pool import Bounds
 from service_kit import background
 from service_kit.jwks import FetchOutcome, KeyCache

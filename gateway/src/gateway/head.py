@@ -13,6 +13,7 @@ _NOTHING: Final = frozenset[bytes]()
 
 class BadRequest(Problem):
     status, code, title = HTTPStatus.BAD_REQUEST, "bad_request", "The request is not well-formed"
+    detail = "Send it as RFC 9112 says; a common HTTP client does."
 
 
 class AmbiguousPath(Problem):
@@ -21,10 +22,12 @@ class AmbiguousPath(Problem):
         "ambiguous_path",
         "The path can be read in more than one way",
     )
+    detail = "Send it without empty or dot segments, and percent-encoded once."
 
 
 class LengthUnclear(Problem):
     status, code, title = HTTPStatus.BAD_REQUEST, "bad_framing", "The length of the body is not clear"
+    detail = "Send one `Content-Length`, or the chunked transfer coding, and not both."
 
 
 class CodingUnknown(Problem):
@@ -33,6 +36,7 @@ class CodingUnknown(Problem):
         "transfer_coding",
         "Only the chunked transfer coding is understood",
     )
+    detail = "Send the body chunked, or with its length."
 
 
 class MethodUnknown(Problem):
@@ -41,15 +45,18 @@ class MethodUnknown(Problem):
         "method_not_implemented",
         "The method is not implemented",
     )
+    detail = "Send one that HTTP defines, in upper case."
 
 
 class TargetTooLong(Problem):
     status, code, title = HTTPStatus.REQUEST_URI_TOO_LONG, "uri_too_long", "The request target is too long"
+    detail = "Shorten the query, or send it in a body."
 
 
 class HeadTooLarge(Problem):
     status, code = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large"
     title = "The header fields are too large or too many"
+    detail = "Send fewer or shorter headers. A cookie is often the reason."
 
 
 class BodyTooLarge(Problem):
@@ -58,6 +65,7 @@ class BodyTooLarge(Problem):
         "body_too_large",
         "The body is larger than this route takes",
     )
+    detail = "Send less at once."
 
 
 class ExpectationUnknown(Problem):
@@ -66,10 +74,12 @@ class ExpectationUnknown(Problem):
         "expectation_failed",
         "Only 100-continue can be expected",
     )
+    detail = "Leave `Expect` out."
 
 
 class LoopDetected(Problem):
     status, code, title = HTTPStatus.LOOP_DETECTED, "loop_detected", "The request has been here before"
+    detail = "An operator looks at where the route leads."
 
 
 class Head:

@@ -24,10 +24,12 @@ class AddressLimited(Problem):
         "address_limited",
         "Too many requests from this address",
     )
+    detail = "Wait as long as `Retry-After` says."
 
 
 class RouteLimited(Problem):
     status, code, title = HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", "Too many requests"
+    detail = "Wait as long as `Retry-After` says; `RateLimit` tells how much is left."
 
 
 class Addresses:

@@ -14,6 +14,7 @@ class MediaTypeUnsupported(Problem):
         "unsupported_media_type",
         "The body is of a kind that is not taken here",
     )
+    detail = "`Accept` says which kinds are."
 
 
 class NotAcceptable(Problem):
@@ -22,6 +23,7 @@ class NotAcceptable(Problem):
         "not_acceptable",
         "None of the accepted media types is given here",
     )
+    detail = "Send `Accept: */*`, or leave it out."
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ LOOPBACK: Final = "loopback"  # among origins: those of localhost, 127.0.0.1 and
 
 class NoRoute(Problem):
     status, code, title = HTTPStatus.NOT_FOUND, "no_route", "Nothing is served at this path"
+    detail = "`/openapi.json` lists every path, and `/docs` shows them."
 
 
 class MethodNotAllowed(Problem):
@@ -30,14 +31,17 @@ class MethodNotAllowed(Problem):
         "method_not_allowed",
         "The method is not allowed here",
     )
+    detail = "`Allow` lists the methods of this path."
 
 
 class InsufficientScope(Problem):
     status, code, title = HTTPStatus.FORBIDDEN, "insufficient_scope", "The token lacks a scope"
+    detail = "Ask for the scope that `WWW-Authenticate` names. An operator grants it to the client."
 
 
 class InsufficientRole(Problem):
     status, code, title = HTTPStatus.FORBIDDEN, "insufficient_role", "The caller lacks a role"
+    detail = "Ask an administrator for the role, then refresh: roles travel in the token."
 
 
 class RoutesRefused(Exception):

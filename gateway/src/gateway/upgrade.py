@@ -11,6 +11,7 @@ from service_kit.problems import Problem
 
 class OriginRefused(Problem):
     status, code, title = HTTPStatus.FORBIDDEN, "origin_refused", "This origin may not open a WebSocket here"
+    detail = "An operator adds the origin to the route."
 
 
 def consider(passage: Passage, public: Origin | None) -> None:

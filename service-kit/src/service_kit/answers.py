@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,10 +14,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_kit import tracing
-from service_kit.bodies import require_json_routes, unreadable
+from service_kit.bodies import InvalidJson, UnsupportedMediaType, require_json_routes, unreadable
+from service_kit.dependencies import (
+    AmbiguousCredentials,
+    InsufficientScope,
+    InvalidToken,
+    NotAuthenticated,
+    VerificationUnavailable,
+)
+from service_kit.document import describe
 from service_kit.list_headers import ListHeaders
 from service_kit.logs import nameless
-from service_kit.problems import MEDIA_TYPE, Problem, body
+from service_kit.problems import MEDIA_TYPE, ApiError, Problem, body
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +34,12 @@ _MOST_FAULTS: Final = 20
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, *everywhere: type[ApiError], schemas: Mapping[str, Any] | None = None) -> None:
     """Answer every error of the application as a problem, and say so in its OpenAPI document; read headers that are
-    lists whole, and never redirect."""
+    lists whole, and never redirect.
+
+    `everywhere` are refusals that any operation may answer; `schemas` of what refuses in another form than a problem.
+    """
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -37,13 +49,14 @@ def install(app: FastAPI) -> None:
     app.add_middleware(HeadAsGet)
     app.add_middleware(UnhandledErrors)
     require_json_routes(app)
-    _describe(app)
+    describe(app, (Problem, Stopping, *everywhere), _refusals_of, (NotFound, MethodNotAllowed), schemas or {})
 
 
 class Incomplete(Problem):
     """Whoever asks went away before the request was there: nobody reads this, but logs and metrics tell of it."""
 
     status, code, title = HTTPStatus.BAD_REQUEST, "incomplete_request", "The request broke off"
+    detail = "The connection ended before all of the request had come. Send it again."
 
 
 class Stopping(Problem):
@@ -51,8 +64,35 @@ class Stopping(Problem):
 
     status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The service is stopping"
 
+    detail = "What was asked may have been done, or not. Look before you repeat it."
+
     def __init__(self) -> None:
-        super().__init__("What was asked may have been done, or not.", headers={"Retry-After": "1"})
+        super().__init__(headers={"Retry-After": "1"})
+
+
+class NotFound(Problem):
+    status, code, title = HTTPStatus.NOT_FOUND, "not_found", "There is nothing at this path"
+    detail = "The service's API document lists every path."
+
+
+class MethodNotAllowed(Problem):
+    status, code, title = (
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "The method is not allowed here",
+    )
+    detail = "`Allow` lists the methods of this path."
+
+
+class InvalidRequest(Problem):
+    """Of the right form, but fields are missing, unknown or have values that are not taken."""
+
+    status, code, title = (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid_request",
+        "Fields of the request are not right",
+    )
+    detail = "Fix the fields listed in `errors`."
 
 
 class UnhandledErrors:
@@ -88,7 +128,7 @@ class UnhandledErrors:
             if started:
                 raise  # the server logs it and cuts the connection: half an answer must not look whole
             logger.exception("unhandled error in %s %s", scope["method"], nameless(scope["path"]))
-            await _render(Problem("The error has been logged under this request id."))(scope, receive, send)
+            await _render(Problem())(scope, receive, send)
 
 
 class HeadAsGet:
@@ -112,6 +152,18 @@ class HeadAsGet:
             scope["route"] = asked.get("route")  # for the metrics, which are further out
 
 
+def _refusals_of(operation: Mapping[str, Any]) -> Iterator[type[ApiError]]:
+    """What any operation of this kind may answer, beside what its route declares."""
+    if security := operation.get("security"):
+        yield from (NotAuthenticated, InvalidToken, AmbiguousCredentials, VerificationUnavailable)
+        if any(any(scheme.values()) for scheme in security):
+            yield InsufficientScope
+    if "application/json" in operation.get("requestBody", {}).get("content", {}):
+        yield from (Incomplete, InvalidJson, UnsupportedMediaType)
+    if "422" in operation["responses"]:
+        yield InvalidRequest
+
+
 def _render(problem: Problem) -> Response:
     content = body(
         problem.status,
@@ -130,10 +182,14 @@ async def _on_problem(_: Request, problem: Exception) -> Response:
 
 
 async def _on_http_exception(_: Request, error: Exception) -> Response:
+    """The framework's own refusals."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     if status < HTTPStatus.BAD_REQUEST:
         return Response(status_code=status, headers=error.headers)
+    for refusal in (NotFound, MethodNotAllowed):
+        if refusal.status == status:
+            return _render(refusal(headers=error.headers))
     content = body(status, status.name.lower(), status.phrase, error.detail, tracing.request_id() or "")
     return Response(content, status, error.headers, MEDIA_TYPE)
 
@@ -143,11 +199,7 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     if (refusal := unreadable(error)) is not None:
         return _render(refusal)
     faults = [{"field": _field(fault), "message": _message(fault)} for fault in error.errors()[:_MOST_FAULTS]]
-    detail = "Fix the fields listed in `errors`."
-    content = body(
-        422, "invalid_request", "Invalid request", detail, tracing.request_id() or "", errors=faults
-    )
-    return Response(content, 422, media_type=MEDIA_TYPE)
+    return _render(InvalidRequest(errors=faults))
 
 
 def _field(fault: Any) -> str:
@@ -170,63 +222,3 @@ def _message(fault: Any) -> str:
         message = message.split(": ", 1)[0].split(", ", 1)[0]
     # A Literal of an enum's members is told as Python shows them: <Kind.VERIFY: 'verify-address'>.
     return re.sub(r"<\w+\.\w+: ('[^']*')>", r"\1", message)
-
-
-_PROBLEM_SCHEMA: dict[str, Any] = {
-    "title": "Problem",
-    "description": "Problem details (RFC 9457). `code` is stable; 422 has `errors`, and `invalid_json` a `position`.",
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code", "request_id", "instance"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "request_id": {"type": "string"},
-        "instance": {"type": "string"},
-        "position": {"type": "integer"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "message"],
-                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
-            },
-        },
-    },
-}
-
-
-def _that_is_sent(schema: dict[str, Any]) -> dict[str, Any]:
-    """Pydantic's `T | None` of a parameter without its null: one is sent or left out, and no URL or header says null."""
-    if {"type": "null"} not in schema.get("anyOf", ()):
-        return schema
-    sent = [one for one in schema["anyOf"] if one != {"type": "null"}]
-    rest = {name: value for name, value in schema.items() if name != "anyOf"}
-    return rest | (sent[0] if len(sent) == 1 else {"anyOf": sent})
-
-
-def _describe(app: FastAPI) -> None:
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = generate()
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for replaced in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(replaced, None)
-            schemas["Problem"] = _PROBLEM_SCHEMA
-            content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-            for path in document.get("paths", {}).values():
-                for operation in path.values():
-                    for parameter in operation.get("parameters", ()):
-                        parameter["schema"] = _that_is_sent(parameter["schema"])
-                    responses = operation.setdefault("responses", {})
-                    responses.setdefault("default", {"description": "Problem"})["content"] = content
-                    if "422" in responses:
-                        responses["422"] = {"description": "Invalid request", "content": content}
-        assert app.openapi_schema is not None
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document

@@ -13,17 +13,15 @@ from service_kit import strict_json
 from service_kit.problems import Problem
 
 
-class UnreadableBody(Problem):
-    """No field of the body was looked at."""
-
-
-class InvalidJson(UnreadableBody):
+class InvalidJson(Problem):
     status, code, title = HTTPStatus.BAD_REQUEST, "invalid_json", "The body is not JSON of one meaning"
+    detail = "Send what a common JSON library writes: names and texts in double quotes, in UTF-8."
 
 
-class UnsupportedMediaType(UnreadableBody):
+class UnsupportedMediaType(Problem):
     status, code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"
     title = "The route does not read bodies of this type"
+    detail = "Send `Content-Type: application/json`."
 
 
 class JsonRequest(Request):
@@ -60,7 +58,7 @@ def require_json_routes(app: FastAPI) -> None:
     app.include_router = include_router  # type: ignore[method-assign] # as the document's generator is replaced
 
 
-def unreadable(error: RequestValidationError) -> UnreadableBody | None:
+def unreadable(error: RequestValidationError) -> InvalidJson | UnsupportedMediaType | None:
     """The refusal of a body that could not even be read, else None."""
     fault = error.__cause__
     if isinstance(fault, json.JSONDecodeError):
@@ -70,5 +68,5 @@ def unreadable(error: RequestValidationError) -> UnreadableBody | None:
         return InvalidJson(f"{message} (position {fault.pos}).", position=fault.pos)
     # FastAPI hands on the bytes of a body whose type is not JSON's.
     if isinstance(error.body, bytes):
-        return UnsupportedMediaType("Send `Content-Type: application/json`.")
+        return UnsupportedMediaType()
     return None

@@ -15,7 +15,7 @@ from fastapi.security.base import SecurityBase
 from service_kit.bearer import bearer_token, challenge
 from service_kit.identity import Identity
 from service_kit.problems import Problem
-from service_kit.tokens import Caller, CannotVerify, TokenRefused, Verifier
+from service_kit.tokens import CANNOT_VERIFY, REFUSED, Caller, CannotVerify, TokenRefused, Verifier
 
 _FORM = "application/x-www-form-urlencoded"
 _LONGEST_FORM = 64 * 1024
@@ -25,26 +25,32 @@ class NotAuthenticated(Problem):
     """No credentials: 401 without an error code (RFC 6750, section 3.1)."""
 
     status, code, title = HTTPStatus.UNAUTHORIZED, "not_authenticated", "Authentication needed"
+    detail = "Send `Authorization: Bearer` and an access token, which `POST /auth/token` gives."
 
     def __init__(self) -> None:
-        super().__init__("Send an access token as bearer token.", headers={"WWW-Authenticate": challenge()})
+        super().__init__(headers={"WWW-Authenticate": challenge()})
 
 
 class InvalidToken(Problem):
     """The token was refused; the code says why."""
 
     status, title = HTTPStatus.UNAUTHORIZED, "Access token not accepted"
+    codes = REFUSED
 
     def __init__(self, refused: TokenRefused) -> None:
         header = challenge("invalid_token", refused.detail)
-        super().__init__(refused.detail, headers={"WWW-Authenticate": header})
-        self.code = refused.code
+        super().__init__(refused.detail, code=refused.code, headers={"WWW-Authenticate": header})
 
 
 class AmbiguousCredentials(Problem):
     """More than one way to say who calls (RFC 6750, section 2)."""
 
-    status, code, title = HTTPStatus.BAD_REQUEST, "invalid_request", "Ambiguous credentials"
+    status, code, title = (
+        HTTPStatus.BAD_REQUEST,
+        "invalid_request",
+        "The token was not sent in one accepted way",
+    )
+    detail = "Send the token in the `Authorization` header, once, and nowhere else."
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"WWW-Authenticate": challenge("invalid_request", detail)})
@@ -53,18 +59,24 @@ class AmbiguousCredentials(Problem):
 class InsufficientScope(Problem):
     """The client was not granted what this needs."""
 
-    status, code, title = HTTPStatus.FORBIDDEN, "insufficient_scope", "Insufficient scope"
+    status, code, title = HTTPStatus.FORBIDDEN, "insufficient_scope", "The token lacks a scope"
+    detail = "Ask for the scope that `WWW-Authenticate` names. An operator grants it to the client."
 
     def __init__(self, scopes: Collection[str]) -> None:
         scope = " ".join(sorted(scopes))
         header = challenge("insufficient_scope", "The token lacks a scope.", scope)
-        super().__init__(f"Needed: {scope}", headers={"WWW-Authenticate": header}, scope=scope)
+        super().__init__(
+            f"The route needs: {scope}. An operator grants it to the client.",
+            headers={"WWW-Authenticate": header},
+            scope=scope,
+        )
 
 
 class InsufficientRole(Problem):
     """The person may not do this, whatever the client was granted."""
 
-    status, code, title = HTTPStatus.FORBIDDEN, "insufficient_role", "Insufficient role"
+    status, code, title = HTTPStatus.FORBIDDEN, "insufficient_role", "The caller lacks a role"
+    detail = "Ask an administrator for the role, then refresh: roles travel in the token."
 
 
 class InsufficientAuthentication(Problem):
@@ -72,6 +84,7 @@ class InsufficientAuthentication(Problem):
 
     status, code = HTTPStatus.UNAUTHORIZED, "insufficient_user_authentication"
     title = "A recent sign-in is needed"
+    detail = "Sign in again: a refresh keeps the time of the sign-in."
 
     def __init__(self, max_age: int) -> None:
         detail = f"The sign-in must be at most {max_age} seconds old."
@@ -83,10 +96,10 @@ class VerificationUnavailable(Problem):
     """Nothing can be said about any token now."""
 
     status, title = HTTPStatus.SERVICE_UNAVAILABLE, "Tokens cannot be verified now"
+    codes = CANNOT_VERIFY
 
     def __init__(self, cannot: CannotVerify) -> None:
-        super().__init__("Try again shortly.", headers={"Retry-After": "1"})
-        self.code = cannot.code
+        super().__init__(code=cannot.code, headers={"Retry-After": "1"})
 
 
 class CurrentUser(SecurityBase):
@@ -132,7 +145,7 @@ def admit(
     """What `require` asks, of a caller who is known already."""
     _check_scopes(caller, scopes)
     if roles and caller.roles.isdisjoint(roles):
-        raise InsufficientRole("This needs another role.")
+        raise InsufficientRole
     # A client's own token has no auth_time: nobody signed in.
     if max_age is not None and (caller.auth_time is None or time.time() - caller.auth_time > max_age):
         raise InsufficientAuthentication(max_age)

@@ -16,6 +16,7 @@ class PreconditionRequired(Problem):
 
     status, code = HTTPStatus.PRECONDITION_REQUIRED, "if_match_required"
     title = "Send If-Match with the ETag of what you read"
+    detail = "Read it first, and send the `ETag` of that answer as `If-Match`."
 
 
 class PreconditionFailed(Problem):
@@ -23,6 +24,7 @@ class PreconditionFailed(Problem):
 
     status, code = HTTPStatus.PRECONDITION_FAILED, "changed_meanwhile"
     title = "This was changed since you read it: read it again"
+    detail = "Read it again, make the change from that, and send its `ETag`."
 
 
 class WeakETag(Problem):
@@ -30,6 +32,7 @@ class WeakETag(Problem):
 
     status, code = HTTPStatus.PRECONDITION_FAILED, "weak_etag"
     title = "The ETag was made weak on its way to you: If-Match needs the strong one"
+    detail = "Send the `ETag` as the service gave it: in quotes, without `W/` in front."
 
 
 class Tag(NamedTuple):

@@ -60,14 +60,12 @@ class Revocations:
         if not (self._proven and -self._ceiling <= now - self._proven_at <= self._ceiling):
             raise CannotVerify("revocations_stale" if self._proven else "revocations_unproven")
         if caller.session_id in self._sessions:
-            raise TokenRefused("session_revoked", "The session has ended.")
+            raise TokenRefused("session_revoked")
         if caller.key_id in self._keys:
-            raise TokenRefused("key_revoked", "The key that signed the token was revoked.")
+            raise TokenRefused("key_revoked")
         version = caller.credentials_version
         if version is not None and version < self._versions.get(caller.subject, 0):
-            raise TokenRefused(
-                "credentials_changed", "The credentials or roles have changed: refresh, or sign in."
-            )
+            raise TokenRefused("credentials_changed")
 
     def staleness(self, now: float) -> float:
         """Seconds since the last proof; infinite while unproven."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from service_kit import jws
 from service_kit.jwks import KEY_ID, FetchOutcome, KeyCache
@@ -21,22 +21,47 @@ _HEADERS = 64  # one or two a key are in use
 _SHARED_VALUES, _SHARED_SCOPE_LENGTH, _SHARED_ROLES = 128, 256, 8
 
 
+# Why a token is not accepted: each stable code, and what is told beside it.
+REFUSED: Final = {
+    "token_expired": "The token has expired. Refresh, then repeat the request.",
+    "session_revoked": "The session has ended. Sign in again.",
+    "credentials_changed": "The credentials or roles have changed. Refresh, or sign in again.",
+    "key_revoked": "The key that signed the token was revoked. Refresh.",
+    "unknown_key": "The key that signed the token is not known. Refresh, or sign in again.",
+    "bad_signature": "The token's signature is wrong. Send it as it was given.",
+    "wrong_issuer": "The token is from another issuer. Get one from this system.",
+    "wrong_audience": "The token is for another audience.",
+    "token_type": "The token is not an access token. Send the `access_token`.",
+    "token_algorithm": "The token must be signed with ES256. Get one from this system.",
+    "token_malformed": "The token is malformed. Look for quotes, line breaks or a missing part.",
+    "token_claims": "A claim is missing or malformed.",
+    "token_lifetime": "The token's lifetime is longer than is accepted.",
+    "token_not_yet_valid": "The token is not valid yet. A clock is wrong.",
+}
+# Why nothing can be said about any token.
+CANNOT_VERIFY: Final = {
+    "keys_unavailable": "The keys could not be fetched. Wait as long as `Retry-After` says.",
+    "revocations_stale": "What was revoked lately is not known. Wait as long as `Retry-After` says.",
+    "revocations_unproven": "What was revoked is not known yet. Wait as long as `Retry-After` says.",
+}
+
+
 class TokenRefused(Exception):
     """The token is not accepted: 401 invalid_token. `code` is stable; `detail` is for people, without input."""
 
     caller: "Caller | None" = None  # whom it speaks for, if nothing but a revocation is against it
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(code)
         self.code = code
-        self.detail = detail
+        self.detail = detail or REFUSED[code]
 
 
 class KeyUnknown(TokenRefused):
     """No key of that id is held; it may exist at the issuer."""
 
     def __init__(self, kid: str) -> None:
-        super().__init__("unknown_key", "The key that signed the token is not known.")
+        super().__init__("unknown_key")
         self.kid = kid
 
 
@@ -163,7 +188,7 @@ class Verifier:
         if key is None:
             raise KeyUnknown(kid)
         if not jws.is_signed(signed, key, signature):
-            raise TokenRefused("bad_signature", "The token's signature is wrong.")
+            raise TokenRefused("bad_signature")
         if known is None and len(self._headers) < _HEADERS:
             self._headers[first] = kid
         return caller
@@ -176,10 +201,10 @@ class Verifier:
     def _caller(self, claims: dict[str, Any], kid: str, now: float) -> Caller:
         issuer = _shared(_text(claims, "iss"))
         if now >= self._issuers.get(issuer, -math.inf):
-            raise TokenRefused("wrong_issuer", "The token is from another issuer.")
+            raise TokenRefused("wrong_issuer")
         audience = issuer if self._audience is None else self._audience
         if claims.get("aud") not in (audience, [audience]):
-            raise TokenRefused("wrong_audience", "The token is for another audience.")
+            raise TokenRefused("wrong_audience")
         issued_at, expires_at = _time(claims, "iat"), _time(claims, "exp")
         self._check_times(issued_at, expires_at, _time(claims, "nbf") if "nbf" in claims else 0, now)
         return Caller(
@@ -200,11 +225,11 @@ class Verifier:
 
     def _check_times(self, issued_at: float, expires_at: float, not_before: float, now: float) -> None:
         if now >= expires_at + self._leeway:
-            raise TokenRefused("token_expired", "The token has expired.")
+            raise TokenRefused("token_expired")
         if max(issued_at, not_before) > now + self._leeway:
-            raise TokenRefused("token_not_yet_valid", "The token is not valid yet.")
+            raise TokenRefused("token_not_yet_valid")
         if not 0 < expires_at - issued_at <= self._max_lifetime:
-            raise TokenRefused("token_lifetime", "The token's lifetime is longer than is accepted.")
+            raise TokenRefused("token_lifetime")
 
 
 def digest_of(token: bytes) -> bytes:
@@ -218,9 +243,9 @@ def _key_id(header: dict[str, Any]) -> str:
     jku, x5u, jwk and x5c are ignored: a token does not say which key to trust.
     """
     if header.get("alg") != "ES256":
-        raise TokenRefused("token_algorithm", "The token must be signed with ES256.")
+        raise TokenRefused("token_algorithm")
     if header.get("typ") not in _TYPES:
-        raise TokenRefused("token_type", "The token is not an access token.")
+        raise TokenRefused("token_type")
     if "crit" in header or "b64" in header:
         raise jws.Malformed("Its header asks for an extension.")
     kid = header.get("kid")

@@ -44,6 +44,7 @@ class DatabaseUnavailable(Problem):
 
     status, code = HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable"
     title = "The database cannot be reached right now"
+    detail = "Nothing is known to have changed. Wait as long as `Retry-After` says."
 
 
 class DatabaseBusy(Problem):
@@ -51,6 +52,7 @@ class DatabaseBusy(Problem):
 
     status, code = HTTPStatus.SERVICE_UNAVAILABLE, "database_busy"
     title = "The database is busy with a conflicting change"
+    detail = "Nothing was changed. Wait as long as `Retry-After` says."
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from user_service.config import Settings
 from user_service.credentials.router import internal_router as credentials_internal_router
 from user_service.credentials.router import router as credentials_router
 from user_service.credentials.service import CredentialService
-from user_service.database import Database, DatabaseUnavailable, create_engine
+from user_service.database import Database, DatabaseBusy, DatabaseUnavailable, create_engine
 from user_service.deadline import OneDeadline
 from user_service.events.relay import Relay
 from user_service.events.stream import Stream
@@ -163,7 +163,7 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
         docs_url=None,
         redoc_url=None,
     )
-    answers.install(app)
+    answers.install(app, DatabaseUnavailable, DatabaseBusy)
     app.add_middleware(metrics.RequestMetrics)
     if confirm_registrations:
         app.include_router(confirmed_registration)  # first come, first served: before users_router's

@@ -18,6 +18,7 @@ T = TypeVar("T")
 class CursorInvalid(Problem):
     status, code = HTTPStatus.BAD_REQUEST, "cursor_invalid"
     title = "This cursor did not come from a page of this list"
+    detail = "Follow the `next` of the page before as it is, or leave the cursor out to begin anew."
 
 
 class PageQuery(BaseModel, extra="forbid"):

@@ -7,6 +7,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from auth_service.keys.dependencies import Keys
+from auth_service.keys.exceptions import KeysUnavailable
+from service_kit.document import refusals
 from service_kit.preconditions import etag, is_known
 
 router = APIRouter(tags=["keys"])
@@ -20,7 +22,8 @@ class JwkSet(JSONResponse):
     "/.well-known/jwks.json",
     summary="The public keys that verify our tokens",
     response_class=JwkSet,
-    responses={304: {"description": "These are the keys that If-None-Match names"}},
+    responses=refusals(KeysUnavailable)
+    | {304: {"description": "These are the keys that If-None-Match names"}},
 )
 async def jwks(request: Request, keys: Keys) -> Response:
     body = json.dumps(await keys.jwks()).encode()

@@ -38,9 +38,11 @@ class SessionUnknown(Problem):
     status = HTTPStatus.NOT_FOUND
     code = "session_unknown"
     title = "This person has no such session"
+    detail = "`GET /auth/sessions` lists those that live. This one may have ended."
 
 
 class NotAPerson(Problem):
     status = HTTPStatus.FORBIDDEN
     code = "not_a_person"
     title = "This token belongs to a client, not to a person"
+    detail = "Sign a person in, and send their token."

@@ -7,20 +7,32 @@ from fastapi import APIRouter, Query, Response
 from auth_service import audit
 from auth_service.dependencies import TheOrigin
 from auth_service.sessions.dependencies import Person, Subject, TheSessions
-from auth_service.sessions.exceptions import SessionUnknown
+from auth_service.sessions.exceptions import NotAPerson, SessionUnknown
 from auth_service.sessions.schemas import SessionList, SessionView
+from auth_service.store import StoreUnavailable
+from service_kit.dependencies import InsufficientRole
+from service_kit.document import refusals
 from service_kit.response_revocations import headers
 
 router = APIRouter(prefix="/auth/sessions", tags=["sessions"])
 
 
-@router.get("", summary="The live sessions, newest first")
+@router.get(
+    "",
+    summary="The live sessions, newest first",
+    responses=refusals(NotAPerson, InsufficientRole, StoreUnavailable),
+)
 async def list_sessions(caller: Person, subject: Subject, sessions: TheSessions) -> SessionList:
     found = await sessions.of(subject)
     return SessionList(items=[SessionView.of(session, caller.session_id) for session in found])
 
 
-@router.delete("", summary="End all sessions, or all others", status_code=204)
+@router.delete(
+    "",
+    summary="End all sessions, or all others",
+    status_code=204,
+    responses=refusals(NotAPerson, InsufficientRole, StoreUnavailable),
+)
 async def end_sessions(
     caller: Person,
     subject: Subject,
@@ -43,7 +55,12 @@ async def end_sessions(
     return Response(status_code=204, headers=headers(ended))
 
 
-@router.delete("/{session_id}", summary="End one session", status_code=204)
+@router.delete(
+    "/{session_id}",
+    summary="End one session",
+    status_code=204,
+    responses=refusals(NotAPerson, InsufficientRole, SessionUnknown, StoreUnavailable),
+)
 async def end_session(
     session_id: str, caller: Person, subject: Subject, sessions: TheSessions, origin: TheOrigin
 ) -> Response:

@@ -1,15 +1,21 @@
 """The OAuth endpoints: token (RFC 6749), revoke (7009), introspect (7662), metadata (8414); forward-auth."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from auth_service.clients.dependencies import ConfidentialRequest, OAuthRequest
+from auth_service.clients.exceptions import InvalidClient, UnauthorizedClient
 from auth_service.config import SCOPE
+from auth_service.exceptions import InvalidRequest, InvalidScope
 from auth_service.forms import form_schema
+from auth_service.keys.exceptions import KeysUnavailable
+from auth_service.sessions.exceptions import RefreshTokenInvalid, RefreshTokenReused, SessionEnded
+from auth_service.store import StoreUnavailable
 from auth_service.throttle.devices import LIFETIME
+from auth_service.throttle.exceptions import TooManyAttempts
 from auth_service.tokens.dependencies import (
     DEVICE_COOKIE,
     DEVICE_HEADER,
@@ -17,15 +23,30 @@ from auth_service.tokens.dependencies import (
     TheTokens,
     device_of,
 )
-from auth_service.tokens.exceptions import UnsupportedGrantType
+from auth_service.tokens.exceptions import (
+    AccountInactive,
+    CredentialsChanged,
+    InvalidCredentials,
+    InvalidTarget,
+    UnsupportedGrantType,
+    WrongClient,
+)
 from auth_service.tokens.introspection import claims_of, headers_of
 from auth_service.tokens.models import Grant, SignIn
-from auth_service.tokens.schemas import ErrorResponse, IntrospectionResponse, Metadata, TokenResponse
-from service_kit.dependencies import admit, get_current_user
+from auth_service.tokens.schemas import IntrospectionResponse, Metadata, TokenResponse
+from auth_service.users.exceptions import UsersUnavailable
+from service_kit.dependencies import (
+    InsufficientRole,
+    InsufficientScope,
+    VerificationUnavailable,
+    admit,
+    get_current_user,
+)
+from service_kit.document import refusals
 from service_kit.tokens import Caller
 
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
-REFUSALS: dict[int | str, dict[str, Any]] = {400: {"model": ErrorResponse}, 401: {"model": ErrorResponse}}
+OF_ANY_GRANT = (InvalidRequest, InvalidClient, StoreUnavailable)
 # A refusal names what was asked for, in a header.
 Scope = Annotated[str, Field(pattern=rf"^{SCOPE.pattern}$")]
 
@@ -36,7 +57,23 @@ router = APIRouter(tags=["oauth"])
     "/auth/token",
     summary="Sign in, renew, or get a client's own token",
     response_model=TokenResponse,
-    responses=REFUSALS | {429: {"model": ErrorResponse}},
+    responses=refusals(
+        *OF_ANY_GRANT,
+        UnsupportedGrantType,
+        UnauthorizedClient,
+        InvalidScope,
+        InvalidTarget,
+        InvalidCredentials,
+        RefreshTokenInvalid,
+        RefreshTokenReused,
+        SessionEnded,
+        AccountInactive,
+        CredentialsChanged,
+        WrongClient,
+        TooManyAttempts,
+        KeysUnavailable,
+        UsersUnavailable,
+    ),
     openapi_extra=form_schema(
         ["grant_type"],
         {
@@ -70,7 +107,7 @@ async def token(request: Request, asked: OAuthRequest, tokens: TheTokens) -> Res
     "/auth/revoke",
     summary="Sign out: end the session that a token belongs to",
     response_class=Response,
-    responses=REFUSALS,
+    responses=refusals(*OF_ANY_GRANT, WrongClient, VerificationUnavailable),
     openapi_extra=form_schema(
         ["token"],
         {
@@ -98,7 +135,7 @@ async def revoke(asked: OAuthRequest, tokens: TheTokens, introspection: TheIntro
     "/auth/introspect",
     summary="Whether an access token is good now, and what it says",
     response_model=IntrospectionResponse,
-    responses=REFUSALS,
+    responses=refusals(*OF_ANY_GRANT, VerificationUnavailable),
     openapi_extra=form_schema(
         ["token"],
         {
@@ -118,6 +155,7 @@ async def introspect(asked: ConfidentialRequest, introspection: TheIntrospection
     "/auth/verify",
     summary="For an ingress: admit a request by its bearer token (nginx auth_request, Traefik, Caddy)",
     status_code=204,
+    responses=refusals(InsufficientScope, InsufficientRole),
 )
 async def verify(
     caller: Annotated[Caller, Depends(get_current_user)],

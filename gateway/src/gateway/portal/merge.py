@@ -16,6 +16,7 @@ from gateway.portal.references import (
     schemes,
     with_mappings,
 )
+from gateway.portal.refusals import OWN_COMPONENTS, OWN_REFERENCES, responses_of
 from gateway.routes import Route, Routes
 
 OWN: Final = "gateway"
@@ -24,40 +25,6 @@ _DEEPEST: Final = 100
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
 # A path is sorted by the part that a reader looks for; a parameter comes behind the literal names.
 _BEHIND: Final = "~"
-_PROBLEM_CONTENT: Final = {
-    "application/problem+json": {"schema": {"$ref": f"{COMPONENTS}schemas/{OWN}.Problem"}}
-}
-_OWN_COMPONENTS: Final[Document] = {
-    "schemas": {
-        f"{OWN}.Problem": {
-            "title": "Problem",
-            "description": "Problem details (RFC 9457). `code` is stable; `request_id` finds the request in the logs.",
-            "type": "object",
-            "required": ["type", "title", "status", "code", "request_id"],
-            "properties": {
-                "type": {"type": "string", "format": "uri-reference"},
-                "title": {"type": "string"},
-                "status": {"type": "integer"},
-                "detail": {"type": "string"},
-                "code": {"type": "string"},
-                "request_id": {"type": "string"},
-            },
-        }
-    },
-    "responses": {
-        name: {"description": text, "content": _PROBLEM_CONTENT}
-        for name, text in (
-            ("Unauthorized", "No token, or one that is not accepted; `WWW-Authenticate` says which."),
-            ("Forbidden", "The token lacks a scope, or the caller a role."),
-            ("NotAcceptable", "No media type that the client accepts is given here."),
-            ("UnsupportedMediaType", "The body is of a media type that is not taken here; `Accept` says which are."),
-            ("TooManyRequests", "Slow down: `Retry-After` says for how long."),
-            ("BadGateway", "The service's answer could not be read, or broke off."),
-            ("Unavailable", "The service, or the check of tokens, is not available; see `Retry-After`."),
-            ("GatewayTimeout", "The service did not answer in time."),
-        )
-    },
-}  # fmt: skip
 _SECURITY: Final[Document] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 
 
@@ -112,7 +79,7 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
     """The document of everything that a route of the table forwards."""
     documents = {part.service: with_mappings(part.document) for part in parts if part.document is not None}
     renamed = _new_names(documents)
-    components: Document = {section: dict(entries) for section, entries in _OWN_COMPONENTS.items()}
+    components: Document = {section: dict(entries) for section, entries in OWN_COMPONENTS.items()}
     paths: Document = {}
     identities = _Identities()
     for service, document in documents.items():
@@ -302,21 +269,13 @@ def _as_consumers_see(operation: Document, route: Route, document: Document) -> 
     operation.setdefault("tags", [route.service])
     protected = not route.public or bool(operation.get("security", document.get("security")))
     operation["security"] = [{"oauth2": sorted(route.scopes)}, {"bearer": []}] if protected else []
-    answers = {"429": "TooManyRequests", "502": "BadGateway", "503": "Unavailable", "504": "GatewayTimeout"}
-    if protected:
-        answers |= {"401": "Unauthorized"}
-    if route.media is not None:
-        answers |= {"406": "NotAcceptable"} if route.media.produces else {}
-        answers |= {"415": "UnsupportedMediaType"} if route.media.consumes else {}
     if route.scopes or route.roles:
-        answers |= {"403": "Forbidden"}
         needed = [f"the scope `{scope}`" for scope in sorted(route.scopes)]
         if route.roles:
             needed.append("the role " + " or ".join(f"`{role}`" for role in sorted(route.roles)))
         said = operation.get("description", "")
         operation["description"] = f"{said}\n\nNeeds {' and '.join(needed)}.".strip()
-    own = {status: {"$ref": f"{COMPONENTS}responses/{name}"} for status, name in answers.items()}
-    operation["responses"] = dict(sorted((own | operation.get("responses", {})).items()))
+    operation["responses"] = responses_of(operation, route, protected=protected)
     return operation
 
 
@@ -350,14 +309,13 @@ def _new_names(documents: Mapping[str, Document]) -> dict[str, dict[Name, str]]:
 
 
 def _colliding(documents: Mapping[str, Document]) -> set[Name]:
-    """Names that mean two things: the entries differ, point at something that does or at what each service has for
-    itself, or the gateway has one of that name."""
+    """Names that mean two things: the entries differ, the gateway's own among them, or point at something that does or
+    at what each service has for itself."""
     meanings: dict[Name, list[Any]] = {}
-    for document in documents.values():
+    for document in (*documents.values(), {"components": OWN_COMPONENTS}):
         for name, entry in _components(document).items():
             meanings.setdefault(name, []).append(entry)
     shared = {name: entries for name, entries in meanings.items() if len(entries) > 1}
-    own = _components({"components": _OWN_COMPONENTS}).keys()
     colliding = {
         name
         for name, entries in shared.items()
@@ -366,13 +324,13 @@ def _colliding(documents: Mapping[str, Document]) -> set[Name]:
     pointing = {name: set(references(entries[0])) for name, entries in shared.items()}
     while more := {name for name in pointing.keys() - colliding if pointing[name] & colliding}:
         colliding |= more
-    return colliding | (meanings.keys() & own)
+    return colliding
 
 
 def _prune(paths: Document, components: Document) -> None:
     """Removes what nothing refers to: it belonged to operations that are not forwarded."""
     used: set[Name] = set()
-    waiting = [paths]
+    waiting: list[Any] = [paths, OWN_REFERENCES]
     while waiting:
         for name in references(waiting.pop()):
             section, called = name

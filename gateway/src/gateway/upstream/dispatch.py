@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Final
 
 from gateway.clock import Clock
@@ -11,37 +10,13 @@ from gateway.upstream import balancing
 from gateway.upstream.bodies import Bodies
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.crowd import Crowd
+from gateway.upstream.exceptions import BreakerOpen, Overloaded, Unavailable
 from gateway.upstream.names import AGAIN_SECONDS, Address, Names
 from gateway.upstream.pool import Bounds, Exchange, Pool
 from gateway.upstream.retries import RetryBudget
-from service_kit.problems import Problem
 
 _log = logging.getLogger("gateway.upstream")
 _SOON: Final = {"Retry-After": "1"}
-
-
-class Unavailable(Problem):
-    status, code, title = (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "upstream_unavailable",
-        "The service cannot be reached",
-    )
-
-
-class BreakerOpen(Problem):
-    status, code, title = (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "upstream_down",
-        "The service does not answer at present",
-    )
-
-
-class Overloaded(Problem):
-    status, code, title = (
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "overloaded",
-        "Too many requests wait for the service",
-    )
 
 
 class Upstream:

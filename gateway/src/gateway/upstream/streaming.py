@@ -1,7 +1,6 @@
 """One exchange: a request on its way to an upstream and the answer on its way back, both streamed."""
 
 import asyncio
-from http import HTTPStatus
 from time import perf_counter
 from typing import Final, Protocol, cast
 
@@ -12,32 +11,13 @@ from gateway.upstream.answer import Answer
 from gateway.upstream.bodies import Body
 from gateway.upstream.connections import Connection
 from gateway.upstream.dispatch import Upstream
+from gateway.upstream.exceptions import BadGateway, GatewayTimeout, RequestTimeout
 from gateway.upstream.pool import Pool
 from gateway.upstream.retries import IDEMPOTENT
 from gateway.upstream.tunnel import Served, Tunnel
 from service_kit.problems import Problem
 
 _UNCOUNTED: Final = -1.0  # instead of the time since when a client waits that may be gone
-
-
-class BadGateway(Problem):
-    status, code, title = (
-        HTTPStatus.BAD_GATEWAY,
-        "bad_gateway",
-        "The service's answer was cut short or not understood",
-    )
-
-
-class GatewayTimeout(Problem):
-    status, code, title = HTTPStatus.GATEWAY_TIMEOUT, "upstream_timeout", "The service did not answer in time"
-
-
-class RequestTimeout(Problem):
-    status, code, title = (
-        HTTPStatus.REQUEST_TIMEOUT,
-        "request_timeout",
-        "The rest of the request did not come",
-    )
 
 
 class Client(tunnel.Client, Protocol):

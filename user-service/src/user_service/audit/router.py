@@ -5,11 +5,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from service_kit.dependencies import require
+from service_kit.dependencies import InsufficientRole, require
+from service_kit.document import refusals
 from user_service.audit import repository
 from user_service.audit.schemas import RecordOut, RecordPage
 from user_service.database import Database
-from user_service.pagination import PageQuery, link_header
+from user_service.pagination import CursorInvalid, PageQuery, link_header
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
@@ -19,7 +20,11 @@ async def get_database(request: Request) -> Database:
     return database
 
 
-@router.get("/{id}/audit", dependencies=[Depends(require(scopes=["users:admin"], roles=["admin"]))])
+@router.get(
+    "/{id}/audit",
+    dependencies=[Depends(require(scopes=["users:admin"], roles=["admin"]))],
+    responses=refusals(InsufficientRole, CursorInvalid),
+)
 async def read_audit(
     id: UUID,
     query: Annotated[PageQuery, Query()],

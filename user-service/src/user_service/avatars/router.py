@@ -6,12 +6,24 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response, status
 
+from service_kit.document import refusals
 from service_kit.preconditions import etag, is_known
 from user_service.avatars.dependencies import Avatars
+from user_service.avatars.exceptions import (
+    AvatarNotFound,
+    AvatarsBusy,
+    AvatarTooLarge,
+    AvatarTooManyPixels,
+    AvatarUnsupported,
+    UploadsAtOnce,
+    UploadStalled,
+)
 from user_service.avatars.images import MEDIA_TYPE
-from user_service.avatars.ranges import byte_range
+from user_service.avatars.ranges import RangeNotSatisfiable, byte_range
 from user_service.avatars.service import AvatarService
+from user_service.users.allowance import TooManyChanges
 from user_service.users.dependencies import By, MyId, ReadableId, reads, writes
+from user_service.users.exceptions import NotAllowed, NotAPerson, UserNotFound
 
 router = APIRouter(prefix="/v1/users", tags=["avatars"])
 
@@ -42,6 +54,17 @@ PICTURES = {
     status_code=status.HTTP_204_NO_CONTENT,
     dependencies=[writes],
     openapi_extra={"requestBody": {"required": True, "content": PICTURES}},
+    responses=refusals(
+        NotAPerson,
+        UserNotFound,
+        UploadStalled,
+        AvatarTooLarge,
+        AvatarUnsupported,
+        AvatarTooManyPixels,
+        UploadsAtOnce,
+        TooManyChanges,
+        AvatarsBusy,
+    ),
 )
 async def put_avatar(
     me: MyId,
@@ -55,7 +78,12 @@ async def put_avatar(
     response.headers["ETag"] = etag(await avatars.put(me, request.stream(), content_type, origin))
 
 
-@router.delete("/me/avatar", status_code=status.HTTP_204_NO_CONTENT, dependencies=[writes])
+@router.delete(
+    "/me/avatar",
+    status_code=status.HTTP_204_NO_CONTENT,
+    dependencies=[writes],
+    responses=refusals(NotAPerson, UserNotFound, TooManyChanges),
+)
 async def delete_avatar(me: MyId, avatars: Avatars, origin: By) -> None:
     """Have no picture; also when there was none."""
     await avatars.remove(me, origin)
@@ -65,17 +93,26 @@ PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
     206: {"description": "The range asked for"},
     304: {"description": "The client holds it already"},
-    416: {"description": "Nothing in this range"},
 }
 
 
-@router.get("/me/avatar", response_class=Response, responses=PICTURE, dependencies=[reads])
+@router.get(
+    "/me/avatar",
+    response_class=Response,
+    responses=PICTURE | refusals(NotAPerson, AvatarNotFound, UserNotFound, RangeNotSatisfiable),
+    dependencies=[reads],
+)
 async def read_my_avatar(me: MyId, avatars: Avatars, wanted: Annotated[Wanted, Depends()]) -> Response:
     """One's own picture."""
     return await _picture(me, avatars, wanted)
 
 
-@router.get("/{id}/avatar", response_class=Response, responses=PICTURE, dependencies=[reads])
+@router.get(
+    "/{id}/avatar",
+    response_class=Response,
+    responses=PICTURE | refusals(NotAPerson, NotAllowed, AvatarNotFound, UserNotFound, RangeNotSatisfiable),
+    dependencies=[reads],
+)
 async def read_avatar(id: ReadableId, avatars: Avatars, wanted: Annotated[Wanted, Depends()]) -> Response:
     """The picture, for whoever may read the person."""
     return await _picture(id, avatars, wanted)

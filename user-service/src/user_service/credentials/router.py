@@ -7,17 +7,35 @@ from fastapi import APIRouter, Depends, Request, Response, status
 from service_kit.bodies import JsonRoute
 from service_kit.departures import while_connected
 from service_kit.dependencies import get_service_caller
+from service_kit.document import refusals
 from user_service.credentials.dependencies import CredentialChecks
+from user_service.credentials.exceptions import PasswordChangedMeanwhile, WrongPassword
 from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Verified
 from user_service.credentials.service import Refused
+from user_service.passwords.exceptions import HashingBusy, PasswordRefused
+from user_service.users.allowance import TooManyChanges
 from user_service.users.dependencies import By, MyId, Users, owns_account, revoked
+from user_service.users.exceptions import NotAPerson, UserNotFound
 from user_service.users.schemas import CurrentState
 
 router = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
 internal_router = APIRouter(prefix="/internal/v1", route_class=JsonRoute)
 
 
-@router.post("/me/password", status_code=status.HTTP_204_NO_CONTENT, dependencies=[owns_account])
+@router.post(
+    "/me/password",
+    status_code=status.HTTP_204_NO_CONTENT,
+    dependencies=[owns_account],
+    responses=refusals(
+        NotAPerson,
+        UserNotFound,
+        WrongPassword,
+        PasswordChangedMeanwhile,
+        PasswordRefused,
+        HashingBusy,
+        TooManyChanges,
+    ),
+)
 async def change_password(
     me: MyId,
     change: PasswordChange,

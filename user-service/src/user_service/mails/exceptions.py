@@ -8,11 +8,13 @@ from service_kit.problems import Problem
 class LinkUnknown(Problem):
     status, code = HTTPStatus.NOT_FOUND, "link_unknown"
     title = "This is not one of our links, or only a part of one"
+    detail = "Copy all of it from the mail."
 
 
 class LinkUsed(Problem):
     status, code = HTTPStatus.CONFLICT, "link_used"
     title = "This link was used already"
+    detail = "What it is for has been done. Ask for a new link to do it again."
 
 
 class LinkExpired(Problem):
@@ -20,3 +22,4 @@ class LinkExpired(Problem):
 
     status, code = HTTPStatus.GONE, "link_expired"
     title = "This link is no longer valid; ask for a new one"
+    detail = "A link ends after a while, and when what it was about has changed."

@@ -7,7 +7,10 @@ from fastapi.responses import HTMLResponse
 
 from service_kit.bodies import JsonRoute
 from service_kit.dependencies import get_service_caller
+from service_kit.document import refusals
+from user_service.credentials.exceptions import WrongPassword
 from user_service.mails.dependencies import KnownDevice, Mails
+from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
 from user_service.mails.models import LinkKind
 from user_service.mails.pages import page
 from user_service.mails.schemas import (
@@ -20,7 +23,10 @@ from user_service.mails.schemas import (
     NewPassword,
     Registration,
 )
+from user_service.passwords.exceptions import HashingBusy, PasswordRefused
+from user_service.users.allowance import TooManyChanges
 from user_service.users.dependencies import Anonymous, By, MyId, owns_account, revoked
+from user_service.users.exceptions import EmailTaken, NotAPerson, UserNotFound
 
 router = APIRouter(prefix="/v1/users", tags=["mails"], route_class=JsonRoute)
 confirmed_registration = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
@@ -43,7 +49,12 @@ async def ask_reset(asked: ForAddress, mails: Mails) -> Accepted:
     return Accepted()
 
 
-@router.post("/me/email", status_code=status.HTTP_202_ACCEPTED, dependencies=[owns_account])
+@router.post(
+    "/me/email",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[owns_account],
+    responses=refusals(NotAPerson, UserNotFound, WrongPassword, HashingBusy, TooManyChanges),
+)
 async def ask_change(me: MyId, wanted: AddressWanted, mails: Mails, origin: By) -> Accepted:
     """Move the account to another address: once it is confirmed there, and with 7 days to undo it."""
     await mails.ask_change(me, wanted.email, wanted.password, origin)
@@ -68,7 +79,11 @@ async def show_link(kind: WithoutPassword) -> Response:
     return page(kind)
 
 
-@router.post("/links/reset-password", status_code=status.HTTP_204_NO_CONTENT)
+@router.post(
+    "/links/reset-password",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=refusals(LinkUnknown, LinkUsed, LinkExpired, PasswordRefused, HashingBusy),
+)
 async def reset_password(
     followed: NewPassword,
     mails: Mails,
@@ -83,7 +98,11 @@ async def reset_password(
     response.headers.update(revoked(request, user))
 
 
-@router.post("/links/confirm-registration", status_code=status.HTTP_204_NO_CONTENT)
+@router.post(
+    "/links/confirm-registration",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=refusals(LinkUnknown, LinkUsed, LinkExpired, PasswordRefused, HashingBusy, EmailTaken),
+)
 async def confirm_registration(
     followed: NewPassword, mails: Mails, origin: Anonymous, make_known: KnownDevice
 ) -> None:
@@ -92,7 +111,11 @@ async def confirm_registration(
     make_known(followed.token)
 
 
-@router.post("/links/{kind}", status_code=status.HTTP_204_NO_CONTENT)
+@router.post(
+    "/links/{kind}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=refusals(LinkUnknown, LinkUsed, LinkExpired, EmailTaken),
+)
 async def follow_link(
     kind: WithoutPassword,
     followed: FollowedLink,

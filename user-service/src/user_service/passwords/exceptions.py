@@ -8,6 +8,7 @@ from service_kit.problems import Problem
 class PasswordRefused(Problem):
     status, code = HTTPStatus.UNPROCESSABLE_ENTITY, "password_refused"
     title = "This password is not accepted"
+    detail = "Choose a longer one, of words that nobody expects."
 
 
 class HashingBusy(Problem):
@@ -15,3 +16,4 @@ class HashingBusy(Problem):
 
     status, code = HTTPStatus.SERVICE_UNAVAILABLE, "hashing_busy"
     title = "Too many passwords are being checked right now"
+    detail = "Wait as long as `Retry-After` says."

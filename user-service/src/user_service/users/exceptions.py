@@ -8,21 +8,25 @@ from service_kit.problems import Problem
 class EmailTaken(Problem):
     status, code = HTTPStatus.CONFLICT, "email_taken"
     title = "This e-mail address already has an account"
+    detail = "Sign in, or have a link mailed that sets a new password."
 
 
 class UserNotFound(Problem):
     status, code = HTTPStatus.NOT_FOUND, "user_not_found"
     title = "There is no such person"
+    detail = "Check the id. Erased people are gone for good."
 
 
 class NotAllowed(Problem):
     status, code = HTTPStatus.FORBIDDEN, "not_allowed"
     title = "Only the person and administrators may do this"
+    detail = "Ask for your own data, or as an administrator."
 
 
 class NotAPerson(Problem):
     status, code = HTTPStatus.FORBIDDEN, "not_a_person"
     title = "This token belongs to a client, not to a person"
+    detail = "Sign a person in, and send their token."
 
 
 class OwnAccount(Problem):
@@ -30,6 +34,7 @@ class OwnAccount(Problem):
 
     status, code = HTTPStatus.CONFLICT, "own_account"
     title = "An administrator cannot do this to their own account"
+    detail = "Another administrator has to do it."
 
 
 class LastAdministrator(Problem):
@@ -37,23 +42,28 @@ class LastAdministrator(Problem):
 
     status, code = HTTPStatus.CONFLICT, "last_administrator"
     title = "This is the last active administrator: make somebody else one first"
+    detail = "Without any, nobody could make one again."
 
 
 class NotDeleted(Problem):
     status, code = HTTPStatus.CONFLICT, "not_deleted"
     title = "Only a deleted person can be restored or erased"
+    detail = "Delete the person first."
 
 
 class IdempotencyKeyInvalid(Problem):
     status, code = HTTPStatus.BAD_REQUEST, "idempotency_key_invalid"
     title = "An Idempotency-Key is 1 to 255 printable ASCII characters"
+    detail = "Make one for each request, such as a UUID, and send the same one when you repeat it."
 
 
 class IdempotencyKeyReused(Problem):
     status, code = HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused"
     title = "This Idempotency-Key was used with another body"
+    detail = "Make a new one for each request that says something else."
 
 
 class RequestInProgress(Problem):
     status, code = HTTPStatus.CONFLICT, "request_in_progress"
     title = "The first request with this Idempotency-Key is still being answered"
+    detail = "Wait as long as `Retry-After` says, then repeat it with the same key."

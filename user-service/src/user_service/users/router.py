@@ -7,9 +7,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 
 from service_kit.bodies import JsonRoute
-from service_kit.preconditions import etag, is_known
+from service_kit.dependencies import InsufficientAuthentication, InsufficientRole
+from service_kit.document import refusals
+from service_kit.preconditions import PreconditionFailed, PreconditionRequired, WeakETag, etag, is_known
 from service_kit.tokens import Caller
-from user_service.pagination import link_header
+from user_service.pagination import CursorInvalid, link_header
+from user_service.passwords.exceptions import HashingBusy, PasswordRefused
+from user_service.users.allowance import TooManyChanges
 from user_service.users.dependencies import (
     Anonymous,
     By,
@@ -24,6 +28,18 @@ from user_service.users.dependencies import (
     revoked,
     sets_roles,
     writes,
+)
+from user_service.users.exceptions import (
+    EmailTaken,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    LastAdministrator,
+    NotAllowed,
+    NotAPerson,
+    NotDeleted,
+    OwnAccount,
+    RequestInProgress,
+    UserNotFound,
 )
 from user_service.users.idempotency import KeyedRequest, keyed_request
 from user_service.users.models import User
@@ -49,7 +65,18 @@ async def get_keyed_request(
     return keyed_request(server_key, "anonymous", "users.register", idempotency_key, await request.body())
 
 
-@router.post("", status_code=status.HTTP_201_CREATED)
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    responses=refusals(
+        EmailTaken,
+        IdempotencyKeyInvalid,
+        IdempotencyKeyReused,
+        RequestInProgress,
+        PasswordRefused,
+        HashingBusy,
+    ),
+)
 async def register(
     new: NewUser,
     users: Users,
@@ -66,7 +93,7 @@ async def register(
     return registered.user
 
 
-@router.get("", dependencies=[lists])
+@router.get("", dependencies=[lists], responses=refusals(InsufficientRole, CursorInvalid))
 async def list_users(
     query: Annotated[ListQuery, Query()], users: Users, request: Request, response: Response
 ) -> UserPage:
@@ -79,7 +106,7 @@ async def list_users(
     return UserPage(items=[UserOut.of(user) for user in page.items], next=page.next)
 
 
-@me_router.get("", response_model=UserOut)
+@me_router.get("", response_model=UserOut, responses=refusals(NotAPerson, UserNotFound))
 async def read_me(
     request: Request, caller: Annotated[Caller, reads], if_none_match: IfNoneMatch = None
 ) -> Response:
@@ -89,7 +116,14 @@ async def read_me(
     return _shown(await users.find(person_id(caller)), if_none_match)
 
 
-@me_router.patch("", response_model=UserOut, dependencies=[writes])
+@me_router.patch(
+    "",
+    response_model=UserOut,
+    dependencies=[writes],
+    responses=refusals(
+        NotAPerson, UserNotFound, PreconditionRequired, PreconditionFailed, WeakETag, TooManyChanges
+    ),
+)
 async def change_me(
     me: MyId, changes: UserChanges, users: Users, origin: By, if_match: IfMatch = None
 ) -> Response:
@@ -97,13 +131,31 @@ async def change_me(
     return _shown(await users.update(me, changes, if_match, origin))
 
 
-@router.get("/{id}", response_model=UserOut, dependencies=[reads])
+@router.get(
+    "/{id}",
+    response_model=UserOut,
+    dependencies=[reads],
+    responses=refusals(NotAPerson, NotAllowed, UserNotFound),
+)
 async def read_user(id: ReadableId, users: Users, if_none_match: IfNoneMatch = None) -> Response:
     """One person: oneself, or anyone for administrators."""
     return _shown(await users.find(id), if_none_match)
 
 
-@router.patch("/{id}", response_model=UserOut, dependencies=[writes])
+@router.patch(
+    "/{id}",
+    response_model=UserOut,
+    dependencies=[writes],
+    responses=refusals(
+        NotAPerson,
+        NotAllowed,
+        UserNotFound,
+        PreconditionRequired,
+        PreconditionFailed,
+        WeakETag,
+        TooManyChanges,
+    ),
+)
 async def change_user(
     id: ReadableId,
     changes: UserChanges,
@@ -115,7 +167,21 @@ async def change_user(
     return _shown(await users.update(id, changes, if_match, origin))
 
 
-@router.put("/{id}/roles", response_model=UserOut, dependencies=[sets_roles])
+@router.put(
+    "/{id}/roles",
+    response_model=UserOut,
+    dependencies=[sets_roles],
+    responses=refusals(
+        InsufficientRole,
+        InsufficientAuthentication,
+        UserNotFound,
+        OwnAccount,
+        LastAdministrator,
+        PreconditionRequired,
+        PreconditionFailed,
+        WeakETag,
+    ),
+)
 async def set_roles(
     id: UUID,
     body: Roles,
@@ -132,33 +198,58 @@ async def set_roles(
     return _shown(user, also=revoked(request, user))
 
 
-@router.post("/{id}/disable", response_model=UserOut, dependencies=[administers])
+@router.post(
+    "/{id}/disable",
+    response_model=UserOut,
+    dependencies=[administers],
+    responses=refusals(InsufficientRole, UserNotFound, OwnAccount, LastAdministrator),
+)
 async def disable(id: UUID, request: Request, users: Users, origin: By) -> Response:
     """Keep the person out; every session ends."""
     user = await users.disable(id, origin)
     return _shown(user, also=revoked(request, user))
 
 
-@router.post("/{id}/enable", response_model=UserOut, dependencies=[administers])
+@router.post(
+    "/{id}/enable",
+    response_model=UserOut,
+    dependencies=[administers],
+    responses=refusals(InsufficientRole, UserNotFound),
+)
 async def enable(id: UUID, users: Users, origin: By) -> Response:
     """Let a disabled person in again."""
     return _shown(await users.enable(id, origin))
 
 
-@router.delete("/{id}", response_model=UserOut, dependencies=[administers])
+@router.delete(
+    "/{id}",
+    response_model=UserOut,
+    dependencies=[administers],
+    responses=refusals(InsufficientRole, UserNotFound, OwnAccount, LastAdministrator),
+)
 async def delete(id: UUID, request: Request, users: Users, origin: By) -> Response:
     """Delete the person so that they can still be restored; every session ends, the address stays taken."""
     user = await users.delete(id, origin)
     return _shown(user, also=revoked(request, user))
 
 
-@router.post("/{id}/restore", response_model=UserOut, dependencies=[administers])
+@router.post(
+    "/{id}/restore",
+    response_model=UserOut,
+    dependencies=[administers],
+    responses=refusals(InsufficientRole, UserNotFound, NotDeleted),
+)
 async def restore(id: UUID, users: Users, origin: By) -> Response:
     """Bring a deleted person back."""
     return _shown(await users.restore(id, origin))
 
 
-@router.post("/{id}/erase", status_code=status.HTTP_204_NO_CONTENT, dependencies=[erases])
+@router.post(
+    "/{id}/erase",
+    status_code=status.HTTP_204_NO_CONTENT,
+    dependencies=[erases],
+    responses=refusals(InsufficientRole, UserNotFound, NotDeleted),
+)
 async def erase(id: UUID, users: Users, origin: By) -> None:
     """Remove a deleted person for good. The audit keeps what happened, not to whom."""
     await users.erase(id, origin)
