@@ -108,12 +108,16 @@ async def add_link(
     )
 
 
-async def links_since(connection: AsyncConnection, email_key: str, kind: LinkKind, since: datetime) -> int:
+async def good_links_since(
+    connection: AsyncConnection, email_key: str, kind: LinkKind, since: datetime, now: datetime
+) -> int:
+    """How many were made since then and have not expired."""
     return (
         await connection.execute(
             select(func.count())
             .select_from(LinkRow)
             .where(LinkRow.email_key == email_key, LinkRow.created_at > since, LinkRow.kind == kind)
+            .where(LinkRow.expires_at > now)
         )
     ).scalar_one()
 

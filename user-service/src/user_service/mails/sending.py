@@ -27,7 +27,7 @@ ATTEMPT_SECONDS: Final = 45.0  # one mail in all; each step has the server's own
 FIRST_PAUSE: Final = timedelta(seconds=60)  # longer than an attempt: it is also the claim
 LONGEST_PAUSE: Final = timedelta(hours=1)
 GIVE_UP_AFTER: Final = timedelta(hours=24)
-PER_HOUR: Final = 5  # mails with one kind of link to one address, whoever asks for them
+PER_HOUR: Final = 5  # mails with one kind of link that is good to one address, whoever asks for them
 
 MAILS = Counter("mails_total", "Mails, by what became of them", ["kind", "outcome"])
 
@@ -104,8 +104,11 @@ class MailSender:
         link = WORDS[mail.kind].link
         # A notice of an undoable change is never dropped: a thief would only have to ask for five others first.
         if link is not LinkKind.UNDO and claimed.attempts == 1:
-            made = await repository.links_since(connection, mail.email_key, link, now - timedelta(hours=1))
-            if made >= PER_HOUR:
+            # Not those that have expired: else strangers who ask keep the person from a link that works.
+            good = await repository.good_links_since(
+                connection, mail.email_key, link, now - timedelta(hours=1), now
+            )
+            if good >= PER_HOUR:
                 log.warning("mail dropped, kind=%s reason=too_many_to_one_address", mail.kind)
                 return None
         token = secrets.token_urlsafe(32)
