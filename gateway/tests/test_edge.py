@@ -1,13 +1,14 @@
 """Requests over a raw socket: what is refused, what crosses, and as what."""
 
+import asyncio
 import logging
 import re
 
 import pytest
 
-from tests.conftest import House
+from tests.conftest import House, turns
 from tests.process import connected, until
-from tests.wire import HOST, get
+from tests.wire import HOST, get, post
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,30 @@ async def test_who_sends_a_thousand_requests_at_once_keeps_nobody_waiting(
         await until(lambda: caplog.text.count("/nowhere/many") == 1001, 5)
     first = caplog.text.partition("/nowhere/other")[0]
     assert first.count("/nowhere/many") < 10
+
+
+@pytest.mark.parametrize("path", [b"/public/a", b"/nowhere", b"/docs/home.css"])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_requests_too_far_ahead_of_their_answers_are_not_held_but_asked_for_again(
+    house: House, path: bytes, at_once: bool
+) -> None:
+    async with connected(house.port) as (reader, writer):
+        if not at_once:
+            writer.write(get(path))
+            await turns()
+        writer.write(get(path) * 3000)  # more than 64 KiB
+        got = await asyncio.wait_for(reader.read(), 10)
+    assert 1 <= got.count(b"HTTP/1.1 ") < 3000
+    if at_once:
+        assert got.rpartition(b"HTTP/1.1 ")[2].count(b"\r\nConnection: close\r\n") == 1
+
+
+async def test_a_body_passes_with_however_many_requests_behind_it(house: House) -> None:
+    async with connected(house.port) as (reader, writer):
+        writer.write(post(b"Content-Length: 40000", body=b"a" * 40_000) + get(b"/public/a") * 3000)
+        got = await asyncio.wait_for(reader.read(), 10)
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert b"".join(house.upstream.got).count(b"a" * 1000) == 40
 
 
 async def test_a_client_that_ends_its_half_behind_many_requests_hears_of_all_of_them(house: House) -> None:

@@ -28,6 +28,7 @@ from service_kit.problems import Problem
 
 _LAST_WORD_SECONDS: Final = 0.5
 _HELD_FOR_SWITCH: Final = 16 * 1024
+_AHEAD_MOST: Final = 64 * 1024  # bytes of requests that may be sent before the earlier ones are answered
 _SOON: Final = {"Retry-After": "1"}
 _TOLD: Final = 64  # connections beyond a bound that hear why; each of them lasts until it has
 
@@ -62,6 +63,9 @@ class Edge(Line):
         self._looking_for_key: asyncio.Task[None] | None = None
         self._advancing = False
         self._resting = False  # the next request waits for other connections
+        self._ran_ahead = (
+            False  # more came than is held: what was taken is answered, and the rest asked for again
+        )
         self._watched = False  # carries a WebSocket or an event stream
         self._stopping = False
 
@@ -160,11 +164,14 @@ class Edge(Line):
             pass
         elif self._exchange is not None and reader.body_left:
             self._read_body(data)
+        elif self._ran_ahead:
+            self.hold()
         elif self._busy or self.full:
             reader.buffer += data  # the next request's: it waits for this one's answer, and for it to be read
             switching = self._exchange is not None and self._exchange.passage.upgrading
             if len(reader.buffer) > _HELD_FOR_SWITCH or not switching:
                 self.hold()
+                self._bound_ahead()
         else:
             reader.buffer = reader.buffer + data if reader.buffer else data
             self._advance()
@@ -180,7 +187,7 @@ class Edge(Line):
     @property
     def draining(self) -> bool:
         """Whether each answer asks its client to open its next connection elsewhere."""
-        return self._stopping or draining.leaving
+        return self._stopping or self._ran_ahead or draining.leaving
 
     @property
     def _busy(self) -> bool:
@@ -201,7 +208,7 @@ class Edge(Line):
         if self._reader.buffer and not (self._busy or self._closing or self.full):
             self._take_request()
         self._advancing = False
-        if self._half_closed and not (self._busy or self._closing or self.full):
+        if (self._half_closed or self._ran_ahead) and not (self._busy or self._closing or self.full):
             self._linger()  # the rest of a head will never come
 
     def _take_request(self) -> None:
@@ -218,9 +225,18 @@ class Edge(Line):
             return
         self._head_began = False
         head.peer = self._peer
+        if self._reader.buffer:
+            self._bound_ahead()
         self._decide(head, started)
         if self._reader.buffer and not self._busy:
             self._rest()
+
+    def _bound_ahead(self) -> None:
+        """Drops what is too far ahead of the answers: a client has to expect to send it again (RFC 9112, 9.3.2)."""
+        reader = self._reader
+        if reader.body_left >= 0 and len(reader.buffer) - reader.body_left > _AHEAD_MOST:
+            reader.buffer = reader.buffer[: reader.body_left]
+            self._ran_ahead = True
 
     def _rest(self) -> None:
         """Thousands of requests fit into one read: before the next of them all other connections have their turn."""
@@ -249,6 +265,7 @@ class Edge(Line):
         if not reader.body_left and self._exchange is exchange:
             if reader.buffer:
                 self.hold()
+                self._bound_ahead()
             else:
                 self.go_on()  # nothing more is expected, but a client that goes away should be noticed
             exchange.body_ended()
@@ -339,7 +356,7 @@ class Edge(Line):
     def _after_answer(self, keep: bool) -> None:
         if self._place:
             self._leave_place()
-        if not keep or self._closing:
+        if not keep or self._closing or self._ran_ahead:
             self._reader.buffer = b""
             self._linger()
             return
@@ -398,6 +415,9 @@ class Edge(Line):
         self._exchange = None
         self._tunnel = tunnel
         self.deadline = NEVER
+        if self._ran_ahead:
+            self._reset()  # some of what it sent before the switch is lost
+            return
         early, self._reader.buffer = self._reader.buffer, b""
         if early:
             tunnel.from_client(early)
