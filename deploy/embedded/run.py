@@ -30,6 +30,7 @@ from supervisor import Fault, Stopped, Supervisor
 
 START_SECONDS = 180  # a busy machine takes its time; what cannot start says so at once, by ending
 NOT_RUNNING = 3
+ENV_LINE = re.compile(r"""\s*(?:export\s+)?(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|(.*?))\s*(?:\s#.*)?""")
 USAGE = "usage: run.py [run | exec SERVICE -- COMMAND... | running | clean]     settings: PORT=8080 VAR=var"
 WELCOME = """
 Gatehouse is up: {url}    API document: {url}/docs    mail it sends: {mailbox}
@@ -75,9 +76,19 @@ def run(var: Path, given: Environment) -> None:
 def settings() -> dict[str, str]:
     """The environment over `.env`, so that one file serves this and compose."""
     file = ROOT / ".env"
-    lines = file.read_text().splitlines() if file.is_file() else []
-    pairs = (re.fullmatch(r"\s*(\w+)=(.*?)\s*", line) for line in lines)
-    return {match[1]: match[2].strip("'\"") for match in pairs if match} | dict(os.environ)
+    return (said_in(file.read_text(encoding="utf-8-sig")) if file.is_file() else {}) | dict(os.environ)
+
+
+def said_in(text: str) -> dict[str, str]:
+    """The lines of a `.env`, read as compose reads them; one that is not understood is told, not passed over."""
+    said = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if (match := ENV_LINE.fullmatch(line)) is None:
+            raise Fault(f"line {number} of .env is not NAME=value")
+        said[match[1]] = match[2] or match[3] or match[4] or ""
+    return said
 
 
 @contextmanager
