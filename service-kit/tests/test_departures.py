@@ -1,13 +1,16 @@
 """Nobody works on for a caller who has left."""
 
 import asyncio
+import socket
 from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
+import uvicorn
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
 
-from service_kit.departures import while_connected
+from service_kit.departures import arrive, while_connected
 
 
 class Caller:
@@ -66,3 +69,28 @@ async def test_a_server_that_stops_ends_the_work_too() -> None:
     with pytest.raises(asyncio.CancelledError):
         await request
     assert ended.is_set()
+
+
+async def test_who_left_while_the_worker_was_busy_is_found_out_before_the_body_is_read() -> None:
+    read: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await arrive()
+        read.append((await receive())["type"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    async with asyncio.timeout(5):
+        while not server.started:
+            await asyncio.sleep(0.01)
+        for _ in range(3):  # between two turns of the loop
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab")
+        while len(read) < 3:
+            await asyncio.sleep(0.01)
+        server.should_exit = True
+        await serving
+    assert read == ["http.disconnect"] * 3

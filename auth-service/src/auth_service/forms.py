@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 
 from auth_service.exceptions import InvalidRequest
+from service_kit.departures import arrive
 
 LARGEST = 64 * 1024
 
@@ -16,6 +17,7 @@ async def read_form(request: Request) -> Mapping[str, str]:
     if media_type != "application/x-www-form-urlencoded":
         raise InvalidRequest("The body must be a form (application/x-www-form-urlencoded).")
     body = bytearray()
+    await arrive()
     async for chunk in request.stream():
         body += chunk
         if len(body) > LARGEST:

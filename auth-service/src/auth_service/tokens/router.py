@@ -1,5 +1,6 @@
 """The OAuth endpoints: token (RFC 6749), revoke (7009), introspect (7662), metadata (8414); forward-auth."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -35,6 +36,7 @@ from auth_service.tokens.introspection import claims_of, headers_of
 from auth_service.tokens.models import Grant, SignIn
 from auth_service.tokens.schemas import IntrospectionResponse, Metadata, TokenResponse
 from auth_service.users.exceptions import UsersUnavailable
+from service_kit.departures import while_connected
 from service_kit.dependencies import (
     InsufficientRole,
     InsufficientScope,
@@ -93,7 +95,7 @@ async def token(request: Request, asked: OAuthRequest, tokens: TheTokens) -> Res
     match asked.required("grant_type"):
         case "password":
             given = SignIn(asked.required("username"), asked.required("password"), device_of(request))
-            grant = await tokens.sign_in(client, given, scope, origin)
+            grant = await tokens.sign_in(client, given, scope, origin, partial(while_connected, request))
         case "refresh_token":
             grant = await tokens.renew(client, asked.required("refresh_token"), scope, origin)
         case "client_credentials":

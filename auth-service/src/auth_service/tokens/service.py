@@ -29,6 +29,7 @@ from auth_service.tokens.models import Grant, SignIn
 from auth_service.users.client import UsersClient
 from auth_service.users.exceptions import UsersUnavailable
 from auth_service.users.models import Refused, User
+from service_kit.departures import ClientDisconnect, WhileConnected
 from service_kit.response_revocations import headers
 from service_kit.tokens import Caller
 
@@ -57,12 +58,26 @@ class Tokens:
         self._issuer = issuer
         self._grant_password = grant_password
 
-    async def sign_in(self, client: Client, given: SignIn, scope: str | None, origin: Origin) -> Grant:
+    async def sign_in(
+        self,
+        client: Client,
+        given: SignIn,
+        scope: str | None,
+        origin: Origin,
+        while_connected: WhileConnected,
+    ) -> Grant:
         """The password grant (RFC 6749 section 4.3): for our own client alone, which sees the password."""
         with audit.refusals("sign-in", client=client.id, origin=origin):
-            return await self._signed_in(client, given, scope, origin)
+            return await self._signed_in(client, given, scope, origin, while_connected)
 
-    async def _signed_in(self, client: Client, given: SignIn, scope: str | None, origin: Origin) -> Grant:
+    async def _signed_in(
+        self,
+        client: Client,
+        given: SignIn,
+        scope: str | None,
+        origin: Origin,
+        while_connected: WhileConnected,
+    ) -> Grant:
         if not self._grant_password:
             raise UnsupportedGrantType
         if client.id != FIRST_PARTY.id:
@@ -70,7 +85,7 @@ class Tokens:
         granted = narrowed(client.scopes, scope)
         account = self._devices.account(given.email)
         admission = await self._admitted(given, account, origin.address)
-        user = await self._verified(given, admission)
+        user = await self._verified(given, admission, while_connected)
         await self._throttle.give_back(admission, succeeded=True)
         session, refresh_token = await self._sessions.start(
             subject=user.id,
@@ -183,10 +198,10 @@ class Tokens:
         owner = await self._users.owner_of_device(device.subject)
         return device.id if owner and owner.sessions_cv == device.sessions_cv else None
 
-    async def _verified(self, given: SignIn, admission: Admission) -> User:
+    async def _verified(self, given: SignIn, admission: Admission, while_connected: WhileConnected) -> User:
         try:
-            user = await self._users.verify(given.email, given.password)
-        except UsersUnavailable:
+            user = await self._users.verify(given.email, given.password, while_connected)
+        except (UsersUnavailable, ClientDisconnect):
             await self._throttle.give_back(admission, succeeded=False)
             raise
         if isinstance(user, Refused):

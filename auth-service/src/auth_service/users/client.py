@@ -13,6 +13,7 @@ from urllib.parse import quote
 from auth_service.users.exceptions import UsersUnavailable
 from auth_service.users.http import Answer, Client, NoAnswer
 from auth_service.users.models import Refused, User
+from service_kit.departures import WhileConnected
 from service_kit.tracing import outgoing_headers
 
 RETRY_SECONDS = 1.0
@@ -33,22 +34,26 @@ class UsersClient:
         self._reads = _Lane(concurrency, timeout)
         self._links = _Lane(min(concurrency, MOST_LINKS), timeout)
 
-    async def verify(self, email: str, password: str) -> User | Refused:
-        async with self._sign_ins.place():
-            answer = await self._http.ask(
-                "POST",
-                "/internal/v1/credentials/verify?caller_waits=true",
-                self._headers(),
-                {"email": email, "password": password},
-            )
+    async def verify(self, email: str, password: str, while_connected: WhileConnected) -> User | Refused:
+        answer = await while_connected(self._checked(email, password))
         if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
             return Refused("malformed")
         verdict = _read(answer, _verdict)
         if isinstance(verdict, Refused):
             # How soon it was found would tell who has an account. Waited for here, it holds no place in the lane:
-            # else a few refusals a second, for each of which one second is due, would keep everybody out.
+            # else a few refusals a second, for each of which one second is due, would keep everybody out. And it counts,
+            # whether its caller stays to hear it or not.
             await asyncio.sleep(verdict.wait)
         return verdict
+
+    async def _checked(self, email: str, password: str) -> Answer:
+        async with self._sign_ins.place():
+            return await self._http.ask(
+                "POST",
+                "/internal/v1/credentials/verify?caller_waits=true",
+                self._headers(),
+                {"email": email, "password": password},
+            )
 
     async def current(self, user_id: str) -> User | None:
         return await self._current(self._reads, user_id)
