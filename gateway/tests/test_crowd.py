@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.upstream.crowd import FEW, Crowd
-from tests.process import ROUTE, Gateway, connected, serving
+from tests.process import ROUTE, Gateway, connected, reset, serving, until
 
 
 def test_a_crowd_is_admitted_as_long_as_its_answers_take_what_they_usually_take() -> None:
@@ -211,3 +211,54 @@ async def hang_up(gateway: Gateway, all_at_once: asyncio.Barrier) -> None:
         await all_at_once.wait()
         writer.write_eof()
         await reader.read()
+
+
+async def test_clients_that_ask_and_leave_pile_up_nowhere(tmp_path: Path) -> None:
+    """At three times what the service can do, which hears of nobody's leaving until it has answered."""
+    async with busy(tmp_path) as gateway:
+        assert {answer[9:12] for _, _, answer in await offer(gateway, 30, 30)} == {b"200"}
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(900):
+                tasks.create_task(leave(gateway))
+                if number % 3 == 2:
+                    await asyncio.sleep(0.01)
+        await asyncio.sleep(1)
+        answers = [answer for _ in range(10) for _, _, answer in await offer(gateway, math.inf, 10)]
+        assert [answer[9:12] for answer in answers] == [b"200"] * 100
+        await until(lambda: nobody_counts(gateway))
+
+
+async def leave(gateway: Gateway) -> None:
+    async with connected(gateway.port) as (_, writer):
+        writer.write(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await asyncio.sleep(0.02)
+        reset(writer)
+
+
+async def nobody_counts(gateway: Gateway) -> bool:
+    return await gateway.metric("gateway_upstream_outstanding") == 0
+
+
+def test_a_service_that_notices_nobodys_leaving_is_not_filled_with_those_who_left() -> None:
+    crowd = Crowd(4096)
+    crowd.waiting = 4000
+    assert sum(crowd.keep(counted=True) for _ in range(4000)) == 1024
+    for _ in range(1024):
+        crowd.noticed("things", 4.0, 5.0)
+    assert crowd.waiting == 4000 - 1024
+    assert crowd.keep(counted=False)
+    assert crowd.waiting == 4000 - 1024 + 1
+
+
+def test_a_service_that_answers_few_is_judged_by_more_than_one_period() -> None:
+    """Forty clients a second leave, and it notices each half a second later than the one before."""
+    crowd, now = Crowd(4096), 0.0
+    crowd.noticed("things", 0.001, 5.0)
+    for period in range(1, 20):
+        crowd.waiting = 100 * period
+        for _ in range(3):
+            crowd.keep(counted=True)
+            crowd.noticed("things", period / 2, 5.0)
+        now += 0.1
+        crowd.sweep(now)
+    assert crowd.limit < 1000

@@ -85,6 +85,21 @@ def test_a_replica_that_has_its_name_before_it_listens_does_not_close_the_servic
     assert service.breaker.open
 
 
+def test_what_is_not_answered_in_time_closes_no_service_that_answers_other_requests_meanwhile() -> None:
+    """Else a pile of slow sign-ins would have the key set and every refresh refused."""
+    service = Upstream("echo", parse("127.0.0.1:1", 8000), Bounds(), Clock(), Bodies(1, 1))
+    (pool,) = service.pools
+    pool.answered_at = 10.0
+    for _ in range(20):
+        service.timed_out(pool, since=9.0)
+    assert not service.breaker.open
+    assert not pool.ejections
+    for _ in range(5):
+        service.timed_out(pool, since=11.0)
+    assert service.breaker.open
+    assert pool.ejections
+
+
 def test_an_open_breaker_lets_one_request_a_second_find_out_and_closes_at_its_success() -> None:
     breaker = Breaker()
     for _ in range(4):

@@ -32,6 +32,7 @@ class Asker(Protocol):
     def switch(self, connection: "Connection", answer: Answer, after: bytes) -> None: ...
     def upstream_full(self) -> None: ...
     def upstream_ready(self) -> None: ...
+    def noticed(self) -> None: ...
 
 
 class Stream(Protocol):
@@ -49,6 +50,7 @@ class Connection(asyncio.Protocol):
     with what was read of its head."""
 
     __slots__ = (
+        "_abandoned",
         "_answer",
         "_buffer",
         "_complete",
@@ -75,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._complete = False
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.exchange: Asker | None = None
+        self._abandoned: Asker | None = None  # has left, and waits until the service has noticed
         self.tunnel: Stream | None = None
         self.heard = False  # whether any byte came since the exchange began
         self.lost = False
@@ -198,6 +201,19 @@ class Connection(asyncio.Protocol):
         self.exchange = None
         self.transport.abort()
 
+    @property
+    def may_be_abandoned(self) -> bool:
+        """Whether all of the request is on its way, and nothing of the answer."""
+        closed = self.lost or self.transport.is_closing()
+        return not (self.heard or closed or self.transport.get_write_buffer_size())
+
+    def abandon(self, seconds: float) -> None:
+        """Tells the service that nobody waits any more. Its exchange hears when the service has noticed, which closes the
+        connection or answers; it has so many seconds."""
+        self._abandoned, self.exchange = self.exchange, None
+        self.transport.write_eof()
+        asyncio.get_running_loop().call_later(seconds, self.transport.abort)
+
     # What the transport calls.
 
     def pause_writing(self) -> None:
@@ -231,3 +247,6 @@ class Connection(asyncio.Protocol):
                 exchange.deliver([], True)
             else:
                 exchange.lost(self)
+        elif self._abandoned is not None:
+            abandoned, self._abandoned = self._abandoned, None
+            abandoned.noticed()

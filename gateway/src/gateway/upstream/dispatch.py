@@ -42,10 +42,12 @@ class Upstream:
     def send(self, exchange: Exchange) -> None:
         """Gives the exchange to an address, or refuses it."""
         now = self.clock.now
-        if self.breaker.open and not self.breaker.admits(now):
-            exchange.refuse(BreakerOpen(headers=_SOON))
-            return
-        if self.crowd.waiting >= self.crowd.limit:
+        if self.breaker.open:
+            if not self.breaker.admits(now):
+                exchange.refuse(BreakerOpen(headers=_SOON))
+                return
+            # Else it finds out whether the service is back: no crowd keeps it from that.
+        elif self.crowd.waiting >= self.crowd.limit:
             exchange.refuse(Overloaded(headers=_SOON))
             return
         self.budget.requests += 1
@@ -119,6 +121,14 @@ class Upstream:
     def failed(self, pool: Pool) -> None:
         self.breaker.failed(self.clock.now)
         balancing.failed(pool, self.clock.now)
+
+    def timed_out(self, pool: Pool, since: float) -> None:
+        """No answer has come to what was asked at `since`, by perf_counter. A service that has answered others in the
+        meantime is slow, not down: whoever asks for something else of it must not be refused."""
+        if pool.answered_at < since:
+            balancing.failed(pool, self.clock.now)
+        if all(each.answered_at < since for each in self.pools):
+            self.breaker.failed(self.clock.now)
 
     async def resolve_again(self) -> None:
         """Asks the name service before each opening, so that a stranger at an old address gets nothing."""

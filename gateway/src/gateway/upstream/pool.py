@@ -70,6 +70,7 @@ class Pool:
         self.failures = 0
         self.ejections = 0
         self.ejected_until = 0.0
+        self.answered_at = 0.0  # when the last answer began, by perf_counter
         self.open = 0
         self.waiting: deque[Exchange] = deque()
         self._opening = 0

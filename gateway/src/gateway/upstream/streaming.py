@@ -157,11 +157,37 @@ class Exchange:
         """The client is gone, or was told to go: the upstream's connection goes too."""
         if self.over:
             return
+        if self._asked and self._leave_it_counted():
+            return
         self._end()
         if self.connection is not None:
             self.connection.close()
         elif self.pool is not None:
             self.pool.forget(self)
+
+    def _leave_it_counted(self) -> bool:
+        """Whether the exchange counts until the service has noticed that its client is gone.
+
+        A service that is behind still has the request, and will work on it. Were it counted no more, clients who ask and
+        leave could pile up any number of requests there, and whoever stays would wait behind them.
+        """
+        connection = self.connection
+        if connection is None or not self.body_done or not connection.may_be_abandoned:
+            return False
+        if not self.upstream.crowd.keep(counted=self._asked > 0):
+            return False
+        self.over = True
+        if self._body is not None:
+            self._body.forget()
+        self._asked = perf_counter()
+        connection.abandon(self.passage.route.first_byte_seconds)
+        return True
+
+    def noticed(self) -> None:
+        """The service has noticed that the client left, or had time to."""
+        route, took = self.passage.route, perf_counter() - self._asked
+        self.upstream.crowd.noticed(route.name, took, route.first_byte_seconds)
+        self.leave()
 
     def end_stream(self) -> None:
         """The events end here, as if the service had ended them: a client that asks again is told why."""
@@ -177,10 +203,11 @@ class Exchange:
 
     def timed_out(self) -> None:
         """The deadline passed, whichever it was."""
+        since = self._asked if self._asked > 0 else self.started
         self._answered()
         waiting_for_client = self._waits_for_body()
         if not waiting_for_client and not self._client.full and self.pool is not None:
-            self.upstream.failed(self.pool)
+            self.upstream.timed_out(self.pool, since)
         self.abandon()
         if self.responded:
             self._client.cut(self)
@@ -265,7 +292,7 @@ class Exchange:
         """The final head is known; it is written with the first piece of the body."""
         passage = self.passage
         self.status = answer.status
-        self._answered()
+        self._answered(self.pool)
         self.bodyless = passage.head.method == b"HEAD" or answer.status in (204, 304)
         self._answer_head = self._write_answer_head(answer)
         if answer.revoked:
@@ -373,11 +400,14 @@ class Exchange:
             self._asked = perf_counter()
             self.upstream.crowd.waiting += 1
 
-    def _answered(self) -> None:
+    def _answered(self, by: Pool | None = None) -> None:
+        """It waits no more: it is answered, or has waited until its deadline."""
         if self._asked > 0:
-            route, waited = self.passage.route, perf_counter() - self._asked
-            self._asked = 0.0
+            route, now = self.passage.route, perf_counter()
+            waited, self._asked = now - self._asked, 0.0
             self.upstream.crowd.answered(route.name, waited, route.first_byte_seconds)
+            if by is not None:
+                by.answered_at = now
 
     def _end(self) -> None:
         if self._asked > 0:
