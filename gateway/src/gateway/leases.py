@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from itertools import count
+from math import ceil
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
@@ -77,8 +78,10 @@ class Lease:
         "_leased",
         "_left",
         "_refused",
+        "_shown",
         "_spent",
         "_whole_at",
+        "_window_ends",
         "key",
         "limit",
     )
@@ -94,6 +97,8 @@ class Lease:
         self._spent = 0
         self._refused = 0
         self._whole_at = 0.0
+        self._window_ends = 0.0
+        self._shown = 0
 
     def spend(self, now: float, workers: int) -> bool:
         admitted = self._spend_leased() if self._leased else self._spend_share(now, workers)
@@ -122,9 +127,18 @@ class Lease:
         free = self._burst - max(0.0, self._whole_at - now) / self._interval
         return max(0, min(self._burst, self._left + int(free + 1e-6)))
 
-    def whole_in(self, now: float) -> float:
-        """Seconds until the allowance is whole again."""
-        return max(0.0, self._whole_at - now)
+    def show(self, now: float, admitted: bool) -> tuple[int, int]:
+        """What RateLimit says: the requests that are left of the quota, and the seconds until the window ends.
+
+        The allowance comes back little by little, and workers learn late of each other. But within a window what is
+        shown never rises, and it is never more than the quota, whatever may come at once.
+        """
+        seconds = self.limit.per_seconds
+        if now >= self._window_ends:
+            self._window_ends = (now // seconds + 1) * seconds  # the same for every worker of a machine
+            self._shown = self.limit.rate
+        self._shown = min(self._shown, self.remaining(now) if admitted else 0)
+        return self._shown, max(1, ceil(self._window_ends - now))
 
     def wait(self, now: float) -> float:
         """Seconds until the next request can be admitted."""
@@ -154,8 +168,12 @@ class Lease:
         self._debt = min(self._debt, self._burst)
 
     def idle(self, now: float) -> bool:
-        """Whether forgetting it loses nothing."""
+        """Whether there is nothing to tell the others."""
         return not (self._leased or self._spent) and self._whole_at <= now
+
+    def over(self, now: float) -> bool:
+        """Whether forgetting it loses nothing, not even what was shown in this window."""
+        return self._window_ends <= now and self.idle(now)
 
 
 class Leases:
@@ -192,8 +210,9 @@ class Leases:
         await self._store.close()
 
     async def settle(self) -> None:
-        self._forget_idle(monotonic())
-        leases = list(self._leases.values())
+        now = monotonic()
+        self._forget(now)
+        leases = [lease for lease in self._leases.values() if not lease.idle(now)]
         # Without any, nothing is claimed once: it tells the others that this worker lives.
         for first in range(0, max(1, len(leases)), _AT_ONCE):
             await self._settle(leases[first : first + _AT_ONCE])
@@ -216,7 +235,9 @@ class Leases:
         for lease, claim, grant in zip(leases, claims, grants, strict=True):
             lease.take(claim, grant, now)
 
-    def _forget_idle(self, now: float) -> None:
-        self._leases = {key: lease for key, lease in self._leases.items() if not lease.idle(now)}
+    def _forget(self, now: float) -> None:
+        self._leases = {key: lease for key, lease in self._leases.items() if not lease.over(now)}
+        if len(self._leases) > _MOST:
+            self._leases = {key: lease for key, lease in self._leases.items() if not lease.idle(now)}
         if len(self._leases) > _MOST:
             self._leases.clear()

@@ -94,7 +94,7 @@ class Limits:
         name = route.name.encode()
         fields = b'RateLimit-Policy: "%b";q=%d;w=%d\r\nRateLimit: "%b";r=%d;t=%d' % (
             *(name, limit.rate, ceil(limit.per_seconds)),
-            *(name, lease.remaining(now), ceil(lease.whole_in(now))),
+            *(name, *lease.show(now, admitted)),
         )
         passage.answer_fields = (
             b"\r\n".join((passage.answer_fields, fields)) if passage.answer_fields else fields
