@@ -144,7 +144,7 @@ e2e: $(UV)  ## run the end-to-end suites (SUITE=journeys, hostile, failures or l
 e2e-failures := failures skew
 
 ## On what runs now: the embedded system on VAR, else the containers of PROJECT (ON=embedded or ON=containers decides)
-.PHONY: admin import seed clean
+.PHONY: admin import export seed clean
 admin:  ## make a registered person an administrator (EMAIL=ada@example.com)
 	$(call need,EMAIL,EMAIL=ada@example.com)
 	@deploy/exec user-service python -m user_service.cli admin "$(EMAIL)"
@@ -154,6 +154,10 @@ import:  ## import people from another system (FILE=people.jsonl); rejected rows
 	@umask 077; deploy/exec user-service python -m user_service.cli import $(ARGS) - <"$(FILE)" >"$(FILE).rejected"; \
 	  code=$$?; if [ -s "$(FILE).rejected" ]; then echo "the rejected rows are in $(FILE).rejected" >&2; \
 	  else rm -f "$(FILE).rejected"; fi; exit $$code
+
+export:  ## write the old and the new id of everybody who was imported, as JSON lines (FILE=ids.jsonl)
+	$(call need,FILE,FILE=ids.jsonl)
+	@umask 077; deploy/exec user-service python -m user_service.cli export >"$(FILE).part" && mv "$(FILE).part" "$(FILE)"
 
 seed:  ## create made-up people, to try out sizes (USERS=1000000)
 	$(call need,USERS,USERS=1000000)

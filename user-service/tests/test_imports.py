@@ -1,5 +1,6 @@
 """People from another system: JSON lines of our own form, and what a real Django dumps."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -100,6 +101,43 @@ def test_a_dump_of_django_comes_in_as_it_is_and_once(dump: Path, capsys: pytest.
     assert rejected.stat().st_mode & 0o077 == 0
     assert main(["import", str(dump)]) == 1
     assert "0 added (0 of them must set a new password), 6 were here already" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("command")
+async def test_somebody_who_was_imported_is_found_by_their_old_id(
+    service: Service, parts: Parts, tmp_path: Path
+) -> None:
+    file = lines(tmp_path / "people.jsonl", someone(17), someone(170), someone(1, id="a/b c"))
+    assert await asyncio.to_thread(main, ["import", str(file)]) == 0
+    await service.register()
+
+    async def found(**query: str) -> list[str]:
+        response = await service.admin().get("/v1/users", params=query)
+        return [one["external_id"] for one in response.json()["items"]]
+
+    assert await found(external_id="17") == ["17"]
+    assert await found(external_id="a/b c") == ["a/b c"]
+    assert await found(external_id="17", status="disabled") == []
+    assert await found(external_id="") == await found(external_id="A/B C") == []
+    refused = await service.admin().get("/v1/users", params={"external_id": "1" * 191})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "external_id")
+
+
+@pytest.mark.usefixtures("command")
+async def test_the_old_and_the_new_id_of_everybody_who_was_imported_are_exported(
+    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("user_service.imports.exporting.BATCH", 2)
+    file = lines(tmp_path / "people.jsonl", *(someone(number) for number in range(5)))
+    assert await asyncio.to_thread(main, ["import", str(file)]) == 0
+    await service.register()
+    capsys.readouterr()
+    assert await asyncio.to_thread(main, ["export"]) == 0
+    written = capsys.readouterr()
+    ids = {pair["external_id"]: pair["id"] for pair in map(json.loads, written.out.splitlines())}
+    people = (await service.admin().get("/v1/users")).json()["items"]
+    assert ids == {one["external_id"]: one["id"] for one in people if one["external_id"] is not None}
+    assert (len(ids), written.err) == (5, "5 people had an id before\n")
 
 
 async def stored_hash(parts: Parts, email_key: str) -> str:

@@ -1,4 +1,4 @@
-"""Commands for operators: `python -m user_service.cli admin EMAIL`, `… import FILE`, `… seed COUNT`."""
+"""Commands for operators: `python -m user_service.cli admin EMAIL`, `… import FILE`, `… export`, `… seed COUNT`."""
 
 import argparse
 import asyncio
@@ -17,6 +17,7 @@ from service_kit.settings import load
 from user_service.audit.models import Origin
 from user_service.config import DatabaseSettings
 from user_service.database import Database, create_engine
+from user_service.imports.exporting import export_ids
 from user_service.imports.people import NAME_FROM
 from user_service.imports.reading import Row
 from user_service.imports.seeding import seed
@@ -49,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         choices=NAME_FROM,
         help="what stands for the name of whoever has none in a Django dump; their rows are rejected unless said",
     )
+    verbs.add_parser(
+        "export", help="write the old and the new id of everybody who was imported, as JSON lines"
+    )
     make_up = verbs.add_parser(
         "seed", help="make people up, for trying out sizes; nobody can sign in as them"
     )
@@ -62,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
             if rejected is not None and rejected.exists() and rejected.samefile(_source(chosen.file)):
                 return _refuse("--rejected is the file that is read, and would empty it")
             return asyncio.run(import_people(chosen.file, rejected, chosen.name_from))
-        if chosen.verb == "seed":
+        if chosen.verb == "export":
+            asyncio.run(export())
+        elif chosen.verb == "seed":
             asyncio.run(seed_people(chosen.count))
         else:
             print(asyncio.run(make_admin(chosen.email)))
@@ -172,6 +178,15 @@ def _for_many_rows(settings: DatabaseSettings) -> Database:
     """Of more patience than a request has: a busy database takes its time for some hundred rows at once."""
     engine = create_engine(settings.url(), pool_size=1, deadline=PATIENCE_SECONDS)
     return Database(engine, deadline=PATIENCE_SECONDS)
+
+
+async def export() -> None:
+    database = _for_many_rows(load(DatabaseSettings))
+    try:
+        written = await export_ids(database, sys.stdout)
+    finally:
+        await database.close()
+    _say(f"{written:,} people had an id before")
 
 
 async def seed_people(count: int) -> None:

@@ -1,6 +1,7 @@
-"""Adding people by the hundred."""
+"""Adding people by the hundred, and the ids that they had before."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,6 +26,17 @@ async def taken(connection: AsyncConnection, people: Sequence[User]) -> tuple[se
         )
     )
     return {str(found) for found in ids.scalars()}, {*emails.scalars(), *reserved.scalars()}
+
+
+async def ids_after(connection: AsyncConnection, external_id: str, limit: int) -> list[tuple[str, UUID]]:
+    """The next pairs of old and new id, in the order of the old ones as text."""
+    pairs = await connection.execute(
+        select(UserRow.external_id, UserRow.id)
+        .where(UserRow.external_id > external_id)
+        .order_by(UserRow.external_id)
+        .limit(limit)
+    )
+    return [(str(old), new) for old, new in pairs]
 
 
 async def add(connection: AsyncConnection, people: Sequence[User], origin: Origin) -> None:

@@ -66,6 +66,7 @@ class Filters:
     created_before: datetime | None = None
     email_prefix: str = ""
     name_prefix: str = ""
+    external_id: str | None = None
 
 
 async def find(connection: AsyncConnection, user_id: UUID) -> User | None:
@@ -171,6 +172,8 @@ def _narrowed(query: Select[Any], filters: Filters) -> Select[Any]:
         query = query.where(_id_column(filters) < first_id(filters.created_before))
     if prefix := email_key_prefix(filters.email_prefix):
         query = query.where(UserRow.email_key >= prefix, UserRow.email_key < prefix + "\U0010ffff")
+    if filters.external_id is not None:
+        query = query.where(UserRow.external_id == filters.external_id)
     if prefix := name_key(filters.name_prefix):
         query = query.where(UserRow.name_key >= prefix, UserRow.name_key < prefix + "\U0010ffff")
     return query

@@ -99,7 +99,13 @@ async def list_users(
 ) -> UserPage:
     """People, a page at a time, in a stable order."""
     filters = Filters(
-        query.status, query.role, query.created_from, query.created_before, query.email, query.name
+        query.status,
+        query.role,
+        query.created_from,
+        query.created_before,
+        query.email,
+        query.name,
+        query.external_id,
     )
     page = await users.page(filters, query.limit, query.cursor)
     response.headers.update(link_header(request.url, page))

@@ -125,6 +125,9 @@ class ListQuery(PageQuery):
     created_before: Time | None = None
     email: Annotated[str, Field(max_length=320, description="The beginning of the address.")] = ""
     name: Annotated[str, Field(max_length=200, description="The beginning of the name.")] = ""
+    external_id: Annotated[
+        str | None, Field(max_length=190, description="The id that an imported person had before, in full.")
+    ] = None
 
 
 class CurrentState(BaseModel):
