@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 
 
 class People:
@@ -136,7 +137,7 @@ def make_app(people: People) -> FastAPI:
     async def read(user_id: str, request: Request) -> Any:
         await behave(request)
         person = people.by_id(user_id)
-        return Response(status_code=404) if person is None else person
+        return JSONResponse({"code": "user_not_found"}, 404) if person is None else person
 
     return app
 

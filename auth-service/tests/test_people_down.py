@@ -124,6 +124,10 @@ async def crowd(service: Service, refresh_token: str) -> list[tuple[httpx.Respon
         Response(status_code=503, headers={"retry-after": "9" * 5000}),
         Response(status_code=503, headers={"retry-after": "\xb2"}),
         Response(status_code=302, headers={"location": "/"}),
+        # Of somebody else at this address, or of user-service's other port.
+        Response(status_code=404),
+        Response(b"[]", 404),
+        Response(b'{"code": "not_found", "status": 404}', 404),
     ],
     ids=lambda answer: f"{answer.status_code} {answer.body[:40]!r}",
 )

@@ -84,7 +84,10 @@ class UsersClient:
             answer = await self._http.ask(
                 "GET", f"/internal/v1/users/{quote(user_id, safe='')}", self._headers()
             )
-        return None if answer.status == HTTPStatus.NOT_FOUND else _read(answer, User.read)
+        # In these words alone: a 404 of whoever else is reached at this address must end nobody's session.
+        if answer.status == HTTPStatus.NOT_FOUND and _code(answer) == "user_not_found":
+            return None
+        return _read(answer, User.read)
 
     def close(self) -> None:
         self._http.close()
@@ -134,6 +137,14 @@ def _verdict(body: Any) -> User | Refused:
 
 def _followed(body: Any) -> str | None:
     return None if body["link"] is None else str(body["link"])
+
+
+def _code(answer: Answer) -> str | None:
+    """A problem's code (RFC 9457)."""
+    try:
+        return str(answer.json()["code"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def _read(answer: Answer, reader: Callable[[Any], T]) -> T:
