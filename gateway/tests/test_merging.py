@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.portal.document import MergedDocument
 from gateway.portal.merge import Part, merge, refusal
 from gateway.portal.refusals import OWN_COMPONENTS
 from gateway.routes import Route, Routes
@@ -353,3 +354,35 @@ def test_a_document_nested_without_end_is_refused() -> None:
         deep = {"items": deep}
     assert "deep" in refusal(described("one", {"A": deep}))
     assert not refusal(described("one", {"A": {"type": "string"}}))
+
+
+class Known:
+    """The documents that services gave."""
+
+    def __init__(self, *parts: Part) -> None:
+        self._parts = list(parts)
+
+    async def parts(self) -> list[Part]:
+        return self._parts
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"responses": True},
+        {"responses": {"401": 1}},
+        {"responses": {"401": {"description": "", "content": {"application/problem+json": 5}}}},
+        {"parameters": 5},
+        {"summary": "\ud800"},
+    ],
+)
+async def test_a_document_that_breaks_the_rules_costs_no_other_service_its_own(broken: Document) -> None:
+    routes = Routes([route("good", "/good/*"), route("bad", "/bad/*", scopes=frozenset(("a",)))])
+    good, bad = described("good", {"A": {}}), described("bad", {"A": {}}, broken)
+    bad["paths"]["/bad/a"]["parameters"] = []
+    documents: Any = Known(Part("bad", bad), Part("good", good))
+    encoded = await MergedDocument(lambda: routes, documents, "0.1.0").current()
+    document = json.loads(encoded.body)
+    assert "/good/a" in document["paths"]
+    [told] = [one for one in document["x-services"] if one["name"] == "bad"]
+    assert (told["state"], told["trouble"]) == ("missing", "its document is not OpenAPI that can be read")

@@ -3,12 +3,15 @@
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gateway.portal.merge import Part, merge
 from gateway.portal.services import Documents
 from gateway.routes import Routes
+
+logger = logging.getLogger(__name__)
 
 
 class Encoded(NamedTuple):
@@ -43,5 +46,22 @@ class MergedDocument:
 
 
 def _encode(parts: Sequence[Part], routes: Routes, version: str) -> Encoded:
-    body = json.dumps(merge(parts, routes, version), ensure_ascii=False).encode()
+    try:
+        body = _write(parts, routes, version)
+    except Exception:  # noqa: BLE001 - a document may break the rules of OpenAPI in any way
+        body = _write([_readable(part, routes, version) for part in parts], routes, version)
     return Encoded(body, hashlib.sha256(body).hexdigest()[:32])
+
+
+def _write(parts: Sequence[Part], routes: Routes, version: str) -> bytes:
+    return json.dumps(merge(parts, routes, version), ensure_ascii=False).encode()
+
+
+def _readable(part: Part, routes: Routes, version: str) -> Part:
+    """The part, or its absence if it cannot be merged: those of the other services stay."""
+    try:
+        _write([part], routes, version)
+    except Exception:
+        logger.exception("the API document of %s cannot be merged", part.service)
+        return Part(part.service, None, "its document is not OpenAPI that can be read")
+    return part
