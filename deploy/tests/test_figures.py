@@ -1,4 +1,4 @@
-"""The figures on the front page are those of the result files, and every promise that a full run missed is among them."""
+"""The figures on the pages are those of the result files, and the front page has every promise that a full run missed."""
 
 import json
 import re
@@ -48,3 +48,19 @@ def test_a_benchmarks_figure_on_the_page_is_in_its_results() -> None:
         if file in FIGURE_OF:
             name, unit = FIGURE_OF[file]
             assert figure == said(results(file)["figures"][name], unit), file
+
+
+def test_the_seconds_that_async_saves_are_those_of_its_benchmark_on_each_page() -> None:
+    seconds = results("user-service/benchmarks/results/async.json")["seconds"]
+    table = (ROOT / "docs/async.md").read_text("utf-8")
+    rows = re.findall(r"^\| `?(\w+ ?\w+)`?(.*?) \| ([0-9.]+) s \| ([0-9.]+) s \|$", table, re.MULTILINE)
+    shown = {kind + rest: {"100": few, "2000": many} for kind, rest, few, many in rows}
+    measured = {
+        kind: {calls: f"{value:.1f}" for calls, value in each.items()} for kind, each in seconds.items()
+    }
+    assert shown == measured
+    text = " ".join((ROOT / "docs/coming-from-django.md").read_text("utf-8").split())
+    fast, slow = measured["async def"]["2000"], measured["def, 40 threads (the default)"]["2000"]
+    assert (
+        f"of 2,000 calls that wait 1 s each, the last is answered after {fast} s instead of {slow}." in text
+    )
