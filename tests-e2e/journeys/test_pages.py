@@ -88,6 +88,19 @@ def node_packages(checkout: Path) -> str:
 
 
 @pytest.mark.parametrize(
+    "marked",
+    [f"{page}, {block}: {block.not_run}" for page in PAGES for block in blocks(page) if block.not_run],
+)
+def test_a_block_that_is_not_run_says_why(marked: str) -> None:
+    pytest.skip(marked)
+
+
+def test_the_blocks_of_javascript_can_be_run_here(node_packages: str) -> None:
+    if node_packages:
+        pytest.skip(node_packages)
+
+
+@pytest.mark.parametrize(
     "page", [page for page in PAGES if any(block.language in RUN for block in blocks(page))], ids=str
 )
 def test_the_blocks_of_a_page_work_in_the_order_in_which_they_stand(
@@ -96,22 +109,17 @@ def test_the_blocks_of_a_page_work_in_the_order_in_which_they_stand(
     checkout: Path,
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if not isinstance(system, Embedded):
         pytest.skip("the pages are about the system that `make run` starts")
     # As curl alone, but a refusal ends the page.
     (tmp_path / "curl").write_text(f'#!/bin/sh\nexec {shutil.which("curl")} --fail-with-body "$@"\n')
     (tmp_path / "curl").chmod(0o755)
-    script, left_out = ["set -euo pipefail"], []
+    script = ["set -euo pipefail"]
     for block in blocks(page):
-        if block.language not in RUN:
+        if block.language not in RUN or block.not_run:
             continue
-        why = block.not_run
-        if block.language == "js" and not why:
-            why = request.getfixturevalue("node_packages")
-        if why:
-            left_out.append(f"{page}, {block}: {why}")
+        if block.language == "js" and request.getfixturevalue("node_packages"):
             continue
         script.append(f"printf '\\n== %s\\n' '{block}' >&2")
         text = as_here(block.text, system, tmp_path)
@@ -123,8 +131,6 @@ def test_the_blocks_of_a_page_work_in_the_order_in_which_they_stand(
             file = folder / f"{page.stem}-{block.line}.{suffix}"
             file.write_text(text, "utf-8")
             script.append(f"{RUN[block.language]} {file}")
-    with capsys.disabled():
-        print("".join(f"\nnot run: {one}" for one in left_out), end="")
     uv = Path(os.environ.get("UV") or shutil.which("uv") or "uv").parent
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("VIRTUAL_ENV", "PYTEST"))
