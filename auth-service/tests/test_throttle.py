@@ -337,6 +337,14 @@ async def test_the_devices_cookie_is_for_no_script_no_other_site_and_no_plain_ht
     assert ("secure" in said) is url.startswith("https:")
 
 
+async def test_a_form_of_another_site_replaces_no_devices_cookie(service: Service) -> None:
+    posted_by_a_page = await attempt(service, People.PASSWORD, headers={"sec-fetch-mode": "navigate"})
+    assert posted_by_a_page.status_code == 200
+    assert "set-cookie" not in posted_by_a_page.headers
+    by_a_script = await attempt(service, People.PASSWORD, headers={"sec-fetch-mode": "cors"})
+    assert "device=" in by_a_script.headers["set-cookie"]
+
+
 async def test_a_clock_that_stepped_back_makes_no_wait_longer(service: Service, redis: Any) -> None:
     await until_locked(service)
     ahead = int(time.time() * 1000) + 3_600_000

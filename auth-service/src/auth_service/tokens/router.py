@@ -102,7 +102,7 @@ async def token(request: Request, asked: OAuthRequest, tokens: TheTokens) -> Res
             grant = await tokens.issue_to_client(client, scope, asked.form.get("audience"), origin)
         case _:
             raise UnsupportedGrantType
-    return _answer(grant, secure=request.app.state.issuer.startswith("https:"))
+    return _answer(grant, request)
 
 
 @router.post(
@@ -189,20 +189,22 @@ def describe(issuer: str, *, grant_password: bool) -> Metadata:
     )
 
 
-def _answer(grant: Grant, *, secure: bool) -> Response:
+def _answer(grant: Grant, request: Request) -> Response:
     body = {"access_token": grant.access_token, "token_type": "Bearer", "expires_in": grant.expires_in}
     if grant.refresh_token is not None:
         body["refresh_token"] = grant.refresh_token
     response = JSONResponse(body | {"scope": grant.scope}, headers=NO_STORE | grant.headers)
     if grant.device is not None:
         response.headers[DEVICE_HEADER] = grant.device
-        response.set_cookie(
-            DEVICE_COOKIE,
-            grant.device,
-            LIFETIME,
-            path="/auth/token",
-            secure=secure,
-            httponly=True,
-            samesite="strict",
-        )
+        # What another site has a browser post as a form opens a page: it takes no known device's value away.
+        if request.headers.get("sec-fetch-mode") != "navigate":
+            response.set_cookie(
+                DEVICE_COOKIE,
+                grant.device,
+                LIFETIME,
+                path="/auth/token",
+                secure=request.app.state.issuer.startswith("https:"),
+                httponly=True,
+                samesite="strict",
+            )
     return response
