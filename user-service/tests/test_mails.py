@@ -366,6 +366,7 @@ async def test_links_lead_to_the_application_s_page_or_to_our_own(
         body = mail.get_body((part,))
         assert body is not None
         assert f"{page}/verify-address#token=" in body.get_content()
+        assert ("email=ada%40example.com" in body.get_content()) is (app_url is None)
 
 
 async def test_the_page_of_a_link_runs_nothing_but_its_own_script(service: Service) -> None:
@@ -373,6 +374,14 @@ async def test_the_page_of_a_link_runs_nothing_but_its_own_script(service: Servi
     assert "default-src 'none'; script-src 'sha256-" in page.headers["content-security-policy"]
     assert page.headers["referrer-policy"] == "no-referrer"
     assert 'type="password"' in page.text
+    assert 'autocomplete="username" hidden' in page.text  # password managers ask for it
+    assert "At least 12 characters." in page.text
+    assert page.text.index("At least 12") < page.text.index(
+        'type="password"'
+    )  # before the mistake, not after it
+    assert "You will be signed out on all your devices." in page.text
+    assert '<p role="alert"></p>' in page.text
+    assert '<a href="http://localhost:8080">' in page.text
     assert (await service.anonymous.get("/v1/users/links/evil")).status_code == 422
 
 

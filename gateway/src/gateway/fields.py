@@ -80,7 +80,9 @@ def read_fields(head: Head, lines: list[bytes]) -> None:
 def _classify(name: bytes) -> bytes:
     if not HEADER_NAME.fullmatch(name):
         # An underscore is a token character, but servers that fold it to a dash would read another field than we did.
-        raise BadRequest("a header name is empty, or holds a character that has no place there")
+        raise BadRequest(
+            "a header name is empty, or holds an underscore or another character that has no place there"
+        )
     lower = name.lower()
     if lower in _COLLECTED or is_asserted(lower):
         treatment = lower  # what others could believe is kept aside: it crosses where the route says so

@@ -154,7 +154,7 @@ class Verifier:
             try:
                 caller = self._read(token, now)
             except jws.Malformed as fault:
-                raise TokenRefused("token_malformed", f"The token is malformed. {fault}") from None
+                raise TokenRefused("token_malformed", f"{REFUSED['token_malformed']} {fault}") from None
             self._remember(digest, caller)
         try:
             self._revocations.check(caller, now)

@@ -28,7 +28,7 @@ class Mail:
     @property
     def token(self) -> str:
         """The link's secret: a fragment, so that no server's log ever holds it."""
-        _, _, token = self.link.partition("#token=")
+        token = self.link.partition("#token=")[2].partition("&")[0]
         assert token, f"no token in {self.link!r}"
         return token
 

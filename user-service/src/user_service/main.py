@@ -34,6 +34,7 @@ from user_service.events.relay import Relay
 from user_service.events.stream import Stream
 from user_service.housekeeping import keep_house
 from user_service.mails import registering
+from user_service.mails.pages import LinkPages
 from user_service.mails.router import confirmed_registration
 from user_service.mails.router import internal_router as mails_internal_router
 from user_service.mails.router import router as mails_router
@@ -68,6 +69,7 @@ class Parts:
     memory: heap.Heap
     idempotency_key: bytes
     token_life: float  # seconds that no token is accepted for longer
+    link_pages: LinkPages
     https: bool
 
     async def close(self) -> None:
@@ -119,6 +121,7 @@ def make_parts(settings: Settings) -> Parts:
         memory=memory,
         idempotency_key=settings.idempotency_key.get_secret_value().encode(),
         token_life=settings.token_max_lifetime_seconds + settings.token_leeway_seconds,
+        link_pages=LinkPages(settings.password_min_length, settings.public_url),
         https=settings.public_url.startswith("https:"),
     )
 
@@ -210,7 +213,7 @@ def _mail_sender(database: Database, settings: Settings) -> MailSender:
         settings.smtp_timeout_seconds,
     )
     links = settings.app_url or f"{settings.public_url}/v1/users/links"
-    return MailSender(database, server, settings.mail_from, links.rstrip("/"))
+    return MailSender(database, server, settings.mail_from, links.rstrip("/"), own_pages=not settings.app_url)
 
 
 def _events_redis(settings: Settings) -> Redis:

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request, Response
 
 from user_service.mails.models import FOLLOWED_FOR
+from user_service.mails.pages import LinkPages
 from user_service.mails.service import MailService
 
 # The names of auth-service's sign-in (its contract/devices.md).
@@ -17,6 +18,11 @@ SIGN_IN: Final = "/auth/token"
 async def get_mails(request: Request) -> MailService:
     mails: MailService = request.app.state.parts.mails
     return mails
+
+
+async def get_pages(request: Request) -> LinkPages:
+    pages: LinkPages = request.app.state.parts.link_pages
+    return pages
 
 
 async def make_known(request: Request, response: Response) -> Callable[[str], None]:
@@ -38,5 +44,6 @@ async def make_known(request: Request, response: Response) -> Callable[[str], No
     return name
 
 
+Pages = Annotated[LinkPages, Depends(get_pages)]
 Mails = Annotated[MailService, Depends(get_mails)]
 KnownDevice = Annotated[Callable[[str], None], Depends(make_known)]

@@ -1,18 +1,22 @@
 // The token is in the fragment, which no browser sends: only this POST does, once, when the person says so.
-const token = new URLSearchParams(location.hash.slice(1)).get("token");
+const fragment = new URLSearchParams(location.hash.slice(1));
+const token = fragment.get("token");
 const form = document.querySelector("form");
 const status = document.querySelector("[role=status]");
+const refusal = document.querySelector("[role=alert]");
 const button = form.querySelector("button");
 
+if (form.username) form.username.value = fragment.get("email") ?? "";
 if (token) {
   button.disabled = false;
 } else {
-  status.textContent = "This link is not complete. Copy all of it from the mail.";
+  refusal.textContent = "This link is not complete. Copy all of it from the mail.";
 }
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   button.disabled = true;
+  refusal.textContent = "";
   status.textContent = "One moment…";
   const body = { token };
   if (form.password) body.password = form.password.value;
@@ -24,14 +28,16 @@ form.addEventListener("submit", async (event) => {
     });
     if (answer.ok) {
       form.remove();
-      status.textContent = "Done. You can close this page.";
+      status.textContent = "Done.";
+      document.querySelector("#on").hidden = false;
       return;
     }
     const problem = await answer.json();
-    status.textContent = problem.code === "password_refused" ? problem.detail : problem.title;
+    refusal.textContent = problem.code === "password_refused" ? problem.detail : `${problem.title}.`;
     button.disabled = answer.status !== 422 && answer.status < 500 && answer.status !== 429;
   } catch {
-    status.textContent = "That did not reach us. Please try again.";
+    refusal.textContent = "That did not reach us. Please try again.";
     button.disabled = false;
   }
+  status.textContent = "";
 });

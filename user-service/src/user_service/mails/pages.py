@@ -1,15 +1,16 @@
-"""The small page that a mailed link opens: one button, which POSTs. Nothing on it comes from the request."""
+"""The small pages that mailed links open: one button, which POSTs. Nothing on them comes from the request."""
 
 import base64
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from html import escape
 from importlib import resources
 from typing import Final
 
 from fastapi import Response
 
 from user_service.mails.models import LinkKind
+from user_service.passwords.policy import LONGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +38,42 @@ WORDS: Final = {
         "Undo the change",
     ),
     LinkKind.RESET: PageWords(
-        "Choose a new password", "Everybody who is signed in will have to sign in again.", "Set it", True
+        "Choose a new password", "You will be signed out on all your devices.", "Set the password", True
     ),
 }
 
-FIELD: Final = (
-    "<label>New password"
-    '<input type="password" name="password" autocomplete="new-password" required></label>\n'
-)
+# The address is for password managers, which save a password under it; the script takes it from the fragment.
+FIELD: Final = """\
+<input type="email" name="username" autocomplete="username" hidden>
+<label for="password">New password</label>
+<p id="rule">At least {shortest} characters. Not a common one, and not your name or address.</p>
+<input type="password" id="password" name="password" autocomplete="new-password" aria-describedby="rule" \
+minlength="{shortest}" maxlength="{longest}" required>
+"""
 
 
-def page(kind: LinkKind) -> Response:
-    html, policy = _rendered(kind)
-    return Response(
-        html,
-        media_type="text/html",
-        headers={
-            "Content-Security-Policy": policy,
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-cache",
-            "X-Robots-Tag": "noindex",
-        },
-    )
+class LinkPages:
+    """One page for each kind of link, rendered once."""
+
+    def __init__(self, shortest: int, home: str) -> None:
+        """`shortest` is the least length of a password; `home` is where people go on when they are done."""
+        self._pages = {kind: _rendered(kind, shortest, home) for kind in LinkKind}
+
+    def of(self, kind: LinkKind) -> Response:
+        html, policy = self._pages[kind]
+        return Response(
+            html,
+            media_type="text/html",
+            headers={
+                "Content-Security-Policy": policy,
+                "Referrer-Policy": "no-referrer",
+                "Cache-Control": "no-cache",
+                "X-Robots-Tag": "noindex",
+            },
+        )
 
 
-@cache
-def _rendered(kind: LinkKind) -> tuple[str, str]:
+def _rendered(kind: LinkKind, shortest: int, home: str) -> tuple[str, str]:
     folder = resources.files("user_service.mails")
     style, script, frame = ((folder / f"page.{part}").read_text("utf-8") for part in ("css", "js", "html"))
     words = WORDS[kind]
@@ -70,7 +81,8 @@ def _rendered(kind: LinkKind) -> tuple[str, str]:
         title=words.title,
         text=words.text,
         button=words.button,
-        password=FIELD if words.asks_password else "",
+        password=FIELD.format(shortest=shortest, longest=LONGEST) if words.asks_password else "",
+        home=escape(home),
         style=style,
         script=script,
     )

@@ -9,10 +9,9 @@ from service_kit.bodies import JsonRoute
 from service_kit.dependencies import get_service_caller
 from service_kit.document import refusals
 from user_service.credentials.exceptions import WrongPassword
-from user_service.mails.dependencies import KnownDevice, Mails
+from user_service.mails.dependencies import KnownDevice, Mails, Pages
 from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
 from user_service.mails.models import LinkKind
-from user_service.mails.pages import page
 from user_service.mails.schemas import (
     Accepted,
     AddressWanted,
@@ -61,22 +60,22 @@ async def ask_change(me: MyId, wanted: AddressWanted, mails: Mails, origin: By) 
     return Accepted()
 
 
-@router.get("/links/reset-password", response_class=HTMLResponse)
-async def show_reset() -> Response:
+@router.get("/links/reset-password", response_class=HTMLResponse, include_in_schema=False)
+async def show_reset(pages: Pages) -> Response:
     """The page that a mailed link leads to, for people: it asks for the new password, and posts it."""
-    return page(LinkKind.RESET)
+    return pages.of(LinkKind.RESET)
 
 
-@router.get("/links/confirm-registration", response_class=HTMLResponse)
-async def show_registration() -> Response:
+@router.get("/links/confirm-registration", response_class=HTMLResponse, include_in_schema=False)
+async def show_registration(pages: Pages) -> Response:
     """The page that a mailed link leads to, for people: it asks for the account's password, and posts it."""
-    return page(LinkKind.REGISTER)
+    return pages.of(LinkKind.REGISTER)
 
 
-@router.get("/links/{kind}", response_class=HTMLResponse)
-async def show_link(kind: WithoutPassword) -> Response:
+@router.get("/links/{kind}", response_class=HTMLResponse, include_in_schema=False)
+async def show_link(kind: WithoutPassword, pages: Pages) -> Response:
     """The page that a mailed link leads to, for people: it posts the link's secret once they press its button."""
-    return page(kind)
+    return pages.of(kind)
 
 
 @router.post(

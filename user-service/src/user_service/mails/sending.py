@@ -6,6 +6,7 @@ import secrets
 from datetime import datetime, timedelta
 from email.headerregistry import Address
 from typing import Final
+from urllib.parse import quote
 
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,11 +36,14 @@ MAILS = Counter("mails_total", "Mails, by what became of them", ["kind", "outcom
 class MailSender:
     """One runs in every worker; a mail is sent, at least once, by the one that claimed it."""
 
-    def __init__(self, database: Database, server: SmtpServer, sender: str, link_base: str) -> None:
+    def __init__(
+        self, database: Database, server: SmtpServer, sender: str, link_base: str, *, own_pages: bool = False
+    ) -> None:
         self._database = database
         self._server = server
         self._sender = sender
         self._link_base = link_base
+        self._own_pages = own_pages  # else the application's, which know no more than the token
 
     async def run(self) -> None:
         """Until cancelled. What was just being sent then becomes due again by itself."""
@@ -113,7 +117,10 @@ class MailSender:
                 return None
         token = secrets.token_urlsafe(32)
         await repository.add_link(connection, token, mail, link, now)
-        return mail.kind, f"{self._link_base}/{link}#token={token}", recipient(mail.email, mail.email_key)
+        url = f"{self._link_base}/{link}#token={token}"
+        if self._own_pages:
+            url += f"&email={quote(mail.email)}"  # password managers save a password under it
+        return mail.kind, url, recipient(mail.email, mail.email_key)
 
     async def _postpone(self, claimed: ClaimedMail, failure: Exception, now: datetime) -> str:
         if now - claimed.created_at > GIVE_UP_AFTER:
