@@ -104,6 +104,9 @@ app: $(UV)  ## create a domain package in a service (SERVICE=orders NAME=invoice
 	@$(call tidy,$(SERVICE)) && $(MAKE) contract SERVICE="$(SERVICE)"
 
 ## On containers
+# The services that are neither healthy nor done
+unwell = $(compose) ps --all --format '{{.Service}} {{.Health}} {{.ExitCode}}' | sed -n '/ healthy 0$$/!{/  0$$/!s/ .*//p;}' | sort -u
+
 .PHONY: up roll down logs ps test-containers e2e
 up:  ## build and start the containers, and wait until they are ready (PORT=8080 PROJECT=gatehouse SCALE=1)
 	$(call fits,PORT,[1-9][0-9]*,a port number)
@@ -115,7 +118,7 @@ up:  ## build and start the containers, and wait until they are ready (PORT=8080
 	@[ -z "$$($(compose) ps --quiet redis redis-limits)" ] || { $(compose) run --rm --no-deps secrets \
 	  && stale=$$(deploy/compose/stale_redis) && { [ -z "$$stale" ] || $(compose) restart $$stale; }; }
 	@$(compose) up --build --wait $(foreach s,$(filter $(or $(SERVICE),%),auth-service user-service),--scale $(s)=$(SCALE)) $(SERVICE) \
-	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 secrets user-service-database user-service-migrate; exit 1; }
+	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 $$($(unwell)); exit 1; }
 	@echo; echo "Gatehouse is up: http://localhost:$(PORT)   API: http://localhost:$(PORT)/docs   stop: make down PROJECT=$(PROJECT)"
 
 roll:  ## replace one service with a new release without an unanswered request (SERVICE=user-service)
