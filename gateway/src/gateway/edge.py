@@ -28,7 +28,7 @@ from service_kit.problems import Problem
 
 _LAST_WORD_SECONDS: Final = 0.5
 _HELD_FOR_SWITCH: Final = 16 * 1024
-_AHEAD_MOST: Final = 64 * 1024  # bytes of requests that may be sent before the earlier ones are answered
+_AHEAD_MOST: Final = 64 * 1024  # bytes of requests that are held while the earlier ones' answers are not read
 _SOON: Final = {"Retry-After": "1"}
 _TOLD: Final = 64  # connections beyond a bound that hear why; each of them lasts until it has
 
@@ -63,9 +63,7 @@ class Edge(Line):
         self._looking_for_key: asyncio.Task[None] | None = None
         self._advancing = False
         self._resting = False  # the next request waits for other connections
-        self._ran_ahead = (
-            False  # more came than is held: what was taken is answered, and the rest asked for again
-        )
+        self._ran_ahead = False  # more came than is held of a client that does not read
         self._watched = False  # carries a WebSocket or an event stream
         self._stopping = False
 
@@ -139,6 +137,7 @@ class Edge(Line):
 
     def pause_writing(self) -> None:
         self.full = True
+        self._bound_ahead()
         if self._exchange is not None:
             self._exchange.client_full()
         elif self._tunnel is not None:
@@ -225,17 +224,14 @@ class Edge(Line):
             return
         self._head_began = False
         head.peer = self._peer
-        if self._reader.buffer:
-            self._bound_ahead()
         self._decide(head, started)
         if self._reader.buffer and not self._busy:
             self._rest()
 
     def _bound_ahead(self) -> None:
-        """Drops what is too far ahead of the answers: a client has to expect to send it again (RFC 9112, 9.3.2)."""
-        reader = self._reader
-        if reader.body_left >= 0 and len(reader.buffer) - reader.body_left > _AHEAD_MOST:
-            reader.buffer = reader.buffer[: reader.body_left]
+        """Drops what is too far ahead of answers that are not read: its client has to expect that (RFC 9112, 9.3.2)."""
+        if self.full and not self._reader.body_left and len(self._reader.buffer) > _AHEAD_MOST:
+            self._reader.buffer = b""
             self._ran_ahead = True
 
     def _rest(self) -> None:
@@ -265,7 +261,6 @@ class Edge(Line):
         if not reader.body_left and self._exchange is exchange:
             if reader.buffer:
                 self.hold()
-                self._bound_ahead()
             else:
                 self.go_on()  # nothing more is expected, but a client that goes away should be noticed
             exchange.body_ended()
