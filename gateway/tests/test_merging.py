@@ -332,6 +332,20 @@ def test_every_refusal_of_the_gateway_stands_in_the_document() -> None:
     assert document["components"]["responses"].items() >= OWN_COMPONENTS["responses"].items()
 
 
+def test_what_a_newcomer_needs_first_comes_first() -> None:
+    def tagged(service: str, *tags: str, **more: Any) -> Document:
+        document = described(service, {}, {"tags": list(tags)}, **more)
+        return document | {"tags": [{"name": tag} for tag in (*tags, "unused")]}
+
+    flow = {"oauth2": {"type": "oauth2", "flows": {"password": {}}}}
+    issuer = tagged("two", "oauth", "keys", securitySchemes=flow)
+    issuer["paths"]["/auth/token"] = {}
+    document = merged(
+        [route("one", "/one/a"), route("two", "/two/a")], one=tagged("one", "things"), two=issuer
+    )
+    assert [tag["name"] for tag in document["tags"]] == ["oauth", "keys", "things"]
+
+
 def test_a_new_name_is_never_one_that_somebody_has() -> None:
     one = described("one", {"A": {"$ref": f"{SCHEMAS}two.B"}, "two.B": {"const": 1}, "B": {"const": 2}})
     two = described("two", {"A": {"$ref": f"{SCHEMAS}B"}, "B": {"const": 3}})

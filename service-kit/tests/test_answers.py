@@ -106,6 +106,24 @@ async def test_what_may_be_said_instead_is_told_as_callers_write_it() -> None:
     assert fault == {"field": "kind", "message": "Input should be 'verify-address' or 'reset-password'"}
 
 
+def test_a_summary_says_what_happens_and_not_what_the_function_is_called() -> None:
+    app = FastAPI()
+    answers.install(app)
+
+    @app.get("/one")
+    async def read_one() -> None:
+        """One thing: yours. Others are
+        not shown."""
+
+    @app.get("/two", summary="Its own words")
+    async def read_two() -> None:
+        """More. Of it."""
+
+    one, two = (app.openapi()["paths"][path]["get"] for path in ("/one", "/two"))
+    assert (one["summary"], one["description"]) == ("One thing: yours", "Others are not shown.")
+    assert (two["summary"], two["description"]) == ("Its own words", "More. Of it.")
+
+
 async def test_a_field_that_nobody_knows_is_named() -> None:
     app = FastAPI()
     answers.install(app)

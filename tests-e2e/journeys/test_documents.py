@@ -37,9 +37,14 @@ def test_one_document_describes_every_service_and_nothing_internal(api: Api) -> 
     states = {part["name"]: part["state"] for part in document["x-services"]}
     assert states["auth-service"] == states["user-service"] == "current"
     assert {"/auth/token", "/v1/users/me"} <= set(document["paths"])
+    assert document["tags"][0]["name"] == "oauth"  # what a newcomer needs first
+    assert [name for name in document["components"]["schemas"] if "Problem" in name] == ["Problem"]
     for path, item in document["paths"].items():
         assert "internal" not in path
-        for method in item:
+        assert not (path.startswith("/v1/users/links") and "get" in item)  # pages for people
+        for method, operation in item.items():
+            named = operation["summary"].lower().replace(" ", "_")
+            assert not operation["operationId"].startswith(named), "a summary says what happens"
             answer = api.http.request(method, path.replace("{", "").replace("}", ""))
             assert answer.status_code != 405, (method, path)
             assert answer.json()["code"] != "no_route" if answer.status_code == 404 else True, (method, path)

@@ -10,6 +10,12 @@ from auth_service.exceptions import InvalidRequest
 from service_kit.departures import arrive
 
 LARGEST = 64 * 1024
+# A sign-in that works as it stands once the person has registered.
+EXAMPLES = {
+    "grant_type": "password",
+    "username": "ada@example.com",
+    "password": "correct horse battery staple",
+}
 
 
 async def read_form(request: Request) -> Mapping[str, str]:
@@ -37,7 +43,11 @@ def form_schema(required: list[str], properties: Mapping[str, str]) -> dict[str,
     schema = {
         "type": "object",
         "required": required,
-        "properties": {name: {"type": "string", "description": text} for name, text in properties.items()},
+        "properties": {
+            name: {"type": "string", "description": text}
+            | ({"examples": [EXAMPLES[name]]} if name in EXAMPLES else {})
+            for name, text in properties.items()
+        },
     }
     return {
         "requestBody": {

@@ -243,6 +243,11 @@ def public_api(lifespan: Any = None) -> FastAPI:
         version=__version__,
         description="Sign-in sessions, refresh tokens, signing keys, access tokens and revocations.",
         lifespan=lifespan,
+        openapi_tags=[
+            {"name": "oauth", "description": "Sign in, refresh, sign out: start here."},
+            {"name": "sessions", "description": "Where a person is signed in."},
+            {"name": "keys", "description": "What verifies our tokens."},
+        ],
         docs_url=None,
         redoc_url=None,
     )

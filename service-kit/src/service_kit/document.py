@@ -101,6 +101,7 @@ def describe(
             known |= {SCHEMA: PROBLEM_SCHEMA, **schemas}
             problem = {MEDIA_TYPE: {"schema": {"$ref": f"{_COMPONENTS}/schemas/{SCHEMA}"}}}
             for operation in _operations(document):
+                _say_what_happens(operation)
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = _that_is_sent(parameter["schema"])
                 responses = operation.setdefault("responses", {})
@@ -123,6 +124,19 @@ def describe(
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document
+
+
+def _say_what_happens(operation: dict[str, Any]) -> None:
+    """The docstring's first sentence instead of the function's name, which FastAPI takes for a summary."""
+    summary, description = operation.get("summary", ""), operation.get("description", "")
+    if not description or not operation["operationId"].startswith(summary.lower().replace(" ", "_")):
+        return
+    first, _, rest = " ".join(description.split()).partition(". ")
+    operation["summary"] = first.removesuffix(".")
+    if rest:
+        operation["description"] = rest
+    else:
+        del operation["description"]
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -163,6 +163,11 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
         version=__version__,
         description="People: who they are, what they may do, and what they sign in with.",
         lifespan=lifespan,  # type: ignore[arg-type] # None while the contract is written
+        openapi_tags=[
+            {"name": "users", "description": "Register, read and change people."},
+            {"name": "mails", "description": "Ask for mails, and follow the links in them."},
+            {"name": "avatars", "description": "Pictures of people."},
+        ],
         docs_url=None,
         redoc_url=None,
     )

@@ -113,6 +113,7 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
         "openapi": "3.1.0",
         "info": {"title": "Gatehouse", "version": version, "description": _description(parts)},
         "servers": [{"url": "./"}],
+        "tags": _tags(documents.values(), paths),
         "paths": dict(sorted(paths.items(), key=lambda item: item[0].replace("{", _BEHIND))),
         "components": components,
         "x-services": [
@@ -200,6 +201,18 @@ def _sign_in(paths: Document, documents: Iterable[Document]) -> Document:
         "description": "Sign in with e-mail address and password; the client's fields stay empty.",
         "flows": {"password": flow},
     }
+
+
+def _tags(documents: Iterable[Document], paths: Document) -> list[Document]:
+    """As each service lists its own, and first those of the service that people sign in at."""
+    used = {tag for item in paths.values() for operation in item.values() for tag in operation["tags"]}
+    listed = {
+        tag["name"]: tag
+        for document in sorted(documents, key=_takes_passwords, reverse=True)
+        for tag in document.get("tags", ())
+        if tag["name"] in used
+    }
+    return list(listed.values())
 
 
 def _takes_passwords(document: Document) -> bool:

@@ -127,7 +127,7 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
             return Response(status_code=304, headers=headers)
         return Response(encoded.body, media_type="application/json", headers=headers)
 
-    @app.get("/healthz", operation_id="health", tags=["public"])
+    @app.get("/healthz", operation_id="alive", tags=["public"])
     async def alive() -> dict[str, str]:
         """For load balancers: this gateway answers. It asks no service; `/` says how those are."""
         return {"status": "alive"}

@@ -84,7 +84,7 @@ async def register(
     request: Annotated[KeyedRequest | None, Depends(get_keyed_request)],
     response: Response,
 ) -> UserOut:
-    """Register. A repeat with the same Idempotency-Key and body gets the first answer again."""
+    """Register a person. A repeat with the same Idempotency-Key and body gets the first answer again."""
     registered = await users.register(new, origin, request)
     response.headers["Location"] = f"/v1/users/{registered.user.id}"
     response.headers["ETag"] = etag(registered.user.version)

@@ -54,7 +54,12 @@ Name = Annotated[
     AfterValidator(_visible),
     Field(examples=["Ada Lovelace"]),
 ]
-Password = Annotated[str, Field(max_length=1024, json_schema_extra={"format": "password"})]
+Password = Annotated[
+    str,
+    Field(
+        max_length=1024, examples=["correct horse battery staple"], json_schema_extra={"format": "password"}
+    ),
+]
 Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 
