@@ -14,6 +14,7 @@ from tests.process import until
 from tests.test_exchange import LAST, OK, Scripted, is_problem, says_nothing, status
 from tests.wire import get
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SLOW = 1.3  # longer than whoever may be gone is waited for when there are many
 
 
@@ -24,12 +25,14 @@ async def slowly(upstream: Scripted, reader: StreamReader, writer: StreamWriter)
 
 
 async def half(house: House, raw: bytes) -> bytes:
-    """What a client gets that has said its last with its request."""
+    """What a client gets that has said its last with its request; it passes over what asks whether it is there."""
     reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
     writer.write(raw)
     writer.write_eof()
     try:
-        return await asyncio.wait_for(reader.read(), 20)
+        received = await asyncio.wait_for(reader.read(), 20)
+        assert received.count(CONTINUE) <= 3 * raw.count(b"GET ")
+        return received.replace(CONTINUE, b"")
     except ConnectionResetError:
         return b""
     finally:
@@ -52,6 +55,25 @@ async def test_a_client_that_closed_its_half_has_the_routes_deadline_and_hears_w
         assert time.monotonic() - started >= SLOW
         assert is_problem(answer, 504, b"upstream_timeout"), answer
         await asyncio.wait_for(upstream.ended.wait(), 5)
+
+
+async def test_a_client_that_is_gone_is_found_long_before_the_routes_deadline(tmp_path: Path) -> None:
+    upstream = Scripted(says_nothing)
+    async with running(tmp_path, upstream=upstream) as house:
+        _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(get(b"/public/a"))
+        await until(lambda: upstream.got, 5)
+        writer.close()  # a FIN, and a reset for whatever comes then
+        await asyncio.wait_for(upstream.ended.wait(), 2)
+
+
+async def test_a_client_of_http_1_0_that_closed_its_half_hears_nothing_but_its_answer(tmp_path: Path) -> None:
+    async with running(tmp_path, upstream=Scripted(slowly)) as house:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(get(b"/public/a").replace(b"HTTP/1.1", b"HTTP/1.0"))
+        writer.write_eof()
+        assert status(await asyncio.wait_for(reader.read(), 20)) == 200
+        writer.close()
 
 
 @pytest.mark.parametrize("bound", ["_MOST", "_OF_AN_ADDRESS"])

@@ -27,6 +27,7 @@ from service_kit.jwks import FetchOutcome
 from service_kit.problems import Problem
 
 _LAST_WORD_SECONDS: Final = 0.5
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HELD_FOR_SWITCH: Final = 16 * 1024
 _AHEAD_MOST: Final = 64 * 1024  # bytes of requests that are held while the earlier ones' answers are not read
 _SOON: Final = {"Retry-After": "1"}
@@ -134,6 +135,11 @@ class Edge(Line):
     def unanswered(self) -> bool:
         """Whether its request is under way and nothing of the answer has come."""
         return self._exchange is not None and not self._exchange.responded
+
+    def probe(self) -> None:
+        """Writes what a client passes over, and what only one that is gone answers."""
+        if self._exchange is not None and self._exchange.passage.head.http11:
+            self.write(_CONTINUE)
 
     def pause_writing(self) -> None:
         self.full = True

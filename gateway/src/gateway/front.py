@@ -5,9 +5,9 @@ from typing import Final, Protocol
 
 from starlette.types import ASGIApp
 
+from gateway import half_closed
 from gateway.clock import Clock
 from gateway.config import Settings
-from gateway.half_closed import HalfClosed
 from gateway.journal import Journal
 from gateway.limits import AddressLimited
 from gateway.per_address import PerAddress
@@ -59,16 +59,12 @@ class KeyPlaces:
             self._free += 1
 
 
-class Expiring(Protocol):
+class Expiring(half_closed.Client, Protocol):
     """A client's connection, as far as the one timer has to know it."""
 
     deadline: float  # by the front's clock
 
     def expire(self) -> None: ...
-    def hang_up(self) -> None: ...
-
-    @property
-    def unanswered(self) -> bool: ...
 
 
 class Front:
@@ -94,7 +90,7 @@ class Front:
         self.edges: set[Expiring] = set()
         self.connections = PerAddress(settings.address_connections)
         self.exchanges = PerAddress(settings.address_exchanges)
-        self.half_closed = HalfClosed()
+        self.half_closed = half_closed.HalfClosed()
         self.bodies = Bodies(settings.body_seconds, settings.body_least_rate)
         self.internal_port = settings.internal_port
         self.own_fields = own_fields(settings)
