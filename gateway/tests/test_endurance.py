@@ -302,7 +302,8 @@ async def test_a_connection_holds_no_more_than_a_head_and_a_quarter_mebibyte_eac
     each = (memory.peak() - before) / connections / 1024
     print(f"{connections} connections that are full both ways: {each:.0f} KiB each")
     assert each <= 16 + 2 * 256 + 16
-    await until(lambda: at_rest(gateway), 5)
+    # A service that does not notice who left is waited for as long as for an answer.
+    await until(lambda: at_rest(gateway), 15)
 
 
 @pytest.mark.parametrize("clients", [300, long(2760)])
