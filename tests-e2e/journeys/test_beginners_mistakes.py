@@ -187,7 +187,7 @@ MISTAKES = {
 # Only an administrator gets so far.
 OF_ADMINISTRATORS = {
     "a query parameter that nobody knows": Mistake(
-        *("GET", "/v1/users?external_id=17", 422, "invalid_request", ("external_id", "no such field")),
+        *("GET", "/v1/users?nickname=17", 422, "invalid_request", ("nickname", "no such field")),
         headers=BEARER,
     ),
     "a cursor that was made up": Mistake(

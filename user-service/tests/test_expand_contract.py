@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from test_migrations import on
 
 import user_service.migrations
+from user_service.config import Settings
 from user_service.database import create_engine
 from user_service.main import Parts
 from user_service.migrations import TABLES, alembic_config, releases
@@ -191,6 +192,12 @@ async def test_this_release_starts_and_works_on_the_next_one_s_database(
     assert (await service.verify(ada.email))["verified"]
     await service.admin().delete(f"/v1/users/{ada.id}")
     assert (await service.admin().post(f"/v1/users/{ada.id}/erase")).status_code == 204
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The load is of few people, who change their names all the time."""
+    return settings.model_copy(update={"changes_per_hour": 10_000})
 
 
 @on_mysql
