@@ -1,16 +1,21 @@
 """Make a new service, or a new domain package in one, out of the example that is linted and tested here."""
 
+import builtins
+import json
 import keyword
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import tokenize
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
-EXAMPLE = Path(__file__).parent / "example-service"
-USAGE = "usage: create.py service NAME | app SERVICE NAME"
-MADE_BY_A_RUN = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
-RESERVED = {"docs", "deploy", "internal", "auth", "service", "test", "tests", "main", "config", "contract"}
+EXAMPLE: Final = Path(__file__).parent / "example-service"
+USAGE: Final = "usage: create.py service NAME | app SERVICE NAME"
+MADE_BY_A_RUN: Final = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
+RESERVED: Final = {"localhost", "portal", "docs", "deploy", "service", "test", "tests"}
 
 
 class Refused(Exception):
@@ -21,9 +26,14 @@ def new_service(root: Path, name: str) -> None:
     """The folder NAME beside the other services, known to compose, the gateway and the workflows."""
     package = name.replace("-", "_")
     domain = package.removesuffix("_service")
-    check(name, r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "orders or order-service")
+    check_spelling(name, r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "orders or order-service")
     if (root / name).exists():
         raise Refused(f"{name} exists already: choose another name")
+    check_modules([package, domain], EXAMPLE / "src/example_service/main.py")
+    if package in sys.stdlib_module_names or package in installed_modules():
+        raise Refused(f"{name} is taken: `import {package}` is a library's; choose another name")
+    check_host(root, name)
+    check_paths(root, domain)
     words = {
         "example-service": name,
         "example_service": package,
@@ -41,7 +51,7 @@ def new_service(root: Path, name: str) -> None:
 
 def new_app(root: Path, service: str, name: str) -> None:
     """The domain package NAME in a service: its code, its tests, its routes, its place in main.py."""
-    check(name, r"[a-z][a-z0-9]*(_[a-z0-9]+)*", "invoices or line_items")
+    check_spelling(name, r"[a-z][a-z0-9]*(_[a-z0-9]+)*", "invoices or line_items")
     package = service.replace("-", "_")
     source = root / service / "src" / package
     main = source / "main.py"
@@ -51,6 +61,8 @@ def new_app(root: Path, service: str, name: str) -> None:
         raise Refused(f"{service} has no ROUTERS in its main.py: add the package by hand")
     if (source / name).exists():
         raise Refused(f"{service} has a package {name} already: choose another name")
+    check_modules([name], main)
+    check_paths(root, name)
     words = {"example_service": package, "items": name}
     parts = {
         "src/example_service/items": source / name,
@@ -73,13 +85,57 @@ def new_app(root: Path, service: str, name: str) -> None:
     rules.write_text(rules.read_text().replace("containers = [", f'containers = ["{package}.{name}", '))
 
 
-def check(name: str, pattern: str, example: str) -> None:
-    """A name that every tool it passes through takes."""
+def check_spelling(name: str, pattern: str, example: str) -> None:
+    """A name is a DNS label, a folder and, with _ for -, a Python module."""
     if not re.fullmatch(pattern, name) or len(name) > 40:
         raise Refused(f"{name!r} is not a valid name: use lower-case words such as {example}")
-    module = name.replace("-", "_")
-    if module in RESERVED or module in sys.stdlib_module_names or keyword.iskeyword(module):
-        raise Refused(f"{name} is reserved: choose another name")
+
+
+def check_modules(names: Sequence[str], main: Path) -> None:
+    """Names that Python takes, and that main.py does not use for something else."""
+    with main.open("rb") as file:
+        used = {token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.NAME}
+    used |= {path.stem for path in main.parent.glob("*.py")}
+    taken = RESERVED | set(dir(builtins)) | used - {"items"}
+    for name in names:
+        if keyword.iskeyword(name) or name in taken:
+            raise Refused(f"{name} is reserved: choose another name")
+
+
+def installed_modules() -> set[str]:
+    """The libraries of a new service, by the names of their distributions."""
+    lock = tomllib.loads((EXAMPLE / "uv.lock").read_text())
+    return {package["name"].replace("-", "_") for package in lock["package"]}
+
+
+def check_host(root: Path, name: str) -> None:
+    """A service's name is its host name among the containers."""
+    for file in sorted([*root.glob("*/compose.yaml"), *root.glob("deploy/compose/*.yaml")]):
+        services = re.search(r"^services:\n((?:[ #].*\n|\n)*)", file.read_text() + "\n", re.MULTILINE)
+        if services and re.search(rf"^  {re.escape(name)}:", services[1], re.MULTILINE):
+            raise Refused(f"{name} is taken: {file.relative_to(root)} has a container of that name")
+
+
+def check_paths(root: Path, domain: str) -> None:
+    """Nobody else answers under /v1/DOMAIN, or under /DOMAIN, where people would look for it."""
+    for path, file in sorted(taken_paths(root)):
+        if any(f"{path}/".startswith(f"{wanted}/") for wanted in (f"/v1/{domain}", f"/{domain}")):
+            place = file.relative_to(root)
+            raise Refused(f"{domain} is taken: {path} is a route of {place}; choose another name")
+
+
+def taken_paths(root: Path) -> Iterator[tuple[str, Path]]:
+    """Each path that the gateway answers or forwards, and the file that says so."""
+    for file in root.glob("*/routes/*.toml"):
+        try:
+            routes = tomllib.loads(file.read_text()).get("routes", [])
+        except ValueError as error:
+            raise Refused(f"{file.relative_to(root)} is not TOML: {error}") from None
+        for route in routes:
+            yield str(route.get("path")), file
+    own = root / "gateway/contract/openapi.json"
+    for path in json.loads(own.read_text())["paths"]:
+        yield path, own
 
 
 def rename(place: Path, words: Mapping[str, str]) -> None:

@@ -19,9 +19,17 @@ NEW_FILES = [
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """As much of the repository as a new service touches."""
-    for name in ("docker-compose.yml", "gateway/compose.yaml", ".github/workflows/gateway.yml"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+    touched = [ROOT / name for name in ("docker-compose.yml", ".github/workflows/gateway.yml")]
+    read = [
+        "*-service/routes/*.toml",
+        "gateway/contract/openapi.json",
+        "*/compose.yaml",
+        "deploy/compose/*.yaml",
+    ]
+    for file in touched + [file for pattern in read for file in ROOT.glob(pattern)]:
+        place = tmp_path / file.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
     return tmp_path
 
 
@@ -48,15 +56,80 @@ def test_a_new_package_gets_its_code_its_tests_its_routes_and_its_place(clone: P
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["", "Orders", "1st", "a b", "../orders", "orders/", "orders_", "json", "tests", "class", "x" * 41],
+    ("name", "reason"),
+    [
+        *(
+            (name, "is not a valid name: use lower-case words")
+            for name in ("", "Orders", "1st", "a b", "orders_")
+        ),
+        *(
+            (name, "is not a valid name")
+            for name in ("../orders", "orders/", "-x", "x--y", "orders\n", "é", "x" * 41)
+        ),
+        *(
+            (name, f"{name} is taken: `import {name}` is a library's")
+            for name in ("json", "httptools", "redis")
+        ),
+        *(
+            (name, f"{name} is reserved")
+            for name in ("class", "list", "tests", "metrics", "router", "localhost")
+        ),
+        ("main-service", "main is reserved"),
+        ("class-service", "class is reserved"),
+        ("example-service", "example_service is reserved"),
+        ("users", "users is taken: /v1/users is a route of user-service/routes/users.toml"),
+        ("users-service", "users is taken: /v1/users is a route of user-service/routes/users.toml"),
+        ("auth", "auth is taken: /auth/introspect is a route of auth-service/routes/auth.toml"),
+        ("v1", "v1 is taken: /v1/users"),
+        ("docs", "docs is reserved"),
+        ("healthz", "healthz is taken: /healthz is a route of gateway/contract/openapi.json"),
+        ("portal", "portal is reserved"),
+        ("mysql", "mysql is taken: deploy/compose/mysql.yaml has a container of that name"),
+        ("redis-limits", "redis-limits is taken: deploy/compose/redis.yaml has a container of that name"),
+        ("user-service", "user-service exists already"),
+        ("gateway", "gateway exists already"),
+        ("deploy", "deploy exists already"),
+    ],
 )
-def test_a_bad_name_is_refused_in_one_line_and_leaves_nothing(clone: Path, name: str) -> None:
-    before = sorted(clone.rglob("*"))
+def test_a_bad_name_is_refused_in_one_line_and_leaves_nothing(clone: Path, name: str, reason: str) -> None:
+    before = {file: file.read_bytes() for file in clone.rglob("*") if file.is_file()}
     with pytest.raises(Refused) as refused:
         main(["service", name], clone)
+    assert reason in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert sorted(clone.rglob("*")) == before
+    assert {file: file.read_bytes() for file in clone.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("users", "users is taken: /v1/users is a route of user-service/routes/users.toml"),
+        ("auth", "auth is taken: /auth/introspect is a route of auth-service/routes/auth.toml"),
+        ("metrics", "metrics is reserved"),
+        ("config", "config is reserved"),
+        ("class", "class is reserved"),
+    ],
+)
+def test_a_bad_name_of_a_package_is_refused_in_one_line_and_leaves_nothing(
+    clone: Path, name: str, reason: str
+) -> None:
+    main(["service", "orders"], clone)
+    before = {file: file.read_bytes() for file in clone.rglob("*") if file.is_file()}
+    with pytest.raises(Refused, match=reason):
+        main(["app", "orders", name], clone)
+    assert {file: file.read_bytes() for file in clone.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["orders", "order-service", "email-service", "avatars", "x2-y"])
+def test_a_name_that_nobody_has_is_taken(clone: Path, name: str) -> None:
+    main(["service", name], clone)
+    assert (clone / name / "pyproject.toml").is_file()
+
+
+def test_a_service_of_ones_own_keeps_its_paths(clone: Path) -> None:
+    main(["service", "orders"], clone)
+    with pytest.raises(Refused, match="orders is taken: /v1/orders is a route of"):
+        main(["service", "orders-service"], clone)
 
 
 def test_what_exists_is_never_overwritten(clone: Path) -> None:
