@@ -7,10 +7,10 @@ rooms_first := service-kit auth-service user-service gateway
 ROOMS   := $(rooms_first) $(filter-out $(rooms_first),$(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml))) deploy/scaffold/example-service
 rooms   := $(or $(SERVICE),$(ROOMS))
 # $(call said,NAME,DEFAULT): what the command line or the environment says, else .env, as for compose and `make run`
-said = $(or $($(1)),$(shell sed -n 's/^$(1)=//p' .env 2>/dev/null | tr -d \"\'),$(2))
+said = $(strip $(or $($(1)),$(shell sed -nE 's/^[[:space:]]*(export[[:space:]]+)?$(1)[[:space:]]*=//p' .env 2>/dev/null | tail -n 1 | sed -E 's/[[:space:]][\#].*//' | tr -d \"\'),$(2)))
 PORT    := $(call said,PORT,8080)
 VAR     := $(call said,VAR,var)
-PROJECT := $(or $(PROJECT),$(call said,COMPOSE_PROJECT_NAME,gatehouse))
+PROJECT := $(or $(PROJECT),$(shell deploy/compose/project_name))
 SCALE   ?= 1
 
 UV_VERSION := 0.13.9
@@ -38,6 +38,11 @@ need = @[ -n "$($(1))" ] || { echo "make $@: say $(1)=, as in: make $@ $(2)" >&2
 fits = @[[ "$($(1))" =~ ^($(2))$$ ]] || { echo "make $@: $(1)=$($(1)) is not $(3)" >&2; exit 2; }
 docker = @docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 \
 	  || { echo "make $@: no docker engine with compose answers (on a bare Debian: bash .ci/engine)" >&2; exit 2; }
+# The same before what acts on the containers of PROJECT: says which they are, refuses those of another folder
+define containers
+$(docker)
+@deploy/compose/acts_on $(1)
+endef
 
 .PHONY: help
 help:  ## show this list
@@ -108,11 +113,10 @@ app: $(UV)  ## create a domain package in a service (SERVICE=orders NAME=invoice
 unwell = $(compose) ps --all --format '{{.Service}} {{.Health}} {{.ExitCode}}' | sed -n '/ healthy 0$$/!{/  0$$/!s/ .*//p;}' | sort -u
 
 .PHONY: up roll down logs ps test-containers e2e
-up:  ## build and start the containers, and wait until they are ready (PORT=8080 PROJECT=gatehouse SCALE=1)
+up:  ## build and start the containers, and wait until they are ready (PORT=8080 SCALE=1, PROJECT=the folder's name)
 	$(call fits,PORT,[1-9][0-9]*,a port number)
-	$(call fits,PROJECT,[a-z0-9][a-z0-9_-]*,a name out of a-z 0-9 - _)
 	$(call fits,SCALE,[1-9][0-9]?,a number of replicas)
-	$(docker)
+	$(call containers,start)
 	@$(compose) port gateway 8000 >/dev/null 2>&1 || ! (: </dev/tcp/127.0.0.1/$(PORT)) 2>/dev/null \
 	  || { echo 'make up: port $(PORT) is in use: choose another with PORT=' >&2; exit 2; }
 	@[ -z "$$($(compose) ps --quiet redis redis-limits)" ] || { $(compose) run --rm --no-deps secrets \
@@ -123,19 +127,19 @@ up:  ## build and start the containers, and wait until they are ready (PORT=8080
 
 roll:  ## replace one service with a new release without an unanswered request (SERVICE=user-service)
 	$(call need,SERVICE,SERVICE=user-service)
-	$(docker)
+	$(containers)
 	@deploy/compose/roll $(SERVICE)
 
 down:  ## stop the containers and keep their data
-	$(docker)
+	$(containers)
 	@$(compose) down $(ARGS)
 
 logs:  ## follow the logs
-	$(docker)
+	$(containers)
 	@$(compose) logs -f $(ARGS) $(SERVICE)
 
 ps:  ## list the containers and their state
-	$(docker)
+	$(containers)
 	@$(compose) ps $(ARGS) $(SERVICE)
 
 test-containers: $(UV)  ## run the tests that need the real MySQL and Redis
@@ -147,10 +151,19 @@ e2e: $(UV)  ## run the end-to-end suites (SUITE=journeys, hostile, failures or l
 e2e-failures := failures skew
 
 ## On what runs now: the embedded system on VAR, else the containers of PROJECT (ON=embedded or ON=containers decides)
-.PHONY: admin import export seed clean
+.PHONY: admin clients keys routes import export seed grants clean
 admin:  ## make a registered person an administrator (EMAIL=ada@example.com)
 	$(call need,EMAIL,EMAIL=ada@example.com)
 	@deploy/exec user-service python -m user_service.cli admin "$(EMAIL)"
+
+clients:  ## list, add or remove OAuth clients (ARGS="add reports --scope orders:read"; ARGS=-h for all commands)
+	@deploy/exec auth-service python -m auth_service clients $(or $(ARGS),list)
+
+keys:  ## list the signing keys, rotate or revoke one (ARGS=rotate)
+	@deploy/exec auth-service python -m auth_service keys $(or $(ARGS),list)
+
+routes:  ## list the gateway's routes, check them, explain one (ARGS="explain GET /v1/users/me")
+	@deploy/exec gateway python -m gateway routes $(or $(ARGS),list)
 
 import:  ## import people from another system (FILE=people.jsonl); rejected rows are kept in FILE.rejected
 	$(call need,FILE,FILE=people.jsonl)
@@ -173,7 +186,7 @@ grants:  ## print the SQL that makes the database users of a service, for a MySQ
 
 clean:  ## delete VAR, the containers of PROJECT and their data, and every cache
 	@python3 deploy/embedded/run.py clean
-	@if docker compose ls >/dev/null 2>&1; then $(compose) down -v --remove-orphans; fi
+	@if docker compose ls >/dev/null 2>&1; then deploy/compose/acts_on && $(compose) down -v --remove-orphans; fi
 	@rm -rf .tools $(foreach d,.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis report,$(ROOMS:%=%/$(d)))
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 

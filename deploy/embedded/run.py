@@ -161,6 +161,7 @@ def exec_in(var: Path, service: str, command: Sequence[str]) -> None:
     environment = dict(os.environ) | environments[service]
     if (program := shutil.which(command[0], path=environment["PATH"])) is None:
         raise Fault(f"{command[0]} is not a command of {service}")
+    print(f"on the embedded system in {var}", file=sys.stderr, flush=True)
     os.execve(program, list(command), environment)  # noqa: S606, a shell would only be in the way
 
 
@@ -183,6 +184,7 @@ def clean(var: Path) -> None:
     if not (var / "lock").is_file() and any(var.iterdir()):
         raise Fault(f"{var} was not made by Gatehouse: delete it yourself if you mean it")
     with occupied(var):
+        print(f"deleting {var}", file=sys.stderr)
         shutil.rmtree(var)
 
 

@@ -62,7 +62,8 @@ def test_what_env_says_reaches_each_service(tmp_path: Path, render: Callable[[Pa
 
 def test_make_reads_env_as_compose_does_and_the_command_line_wins(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / ".env").write_text('PORT="8123"\nCOMPOSE_PROJECT_NAME=second\n')
+    shutil.copytree(ROOT / "deploy/compose", tmp_path / "deploy/compose")
+    (tmp_path / ".env").write_text('export PORT = "8123"  # ours\nCOMPOSE_PROJECT_NAME=second\n')
 
     def up(*said: str) -> str:
         command = ["make", "--dry-run", "up", *said]
@@ -75,3 +76,5 @@ def test_make_reads_env_as_compose_does_and_the_command_line_wins(tmp_path: Path
     assert "docker compose -p second up" in up()
     assert "http://localhost:9000" in up("PORT=9000")
     assert "docker compose -p third up" in up("PROJECT=third")
+    (tmp_path / ".env").unlink()
+    assert "http://localhost:8080" in up()
