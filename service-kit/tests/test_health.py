@@ -90,3 +90,14 @@ async def test_a_draining_worker_is_alive_and_not_ready(monkeypatch: pytest.Monk
     async with client(store=well) as service:
         assert (await service.get("/readyz")).status_code == 503
         assert (await service.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("check", [well, unwell])
+async def test_a_probe_learns_of_which_release_the_process_is(
+    check: health.Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with client(store=check) as service:
+        assert "x-release" not in (await service.get("/readyz")).headers
+        monkeypatch.setattr(health.release, "name", "orders/1.3.0+abc1234")
+        assert (await service.get("/readyz")).headers["x-release"] == "orders/1.3.0+abc1234"
+        assert "x-release" not in (await service.get("/healthz")).headers

@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
 import pytest
 
 from service_kit.testing import free_port
+from service_kit.worker import packaged_release
 
 APP = """
 import asyncio
@@ -112,8 +114,8 @@ class Example:
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[Example]:
-    example = Example(folder)
+def started(folder: Path, **settings: str) -> Iterator[Example]:
+    example = Example(folder, **settings)
     try:
         example.until_ready()
         yield example
@@ -146,6 +148,18 @@ def test_a_route_of_one_bind_is_unknown_on_the_other(example: Example) -> None:
         answer = httpx.get(refused, headers={"Host": f"127.0.0.1:{example.internal[-5:]}"})
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_probe_learns_of_which_release_a_worker_is(example: Example, tmp_path: Path) -> None:
+    assert (
+        httpx.get(f"{example.internal}/readyz").headers["x-release"] == "example"
+    )  # no package of that name
+    with started(tmp_path, RELEASE="example/1.3.0+abc1234") as released:
+        assert httpx.get(f"{released.internal}/readyz").headers["x-release"] == "example/1.3.0+abc1234"
+
+
+def test_a_package_says_which_release_it_is() -> None:
+    assert packaged_release("service-kit") == f"service-kit/{version('service-kit')}"
 
 
 def test_metrics_add_up_across_workers(example: Example) -> None:

@@ -22,9 +22,19 @@ class Draining:
 draining = Draining()
 
 
+class Release:
+    """What this process runs; set by the gunicorn master, before it forks."""
+
+    def __init__(self) -> None:
+        self.name = ""  # service/version+revision
+
+
+release = Release()
+
+
 def router(checks: Mapping[str, Check], deadline: float = 1.0) -> APIRouter:
     """`/healthz`: the process is alive. `/readyz`: it may get traffic: every check passes within one deadline
-    and the worker is not draining."""
+    and the worker is not draining. It says of which release it is, since a name leads to several during a roll."""
     routes = APIRouter()
     running: dict[str, asyncio.Future[str | None]] = {}
 
@@ -35,9 +45,12 @@ def router(checks: Mapping[str, Check], deadline: float = 1.0) -> APIRouter:
     @routes.get("/readyz")
     async def readyz() -> JSONResponse:
         reasons = {"worker": "draining"} if draining.begun else await _reasons(checks, running, deadline)
+        headers = {"X-Release": release.name} if release.name else None
         if not reasons:
-            return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "not ready", "reasons": reasons}, HTTPStatus.SERVICE_UNAVAILABLE)
+            return JSONResponse({"status": "ready"}, headers=headers)
+        return JSONResponse(
+            {"status": "not ready", "reasons": reasons}, HTTPStatus.SERVICE_UNAVAILABLE, headers
+        )
 
     return routes
 

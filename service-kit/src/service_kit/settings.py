@@ -193,6 +193,8 @@ class ServiceSettings(KitSettings):
     log_file_backups: Annotated[int, Field(ge=1)] = 5
     gateway_peers: Hosts = ()
     metrics_dir: Path | None = None
+    # What the image was built from: service/version+revision. Empty: the service and the version of its package.
+    release: Annotated[str, Field(pattern=r"^[A-Za-z0-9._+/-]{0,200}$")] = ""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

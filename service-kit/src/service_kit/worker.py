@@ -7,6 +7,7 @@ import signal
 import socket
 import tempfile
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from types import FrameType
@@ -132,6 +133,7 @@ def gunicorn_options(
     """What a service's gunicorn_conf.py puts into its globals: `globals().update(gunicorn_options(settings, "x"))`."""
     logs.configure(settings, service)
     folder = _metrics_folder(settings, service)
+    health.release.name = settings.release or packaged_release(service)
     return {
         "bind": [f"{settings.bind_host}:{port}" for port in (settings.public_port, settings.internal_port)],
         "workers": settings.workers,
@@ -154,6 +156,14 @@ def gunicorn_options(
             f"{_GRACEFUL}={settings.graceful_seconds}",
         ],
     }
+
+
+def packaged_release(service: str) -> str:
+    """The release where no image says which: the version of the package that is named like the service."""
+    try:
+        return f"{service}/{version(service)}"
+    except PackageNotFoundError:
+        return service
 
 
 def _metrics_folder(settings: ServiceSettings, service: str) -> Path:
