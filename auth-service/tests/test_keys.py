@@ -1,6 +1,7 @@
 """The key ring: by time, by command, between replicas, under two key-encryption keys."""
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -99,6 +100,22 @@ async def test_a_damaged_ring_is_refused_with_its_reason_and_never_replaced(
         async with asyncio.timeout(5):
             while (await service.token(**form)).status_code != 200:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_first_ring_is_no_warning_and_one_that_takes_the_place_of_a_lost_one_is(
+    settings: Settings, redis: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "auth_service.keys.service")
+    store = make_store(settings)
+    keys = make_keys(settings, store)
+    for _ in range(2):
+        await redis.flushdb()
+        await keys.load()
+    await store.close()
+    assert [record.levelname for record in caplog.records if "store was empty" in record.message] == [
+        "INFO",
+        "WARNING",
+    ]
 
 
 async def test_of_two_replicas_that_find_a_rotation_due_one_rotates(

@@ -130,7 +130,7 @@ def service_environments(
     internal = {service: f"127.0.0.1:{ports[service + '-internal']}" for service in upstreams}
     defaults = {
         "PUBLIC_URL": f"http://localhost:{ports['gateway']}",
-        "LOG_FORMAT": "text",
+        "LOG_FORMAT": "short",  # LOG_FORMAT=text has the process, the code path and the ids, too
         "DRAIN_SECONDS": "0",  # nobody balances load here, so Ctrl-C need not wait
         "GATEWAY_PEERS": "127.0.0.1",
         "JWKS_URL": url(ports["auth-service"]) + "/.well-known/jwks.json",

@@ -62,6 +62,7 @@ def run(var: Path, given: Environment) -> None:
             supervisor.start(service, service_command(service), environments[service])
         note_environments(var, environments)
         wait_until_ready(supervisor, environments)
+        let_talk(supervisor, seconds=0.5)  # what they said meanwhile comes before what the reader needs
         supervisor.say(
             WELCOME.format(
                 url=f"http://localhost:{ports['gateway']}",
@@ -135,9 +136,14 @@ def wait_until_ready(supervisor: Supervisor, environments: Mapping[str, Environm
         while (trouble := unready(url)) is not None:
             if time.monotonic() > deadline:
                 raise Fault(f"{service} is not ready after {START_SECONDS} s: {trouble}")
-            asked = time.monotonic()
-            while time.monotonic() < asked + 0.2:
-                supervisor.attend(seconds=0.2)
+            let_talk(supervisor, seconds=0.2)
+
+
+def let_talk(supervisor: Supervisor, seconds: float) -> None:
+    """Pass on what the children say, for so long."""
+    began = time.monotonic()
+    while time.monotonic() < began + seconds:
+        supervisor.attend(seconds)
 
 
 def unready(url: str) -> str | None:

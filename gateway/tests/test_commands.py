@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from gateway import foundation
 from gateway.cli import main
 from gateway.foundation import Unfit
-from gateway.head import Head
+from gateway.head import BadRequest, Head
 from gateway.journal import Journal
 from gateway.passage import Passage
+from service_kit.logs import Short
 
 ROUTES = """
 [[routes]]
@@ -136,3 +138,21 @@ def test_a_quarter_of_the_served_requests_has_a_line_and_every_failure(
     assert sum(" 200 " in line for line in lines) == 25
     assert sum("bad_answer" in line for line in lines) == 3
     assert sum(series.count for series in journal.series.values()) == 103
+
+
+def test_a_short_line_is_what_happened_and_when(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.access")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler(), caplog.handler])
+    logging.getLogger().handlers[0].setFormatter(Short("gateway"))
+    journal = Journal(1)
+    passage = Passage(Head(b"GET", b"/v1/users/ada@example.com", True))
+    journal.record(passage, 200, 0, 0.0)
+    journal.record(passage, 502, 0, 0.0, "bad_answer")
+    journal.refused(b"127.0.0.1", b"of-a-test", BadRequest())
+    journal.flush()
+    served, failed, unread = "\n".join(record.getMessage() for record in caplog.records).splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v1/users/\(address\) 200 \d+\.\d{4} s", served)
+    assert failed.endswith(" s bad_answer")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d unread 400 client=127.0.0.1 code=\w+", unread)

@@ -3,6 +3,7 @@
 import json
 import logging
 import multiprocessing
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,23 @@ async def test_what_an_exception_says_forges_no_line_either(capsys: pytest.Captu
     assert first.endswith("example: failed")
     assert any("ValueError: first" in line for line in rest)
     assert all(line.startswith("    ") for line in rest)
+    assert "\x1b" not in "".join(rest)
+
+
+async def test_a_short_line_has_what_is_needed_at_a_glance(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(ServiceSettings(log_format="short"), "orders")
+    await log_within_a_request("sold\nout")
+    logging.getLogger("example").warning("sold out", extra={"count": 3})
+    try:
+        raise ValueError("first\nERROR forged\x1b[2J")
+    except ValueError:
+        logging.getLogger("example").exception("failed")
+    said, warned, failed, *rest = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d sold\\nout", said)
+    assert warned[8:] == " WARNING sold out count=3"
+    assert failed[8:] == " ERROR failed"
+    assert all(line.startswith("    ") for line in rest)
+    assert "ValueError: first" in "".join(rest)
     assert "\x1b" not in "".join(rest)
 
 

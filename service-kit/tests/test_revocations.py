@@ -1,6 +1,7 @@
 """Revocations are followed from a real server, and nothing is passed that cannot be proved."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -172,6 +173,7 @@ async def test_a_malformed_entry_is_passed_over_and_what_follows_it_is_not(syste
 async def test_a_stream_that_is_missing_is_told_once_and_not_with_every_look(
     redis_server: RedisServer, issuer: TestIssuer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "service_kit.stream")
     system = System(redis_server, issuer)
     await system.redis.delete(EPOCH, STREAM)
     following = asyncio.create_task(system.follower.run())

@@ -1,5 +1,6 @@
 """What a follower claims to know, whatever becomes of the servers that answer it; no I/O, no clock."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,19 @@ async def test_one_server_proves_what_was_before_the_question_and_no_more(
     alone.take("t", last=EntryId(1, 0))
     assert alone.unready() is None
     assert alone.proved == alone.now
+
+
+async def test_a_first_start_warns_of_nothing_and_a_loss_warns(
+    reading: Callable[[int], Reading], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "service_kit.stream")
+    starting = reading(0)
+    starting.take(epoch=None)  # auth-service has not made it yet
+    starting.take()
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO"]
+    starting.take(epoch=None)
+    starting.take(epoch="e2")
+    assert [record.levelname for record in caplog.records[2:]] == ["WARNING", "WARNING"]
 
 
 async def test_with_replicas_a_round_is_proved_by_a_later_acknowledgement_of_more_than_its_offset(

@@ -10,7 +10,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Final, NamedTuple
 
 from gateway.passage import Passage
-from service_kit.logs import Finished, Json, nameless
+from service_kit.logs import Finished, Json, Short, nameless
 from service_kit.problems import Problem
 from service_kit.tokens import Caller
 
@@ -58,6 +58,7 @@ class Journal:
         self._share = share
         self._owed = 0.0
         self._form, self._quote = _form_in_use()
+        self._short = self._form is _SHORT
         self._epoch = time.time() - time.perf_counter()  # what a perf_counter reading is in Unix time
         self._second = 0
         self._second_text = ""
@@ -107,6 +108,11 @@ class Journal:
 
     def _told(self, entry: Entry) -> str:
         ended, seconds, series, path, sent, client, caller, code, (request_id, trace) = entry
+        if self._short:
+            said = (
+                f"{series.method} {nameless(path.decode())} {series.status} {seconds:.4f} s {code}".rstrip()
+            )
+            return self._line(ended, said, "", "")
         subject = "-" if caller is None else self._subjects.get(caller.subject) or self._name(caller.subject)
         said = (
             f"{series.method} {nameless(path.decode())} {series.status} {sent} B {seconds:.6f} s "
@@ -120,6 +126,8 @@ class Journal:
         if second != self._second:
             self._second = second
             self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        if self._short:
+            return f"{self._second_text[11:19]} {message}"
         opening, after_time, after_message, after_request_id, end = self._form
         return (
             f"{opening}{self._second_text}{int((at - second) * 1000):03d}+00:00{after_time}{message}"
@@ -135,13 +143,17 @@ class Journal:
         return name
 
 
+_SHORT: Final = Form("", "", "", "", "")  # the time of day and the message alone
 _LINE: Final = Journal.record.__code__.co_firstlineno
 
 
 def _form_in_use() -> tuple[Form, bool]:
     """The form that the kit's formatters are set to, and whether a message is quoted in it."""
+    formatters = [handler.formatter for handler in logging.getLogger().handlers]
+    if any(isinstance(formatter, Short) for formatter in formatters):
+        return _SHORT, False
     path, process, thread = f"gateway/journal.py:{_LINE}", os.getpid(), threading.current_thread().name
-    if any(isinstance(handler.formatter, Json) for handler in logging.getLogger().handlers):
+    if any(isinstance(formatter, Json) for formatter in formatters):
         after_time = (
             f'", "level": "INFO", "service": "gateway", "process": {process}, "thread": "{thread}", '
             f'"path": "{path}", "logger": "{_log.name}", "message": "'

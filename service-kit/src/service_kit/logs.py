@@ -96,15 +96,29 @@ class Text(Fields):
     def line(self, record: logging.LogRecord) -> str:
         said = self.fields(record)
         more = [f"{name}={value}" for name, value in extras(record).items() if value not in (None, "")]
-        message = _one_line(" ".join((str(said["message"]), *more)))
-        ids = f" request_id={said['request_id']} trace_id={said['trace_id']}" if said["request_id"] else ""
-        line = (
-            f"{said['time']} {said['level']:<7} {said['service']} [{said['process']} {said['thread']}] "
-            f"{said['path']} {said['logger']}: {message}{ids}"
-        )
+        line = self.first_line(said, _one_line(" ".join((str(said["message"]), *more))))
         # Indented, since what an exception says may itself have lines that look like ours.
         rest = str(said.get("exception", "")).split("\n") if "exception" in said else []
         return "\n".join((line, *(f"    {_one_line(each)}" for each in rest)))
+
+    def first_line(self, said: dict[str, object], message: str) -> str:
+        """All but a traceback."""
+        ids = f" request_id={said['request_id']} trace_id={said['trace_id']}" if said["request_id"] else ""
+        return (
+            f"{said['time']} {said['level']:<7} {said['service']} [{said['process']} {said['thread']}] "
+            f"{said['path']} {said['logger']}: {message}{ids}"
+        )
+
+
+class Short(Text):
+    """What is needed at a glance: the time, the level unless it is INFO, the message."""
+
+    def first_line(self, said: dict[str, object], message: str) -> str:
+        level = "" if said["level"] == "INFO" else f"{said['level']} "
+        return f"{str(said['time'])[11:19]} {level}{message}"
+
+
+_FORMS: Final[dict[str, type[Fields]]] = {"json": Json, "text": Text, "short": Short}
 
 
 def extras(record: logging.LogRecord) -> dict[str, object]:
@@ -142,7 +156,9 @@ class SharedRotatingFile(RotatingFileHandler):
 
 def configure(settings: ServiceSettings, service: str) -> None:
     """Send every logger's lines to standard output (and a rotating file if one is set). May be called again."""
-    as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stdout.isatty())
+    form = settings.log_format
+    if form == "auto":
+        form = "text" if sys.stdout.isatty() else "json"
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if settings.log_file:
         handlers.append(
@@ -150,7 +166,7 @@ def configure(settings: ServiceSettings, service: str) -> None:
                 settings.log_file, maxBytes=settings.log_file_bytes, backupCount=settings.log_file_backups
             )
         )
-    formatter = Text(service) if as_text else Json(service)
+    formatter = _FORMS[form](service)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)

@@ -186,7 +186,7 @@ class ServiceSettings(KitSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     drain_seconds: Seconds = 5.0
     graceful_seconds: Seconds = 25.0
-    log_format: Literal["auto", "json", "text"] = "auto"
+    log_format: Literal["auto", "json", "text", "short"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: Path | None = None
     log_file_bytes: Annotated[int, Field(ge=1)] = 10_000_000

@@ -124,7 +124,9 @@ class StreamReader:
 
     def _start_over(self, why: str) -> None:
         if why != self._restarted_for:  # not once a round while it stays so
-            logger.warning("revocations are read from the beginning: %s", why)
+            # At a start there is nothing yet that could have been lost.
+            level = logging.INFO if self._epoch is None else logging.WARNING
+            logger.log(level, "revocations are read from the beginning: %s", why)
             self._restarted_for = why
         self._acknowledged.clear()
         self.cursor = _BEGINNING

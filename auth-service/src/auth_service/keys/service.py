@@ -134,7 +134,8 @@ class KeyRing:
         now = int(time.time())
         ring = Ring.first(new_key(now), new_key(now), now)
         if await self._store.run(CREATE, ring=self._sealed(ring), epoch=secrets.token_hex(16)):
-            logger.warning("the store was empty: a new epoch and a new key ring begin")
+            level = logging.INFO if self._read is None else logging.WARNING  # a first start, or a loss
+            logger.log(level, "the store was empty: a new epoch and a new key ring begin")
             audit.record("keys", "created", "store_empty", actor=audit.OURSELVES, key=ring.current.kid)
         async with self._store.answering() as redis:
             text: str | None = await redis.get(STORED)
