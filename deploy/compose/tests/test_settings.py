@@ -36,12 +36,15 @@ def test_every_setting_is_explained_once_and_nothing_else_is() -> None:
 
 
 def test_compose_and_kubernetes_say_nothing_that_no_service_reads() -> None:
+    files = [*ROOT.glob("*/compose.yaml"), *ROOT.glob("deploy/k8s/*.yaml")]
     said = {
         name
-        for file in [*ROOT.glob("*/compose.yaml"), *ROOT.glob("deploy/k8s/*.yaml")]
-        for name in re.findall(r"^ +([A-Z][A-Z_]+): ", file.read_text(), re.MULTILINE)
+        for file in files
+        for name in re.findall(r"(?:^ +|\bname: )([A-Z][A-Z_]+)[:,] ", file.read_text(), re.MULTILINE)
     }
-    assert "PUBLIC_URL" in said
+    on_kubernetes = (ROOT / "deploy/k8s/settings.env").read_text()
+    said |= set(re.findall(r"^#?([A-Z][A-Z_]+)=", on_kubernetes, re.MULTILINE))
+    assert {"PUBLIC_URL", "DATABASE_URL", "GATEWAY_PEERS"} <= said
     assert not said - set(settings())
 
 
