@@ -14,18 +14,23 @@ from uuid import UUID, uuid4
 import pytest
 from conftest import Service
 from httpx import Response
+from pictures import jpeg
 from PIL import Image
 from sqlalchemy.engine import make_url
 from system import begin_revocations, serving, until
 
 from service_kit.testing import RedisServer, TestIssuer
 from user_service.audit.models import Origin
+from user_service.avatars import decoder as avatar_decoder
 from user_service.avatars import service as avatar_service
+from user_service.avatars import upload as avatar_upload
+from user_service.avatars.exceptions import AvatarsBusy
 from user_service.avatars.upload import Pace
 from user_service.config import Settings
 from user_service.mails import registering
 from user_service.main import Parts
 from user_service.passwords.policy import PasswordRules
+from user_service.users.allowance import TooManyChanges
 from user_service.users.exceptions import UserNotFound
 from user_service.users.service import UserService
 
@@ -303,7 +308,7 @@ async def test_slow_uploads_of_one_person_keep_nobody_else_waiting(service: Serv
 async def test_places_for_uploads_are_bounded_and_given_back(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(avatar_service, "PLACES", 3)
+    monkeypatch.setattr(avatar_upload, "PLACES", 3)
     people = [await service.register() for _ in range(4)]
     slow = Uploads()
     puts = [
@@ -334,13 +339,36 @@ async def test_an_upload_that_drips_for_ever_ends(
     assert files(settings) == []
 
 
+async def test_with_all_places_taken_the_longest_upload_makes_room(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(avatar_upload, "PLACES", 4)
+    hostile = [await service.register() for _ in range(2)]
+    honest = [await service.register() for _ in range(3)]
+    slow = Uploads()
+    puts = [
+        asyncio.create_task(one.client.put("/v1/users/me/avatar", content=slow.body())) for one in hostile * 2
+    ]
+    await until(lambda: slow.begun == 4, 10)
+    refused = await honest[0].client.put("/v1/users/me/avatar", content=picture())
+    assert code(refused) == (503, "avatars_busy")
+    monkeypatch.setattr(avatar_upload, "SAFE_SECONDS", 0.0)
+    for one in honest:
+        assert (await one.client.put("/v1/users/me/avatar", content=picture())).status_code == 204
+    # One place was enough for three who came one after the other.
+    await until(lambda: sum(put.done() for put in puts) == 1, 10)
+    assert code(next(put.result() for put in puts if put.done())) == (408, "upload_stalled")
+    slow.go_on.set()
+    assert sorted(answer.status_code for answer in await asyncio.gather(*puts)) == [204] * 3 + [408]
+
+
 async def test_a_picture_waits_for_the_decoder_for_a_moment_only(
     service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(avatar_service, "DECODER_SECONDS", 0.1)
+    monkeypatch.setattr(avatar_decoder, "WAIT_SECONDS", 0.1)
     ada = await service.register()
     busy = threading.Event()
-    decoding = asyncio.create_task(parts.avatars._in_decoder(busy.wait))
+    decoding = asyncio.create_task(parts.avatars._decoder._light.run(uuid4(), 0.0, busy.wait))
     try:
         answer = await ada.client.put("/v1/users/me/avatar", content=picture())
     finally:
@@ -349,6 +377,114 @@ async def test_a_picture_waits_for_the_decoder_for_a_moment_only(
     assert answer.headers["retry-after"] == "1"
     assert await decoding
     assert (await ada.client.put("/v1/users/me/avatar", content=picture())).status_code == 204
+
+
+@pytest.mark.parametrize("accounts", [3, 30])
+async def test_costly_pictures_of_few_people_keep_nobody_waiting(
+    service: Service, parts: Parts, accounts: int
+) -> None:
+    costly = jpeg(5500, 5500, frame=0xC2, components=1, scans=30)
+    ada, ended, decoded = await service.register(), asyncio.Event(), 0
+
+    async def send_again_and_again(person: UUID) -> None:
+        nonlocal decoded
+        while not ended.is_set():
+            with suppress(AvatarsBusy):
+                await parts.avatars._decoder.reencode(person, io.BytesIO(costly))
+                decoded += 1
+            await asyncio.sleep(0.1)
+
+    hostile = [asyncio.create_task(send_again_and_again(uuid4())) for _ in range(accounts) for _ in range(2)]
+    await until(lambda: decoded > 0, 20)
+    began = time.monotonic()
+    for colour in ("red", "green", "blue", "white"):
+        answer = await ada.client.put("/v1/users/me/avatar", content=picture(colour))
+        assert answer.status_code == 204, answer.text
+    # A costly one of somebody honest has its turn before a second one of those who sent one.
+    answer = await ada.client.put("/v1/users/me/avatar", content=jpeg(3000, 3000, frame=0xC2))
+    assert answer.status_code == 204, answer.text
+    took = time.monotonic() - began
+    ended.set()
+    await asyncio.gather(*hostile)
+    assert took < 5 * 2
+
+
+async def test_whoever_had_the_least_of_the_decoder_is_next() -> None:
+    decoder, busy, order = avatar_decoder.Decoder(), threading.Event(), list[str]()
+    ada, eve = uuid4(), uuid4()
+    decoder.shares.charge(eve, 1.0)
+    lane = decoder._costly
+    asked = [("first", eve, 0.5), ("eve", eve, 0.1), ("costly", ada, 0.4), ("light", ada, 0.1)]
+
+    async def decode(name: str, person: UUID, seconds: float) -> None:
+        await lane.run(person, seconds, lambda: busy.wait(10))
+        order.append(name)
+
+    works = [asyncio.create_task(decode(*each)) for each in asked]
+    await asyncio.sleep(0)
+    busy.set()
+    await asyncio.gather(*works)
+    assert order == ["first", "light", "costly", "eve"]
+    decoder.close()
+
+
+async def test_whoever_leaves_the_decoders_queue_takes_nobodys_turn() -> None:
+    decoder, busy = avatar_decoder.Decoder(), threading.Event()
+    lane = decoder._light
+    works = [asyncio.create_task(lane.run(uuid4(), 0.0, lambda: busy.wait(10))) for _ in range(6)]
+    await asyncio.sleep(0)
+    for gone in works[1:6:2]:
+        gone.cancel()
+    busy.set()
+    assert all(await asyncio.gather(*works[0:6:2]))
+    assert await lane.run(uuid4(), 0.0, lambda: True)
+    decoder.close()
+
+
+async def test_beyond_a_bound_whoever_had_the_most_of_the_decoder_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(avatar_decoder, "MOST_WAITING", 2)
+    decoder, busy, eve = avatar_decoder.Decoder(), threading.Event(), uuid4()
+    decoder.shares.charge(eve, 1.0)
+    lane = decoder._light
+    people = [uuid4(), eve, uuid4(), uuid4()]
+    works = [asyncio.create_task(lane.run(person, 0.0, lambda: busy.wait(10))) for person in people]
+    await asyncio.sleep(0)
+    busy.set()
+    outcomes = await asyncio.gather(*works, return_exceptions=True)
+    decoder.close()
+    assert [type(outcome) for outcome in outcomes] == [bool, AvatarsBusy, bool, bool]
+
+
+def test_seconds_of_the_decoder_are_bounded_by_person_and_forgiven_with_time() -> None:
+    now = 1000.0
+    shares = avatar_decoder.DecoderShares(lambda: now)
+    ada, eve = uuid4(), uuid4()
+    for _ in range(62):
+        shares.require(eve)
+        shares.charge(eve, 0.5)
+        now += 1
+    with pytest.raises(TooManyChanges) as refused:
+        shares.require(eve)
+    wait = int((refused.value.headers or {})["Retry-After"])
+    assert 0 < wait <= 120
+    shares.require(ada)
+    now += wait
+    shares.require(eve)
+    now += 3600
+    shares.charge(ada, 0.1)
+    assert len(shares) == 1
+
+
+async def test_somebody_who_used_up_the_decoder_is_refused_before_anything_is_read(
+    service: Service, parts: Parts
+) -> None:
+    ada = await service.register()
+    parts.avatars._decoder.shares.charge(ada.id, avatar_decoder.SECONDS_AN_HOUR + 1)
+    answer = await ada.client.put("/v1/users/me/avatar", content=picture())
+    assert code(answer) == (429, "too_many_changes")
+    assert 0 < int(answer.headers["retry-after"]) <= 120
 
 
 async def test_uploads_at_once_leave_one_whole_picture(service: Service, settings: Settings) -> None:

@@ -29,6 +29,10 @@ MOST_WORK: Final = 1_000_000_000  # coefficients, those of each scan: half a sec
 Image.MAX_IMAGE_PIXELS = None
 
 
+# What a header that means nothing raises, and Pillow for a file that begins well and goes on badly.
+_BROKEN: Final = (OSError, SyntaxError, ValueError, EOFError, struct.error, BrokenHeader)
+
+
 class UnreadablePicture(Exception):
     """Not a JPEG, PNG, WebP or GIF, or broken."""
 
@@ -39,21 +43,29 @@ class TooManyPixels(Exception):
 
 def reencode(file: BinaryIO) -> bytes:
     """Raises UnreadablePicture or TooManyPixels. Of a moving picture the first frame is taken."""
+    return decode(file, read_bounded_header(file))
+
+
+def read_bounded_header(file: BinaryIO) -> Header:
+    """Of a picture that may be decoded. Raises UnreadablePicture or TooManyPixels."""
     try:
         header = read_header(file)
-        if (
-            header.held > MOST_HELD
-            or header.work > MOST_WORK
-            or header.size[0] * header.size[1] > MOST_PIXELS
-        ):
-            raise TooManyPixels
+    except _BROKEN as error:
+        raise UnreadablePicture from error
+    if header.held > MOST_HELD or header.work > MOST_WORK or header.pixels > MOST_PIXELS:
+        raise TooManyPixels
+    return header
+
+
+def decode(file: BinaryIO, header: Header) -> bytes:
+    """Raises UnreadablePicture."""
+    try:
         parts = io.BufferedReader(Excerpt(file, header.parts), BUFFER)
         with Image.open(parts, formats=(header.format,)) as picture:
             if picture.size != header.size or (picture.mode == "P" and picture.palette is None):
                 raise UnreadablePicture
             return _encode(_upright_in_srgb(picture, header))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, BrokenHeader) as error:
-        # What Pillow raises for a file that begins well and goes on badly.
+    except _BROKEN as error:
         raise UnreadablePicture from error
 
 

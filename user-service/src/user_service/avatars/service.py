@@ -5,11 +5,10 @@ import hashlib
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,31 +16,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from user_service.audit import repository as audit
 from user_service.audit.models import Origin
 from user_service.avatars import repository
+from user_service.avatars.decoder import Decoder
 from user_service.avatars.exceptions import (
     AvatarNotFound,
-    AvatarsBusy,
     AvatarTooManyPixels,
     AvatarUnsupported,
     UploadsAtOnce,
 )
-from user_service.avatars.images import TooManyPixels, UnreadablePicture, reencode
+from user_service.avatars.images import TooManyPixels, UnreadablePicture
 from user_service.avatars.repository import StoredAvatar
 from user_service.avatars.storage import AvatarStorage
-from user_service.avatars.upload import Pace, spooled
+from user_service.avatars.upload import Pace, UploadPlaces, spooled
 from user_service.database import Database
 from user_service.users import repository as users
 from user_service.users.allowance import OWN_CHANGES, Allowance, TooManyChanges
 from user_service.users.exceptions import UserNotFound
 from user_service.users.models import utc_now
 
-T = TypeVar("T")
-
-PLACES: Final = 64  # uploads at once in a worker; each holds a file of AVATAR_MAX_BYTES at most
-PLACES_OF_A_PERSON: Final = 2
+UPLOADS_OF_A_PERSON: Final = 2  # at once, from their first byte until they are kept
 PACE: Final = Pace(idle_seconds=30.0, total_seconds=60.0)
-DECODER_SECONDS: Final = (
-    1.0  # for which a picture waits for the decoder; the costliest keeps it half a second
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +61,20 @@ class AvatarService:
         self._when_done = when_done
         self._allowance = allowance
         self._uploads = Counter[UUID]()
-        # Decoding has one thread, so that its memory is needed once; for files there are those of everybody.
-        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="avatar")
-        self._decoding = asyncio.Lock()
+        self._places = UploadPlaces()
+        self._decoder = Decoder()
 
     def close(self) -> None:
-        self._decoder.shutdown(wait=False, cancel_futures=True)
+        self._decoder.close()
 
     async def put(self, person: UUID, body: AsyncIterator[bytes], content_type: str, origin: Origin) -> str:
         """Read, re-encode and keep the picture; returns its ETag. No connection is held meanwhile."""
-        with self._place(person):
+        with self._upload(person):
+            self._decoder.shares.require(person)
             await self._database.read(lambda connection: self._require_allowance(connection, person, origin))
-            async with spooled(body, content_type, self._most_bytes, self._spool, PACE) as file:
-                content = await self._reencoded(file)
+            upload = spooled(body, content_type, self._most_bytes, self._spool, PACE, self._places)
+            async with upload as file:
+                content = await self._reencoded(person, file)
         digest = hashlib.sha256(content).hexdigest()
         if await self._has(person, digest):
             return digest
@@ -126,11 +120,9 @@ class AvatarService:
         await asyncio.to_thread(self._storage.remove, person)
 
     @contextmanager
-    def _place(self, person: UUID) -> Iterator[None]:
-        if self._uploads[person] >= PLACES_OF_A_PERSON:
+    def _upload(self, person: UUID) -> Iterator[None]:
+        if self._uploads[person] >= UPLOADS_OF_A_PERSON:
             raise UploadsAtOnce(headers={"Retry-After": "5"})
-        if self._uploads.total() >= PLACES:
-            raise AvatarsBusy(headers={"Retry-After": "5"})
         self._uploads[person] += 1
         try:
             yield
@@ -139,30 +131,13 @@ class AvatarService:
             self._uploads += Counter()  # forgets who has none
             self._when_done()
 
-    async def _reencoded(self, file: BinaryIO) -> bytes:
+    async def _reencoded(self, person: UUID, file: BinaryIO) -> bytes:
         try:
-            return await self._in_decoder(lambda: reencode(file))
+            return await self._decoder.reencode(person, file)
         except TooManyPixels as refused:
             raise AvatarTooManyPixels from refused
         except UnreadablePicture as refused:
             raise AvatarUnsupported from refused
-
-    async def _in_decoder(self, work: Callable[[], T]) -> T:
-        try:
-            async with asyncio.timeout(DECODER_SECONDS):
-                await self._decoding.acquire()
-        except TimeoutError as busy:
-            raise AvatarsBusy(headers={"Retry-After": "1"}) from busy
-        try:
-            decoding = asyncio.get_running_loop().run_in_executor(self._decoder, work)
-            try:
-                return await asyncio.shield(decoding)
-            except asyncio.CancelledError:
-                # The thread reads the file to the end, even if nobody waits: it must not be closed under it.
-                await asyncio.wait({decoding})
-                raise
-        finally:
-            self._decoding.release()
 
     async def _has(self, person: UUID, digest: str) -> bool:
         """Whether this very picture is theirs already, and its file is there."""

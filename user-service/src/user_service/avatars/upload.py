@@ -13,7 +13,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from user_service.avatars.exceptions import AvatarTooLarge, AvatarUnsupported, UploadStalled
+from user_service.avatars.exceptions import AvatarsBusy, AvatarTooLarge, AvatarUnsupported, UploadStalled
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 PIECE = 256 * 1024
 FORM_OVERHEAD = 16 * 1024  # boundaries, part headers and small fields beside the picture
 MOST_PARTS = 100  # each costs the event loop microseconds, and a form of 5 MB could have a third of a million
+
+PLACES = 64  # uploads that come at once to a worker; each has a file of AVATAR_MAX_BYTES at most
+SAFE_SECONDS = 5.0  # for which an upload keeps its place, however many others want one
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +34,55 @@ class Pace:
     total_seconds: float
 
 
+class UploadPlaces:
+    """Where uploads come; with none left, the upload that has been coming longest makes room for a new one.
+
+    So nobody keeps others out with bodies that they never end, from however many accounts.
+    """
+
+    def __init__(self) -> None:
+        self._coming: dict[asyncio.Timeout, float] = {}  # since when; the first has been coming longest
+
+    @asynccontextmanager
+    async def take(self, seconds: float) -> AsyncIterator[None]:
+        """Raises AvatarsBusy at once, UploadStalled after so many seconds or when others need the place."""
+        now = asyncio.get_running_loop().time()
+        if len(self._coming) >= PLACES:
+            self._make_room(now)
+        deadline = asyncio.timeout(seconds)
+        self._coming[deadline] = now
+        try:
+            async with deadline:
+                yield
+        except TimeoutError as stalled:
+            raise UploadStalled from stalled
+        finally:
+            self._coming.pop(deadline, None)
+
+    def _make_room(self, now: float) -> None:
+        longest = next(iter(self._coming))
+        if now - self._coming[longest] < SAFE_SECONDS:
+            raise AvatarsBusy(headers={"Retry-After": "5"})
+        del self._coming[longest]
+        if not longest.expired():
+            longest.reschedule(now)
+
+
 @asynccontextmanager
 async def spooled(
-    body: AsyncIterator[bytes], content_type: str, limit: int, folder: Path, pace: Pace
+    body: AsyncIterator[bytes],
+    content_type: str,
+    limit: int,
+    folder: Path,
+    pace: Pace,
+    places: UploadPlaces,
 ) -> AsyncIterator[BinaryIO]:
     """The picture in a nameless file, rewound; gone with the block, or with the process."""
     file = await asyncio.to_thread(_nameless_file, folder)
     try:
-        await _write(_picture(_paced(body, pace), content_type, limit), file, limit)
-        await asyncio.to_thread(file.seek, 0, os.SEEK_SET)
+        async with places.take(pace.total_seconds):
+            await _write(_picture(_paced(body, pace.idle_seconds), content_type, limit), file, limit)
+            await asyncio.to_thread(file.seek, 0, os.SEEK_SET)
         yield file
     finally:
         file.close()
@@ -63,13 +106,11 @@ async def _write(pieces: AsyncIterator[bytes], file: BinaryIO, limit: int) -> No
     await asyncio.to_thread(file.write, bytes(waiting))
 
 
-async def _paced(body: AsyncIterator[bytes], pace: Pace) -> AsyncIterator[bytes]:
-    """A slow body may take its time, up to a deadline in all; one that stands still may not keep its file."""
-    loop = asyncio.get_running_loop()
-    ends = loop.time() + pace.total_seconds
+async def _paced(body: AsyncIterator[bytes], idle_seconds: float) -> AsyncIterator[bytes]:
+    """A slow body may take its time; one that stands still may not keep its file."""
     while True:
         try:
-            async with asyncio.timeout_at(min(ends, loop.time() + pace.idle_seconds)):
+            async with asyncio.timeout(idle_seconds):
                 piece = await anext(body)
         except StopAsyncIteration:
             return
