@@ -8,23 +8,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import httpx
-from playwright.sync_api import Browser, Page, expect
+import pytest
+from playwright.sync_api import Browser, FloatRect, Page, ViewportSize, expect
 
 from gatehouse_e2e.people import People
 from gatehouse_e2e.systems import System
 
 PREFIX = "/tools/gatehouse"
 MILLISECONDS = 30_000
+# What docs/ shows of it: docs-light.png and docs-dark.png of a run's report.
+PICTURE = FloatRect(x=0, y=0, width=320, height=760)
+WIDTH = "document.documentElement.scrollWidth"
 
 
 @contextmanager
-def opened(browser: Browser, url: str) -> Iterator[Page]:
+def opened(
+    browser: Browser, url: str, *, width: int = 1280, scheme: Literal["light", "dark"] = "light"
+) -> Iterator[Page]:
     """The page, which must load without an error, and nothing from anywhere else."""
     complaints: list[str] = []
     home = url.partition("://")[2].partition("/")[0]
-    with browser.new_context(viewport={"width": 1280, "height": 1400}) as context:
+    viewport = ViewportSize(width=width, height=1400)
+    with browser.new_context(viewport=viewport, color_scheme=scheme) as context:
         page = context.new_page()
         page.set_default_timeout(MILLISECONDS)
         page.on(
@@ -73,6 +81,29 @@ def test_somebody_signs_in_and_reads_themselves_in_the_api_document(
     with opened(browser, f"{system.url}/docs") as page:
         assert read_oneself(page, person.email, person.password) == "200"
         page.screenshot(path=screenshots / "docs.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_document_is_read_and_tried_on_a_small_screen(
+    browser: Browser, system: System, people: People, screenshots: Path, scheme: Literal["light", "dark"]
+) -> None:
+    person = people.registered()
+    with opened(browser, f"{system.url}/docs", width=320, scheme=scheme) as page:
+        assert page.evaluate(WIDTH) == 320
+        background = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        assert background == {"light": "rgba(0, 0, 0, 0)", "dark": "rgb(28, 32, 34)"}[scheme]
+        page.locator(".opblock").first.wait_for()
+        page.screenshot(path=screenshots / f"docs-{scheme}.png", clip=PICTURE)
+        assert read_oneself(page, person.email, person.password) == "200"
+        assert page.evaluate(WIDTH) == 320
+        register = page.locator(".opblock-post", has=page.locator('[data-path="/v1/users"]'))
+        register.locator(".opblock-summary-control").click()
+        name = register.locator("td.parameters-col_name").first
+        name.wait_for()
+        box = name.bounding_box()
+        assert box is not None
+        assert box["width"] > 150  # not a letter a line
+        assert page.evaluate(WIDTH) == 320
 
 
 def test_the_document_works_on_another_port_and_behind_a_proxy_that_puts_a_prefix_in_front(

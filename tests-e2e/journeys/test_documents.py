@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gatehouse_e2e.api import Api
 
 
@@ -37,7 +39,15 @@ def test_one_document_describes_every_service_and_nothing_internal(api: Api) -> 
     states = {part["name"]: part["state"] for part in document["x-services"]}
     assert states["auth-service"] == states["user-service"] == "current"
     assert {"/auth/token", "/v1/users/me"} <= set(document["paths"])
-    assert document["tags"][0]["name"] == "oauth"  # what a newcomer needs first
+    # What a newcomer needs first.
+    assert document["tags"][0]["name"] == "oauth"
+    first = {
+        operation["tags"][0]: path
+        for path, item in reversed(document["paths"].items())
+        for operation in item.values()
+    }
+    assert (first["oauth"], first["users"]) == ("/auth/token", "/v1/users")
+    assert next(iter(document["paths"]["/v1/users"])) == "post"
     assert [name for name in document["components"]["schemas"] if "Problem" in name] == ["Problem"]
     for path, item in document["paths"].items():
         assert "internal" not in path
@@ -48,6 +58,35 @@ def test_one_document_describes_every_service_and_nothing_internal(api: Api) -> 
             answer = api.http.request(method, path.replace("{", "").replace("}", ""))
             assert answer.status_code != 405, (method, path)
             assert answer.json()["code"] != "no_route" if answer.status_code == 404 else True, (method, path)
+
+
+def test_every_operation_shows_what_is_sent_and_answered_with_values(api: Api) -> None:
+    document = api.http.get("/openapi.json").json()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            answers = [one for status, one in operation["responses"].items() if status.startswith("2")]
+            for said in (operation.get("requestBody", {}), *answers):
+                for media_type, content in said.get("content", {}).items():
+                    if "json" in media_type:  # a form shows its fields empty
+                        assert is_shown(content.get("schema", {}), document), (method, path, media_type)
+
+
+def is_shown(schema: dict[str, Any], document: dict[str, Any]) -> bool:
+    """Whether a reader sees a value that could be one, not the word "string"."""
+    if "$ref" in schema:
+        return is_shown(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
+    if {"examples", "enum", "const", "default"} & schema.keys() or schema.get("format") in (
+        "uuid",
+        "date-time",
+    ):
+        return True
+    if "anyOf" in schema:
+        return any(is_shown(one, document) for one in schema["anyOf"])
+    if "properties" in schema:
+        return all(is_shown(one, document) for one in schema["properties"].values())
+    if "items" in schema:
+        return is_shown(schema["items"], document)
+    return schema.get("type") != "string"
 
 
 def test_a_load_balancer_learns_that_the_gateway_answers_and_nothing_else(api: Api) -> None:

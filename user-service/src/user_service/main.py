@@ -45,7 +45,6 @@ from user_service.passwords.breached import BreachedPasswords
 from user_service.passwords.hashing import Passwords
 from user_service.passwords.policy import PasswordRules
 from user_service.users.allowance import own_changes, own_passwords
-from user_service.users.router import me_router
 from user_service.users.router import router as users_router
 from user_service.users.service import UserService
 
@@ -175,7 +174,7 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
     app.add_middleware(metrics.RequestMetrics)
     if confirm_registrations:
         app.include_router(confirmed_registration)  # first come, first served: before users_router's
-    for router in (me_router, credentials_router, mails_router, avatars_router, users_router, audit_router):
+    for router in (users_router, credentials_router, mails_router, avatars_router, audit_router):
         app.include_router(router)
     return app
 

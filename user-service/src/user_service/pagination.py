@@ -13,6 +13,13 @@ from starlette.datastructures import URL
 from service_kit.problems import Problem
 
 T = TypeVar("T")
+NextCursor = Annotated[
+    str | None,
+    Field(
+        description="The cursor of the next page; null on the last one.",
+        examples=["WyIyMDI2LTExLTMwVDE3OjA2OjA0LjcwMjQ3NFoiXQ"],
+    ),
+]
 
 
 class CursorInvalid(Problem):

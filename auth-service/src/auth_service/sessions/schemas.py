@@ -2,12 +2,29 @@
 
 from datetime import UTC, datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from auth_service.sessions.models import Session
 
 
 class SessionView(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "jgLCkhqKWdqYW1qPBoq-Ww",
+                    "client_id": "first-party",
+                    "device": "Firefox on Linux",
+                    "address": "192.0.2.0/24",
+                    "created_at": "2026-11-30T17:06:05Z",
+                    "last_used_at": "2026-11-30T18:20:41Z",
+                    "expires_at": "2026-12-30T17:06:05Z",
+                    "current": True,
+                }
+            ]
+        }
+    )
+
     id: str
     client_id: str
     device: str

@@ -1,10 +1,24 @@
 """The JSON of the OAuth endpoints."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 
 class TokenResponse(BaseModel):
     """RFC 6749 section 5.1."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "access_token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJpc3MiOi...",
+                    "token_type": "Bearer",
+                    "expires_in": 300,
+                    "refresh_token": "jgLCkhqKWdqYW1qPBoq-Ww.0.0.Y51mCkqBtBjjQSdVZbIoHuVH9JVtRqagxMtm6aiZ3TE",
+                    "scope": "*",
+                }
+            ]
+        }
+    )
 
     access_token: str
     token_type: str = "Bearer"  # noqa: S105 - the RFC's word
@@ -24,6 +38,28 @@ class ErrorResponse(BaseModel):
 class IntrospectionResponse(BaseModel):
     """RFC 7662 section 2.2; a token that is not good is `{"active": false}` and nothing else."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "active": True,
+                    "token_type": "Bearer",
+                    "sub": "01a22d6b-bb1e-723d-9806-ce32656b2f3a",
+                    "client_id": "first-party",
+                    "sid": "jgLCkhqKWdqYW1qPBoq-Ww",
+                    "scope": "users:read",
+                    "roles": ["editor"],
+                    "iss": "https://api.example.com",
+                    "aud": "https://api.example.com",
+                    "jti": "QOEDeS2-say_VlQI",
+                    "iat": 1796058365,
+                    "exp": 1796058665,
+                    "auth_time": 1796058365,
+                }
+            ]
+        }
+    )
+
     active: bool
     token_type: str | None = None
     sub: str | None = None
@@ -41,6 +77,21 @@ class IntrospectionResponse(BaseModel):
 
 class Metadata(BaseModel):
     """RFC 8414 section 2."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "issuer": "https://api.example.com",
+                    "token_endpoint": "https://api.example.com/auth/token",
+                    "jwks_uri": "https://api.example.com/.well-known/jwks.json",
+                    "revocation_endpoint": "https://api.example.com/auth/revoke",
+                    "introspection_endpoint": "https://api.example.com/auth/introspect",
+                    "grant_types_supported": ["password", "refresh_token", "client_credentials"],
+                }
+            ]
+        }
+    )
 
     issuer: str
     token_endpoint: str

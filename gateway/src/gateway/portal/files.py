@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 _OURS: Final = "gateway.portal"
 _OFFLINE: Final = "fastapi_offline"
 _FILES: Final = {
+    "docs.css": (_OURS, "text/css"),
     "home.css": (_OURS, "text/css"),
     "start.js": (_OURS, "text/javascript"),
     "favicon.png": (_OFFLINE, "image/png"),

@@ -23,8 +23,6 @@ OWN: Final = "gateway"
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch")
 _DEEPEST: Final = 100
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
-# A path is sorted by the part that a reader looks for; a parameter comes behind the literal names.
-_BEHIND: Final = "~"
 _SECURITY: Final[Document] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 
 
@@ -77,7 +75,10 @@ def _is_nested(value: object, levels: int) -> bool:
 
 def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
     """The document of everything that a route of the table forwards."""
-    documents = {part.service: with_mappings(part.document) for part in parts if part.document is not None}
+    # The service that issues tokens comes first; each one lists its operations in the order in which they are read.
+    known = {part.service: part.document for part in parts if part.document is not None}
+    first = sorted(known, key=lambda service: not _takes_passwords(known[service]))
+    documents = {service: with_mappings(known[service]) for service in first}
     renamed = _new_names(documents)
     components: Document = {section: dict(entries) for section, entries in OWN_COMPONENTS.items()}
     paths: Document = {}
@@ -114,7 +115,7 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
         "info": {"title": "Gatehouse", "version": version, "description": _description(parts)},
         "servers": [{"url": "./"}],
         "tags": _tags(documents.values(), paths),
-        "paths": dict(sorted(paths.items(), key=lambda item: item[0].replace("{", _BEHIND))),
+        "paths": paths,
         "components": components,
         "x-services": [
             {
@@ -204,13 +205,10 @@ def _sign_in(paths: Document, documents: Iterable[Document]) -> Document:
 
 
 def _tags(documents: Iterable[Document], paths: Document) -> list[Document]:
-    """As each service lists its own, and first those of the service that people sign in at."""
+    """As each service lists its own."""
     used = {tag for item in paths.values() for operation in item.values() for tag in operation["tags"]}
     listed = {
-        tag["name"]: tag
-        for document in sorted(documents, key=_takes_passwords, reverse=True)
-        for tag in document.get("tags", ())
-        if tag["name"] in used
+        tag["name"]: tag for document in documents for tag in document.get("tags", ()) if tag["name"] in used
     }
     return list(listed.values())
 
@@ -232,9 +230,8 @@ def _forwarded(service: str, document: Document, routes: Routes) -> Iterator[_Fo
     moved = [route for route in routes if route.service == service and route.rewrite is not None]
     for path, item in document.get("paths", {}).items():
         item = _whole_item(item, document)
-        for method in _METHODS:
-            operation = item.get(method)
-            if not isinstance(operation, dict):
+        for method, operation in item.items():
+            if method not in _METHODS or not isinstance(operation, dict):
                 continue
             if "parameters" in item:
                 operation = operation | {

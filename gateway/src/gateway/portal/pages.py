@@ -48,11 +48,13 @@ _DOCS_POLICY: Final = _LOCAL + "script-src 'self'; style-src 'self'; img-src 'se
 _HOME_POLICY: Final = _LOCAL + "style-src 'self'; img-src 'self'"
 _HEAD: Final = (
     '<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">'
+    "<meta name=color-scheme content='light dark'>"
     "<title>{title}</title><link rel=icon href=docs/favicon.png>"
 )
 # Relative throughout: the page works on every port and behind a proxy that puts a prefix in front.
 _DOCS: Final = (
-    _HEAD.format(title="Gatehouse API") + "<link rel=stylesheet href=docs/swagger-ui.css><div id=api></div>"
+    _HEAD.format(title="Gatehouse API") + "<link rel=stylesheet href=docs/swagger-ui.css>"
+    "<link rel=stylesheet href=docs/docs.css><div id=api></div>"
     "<script src=docs/swagger-ui-bundle.js></script><script src=docs/start.js></script>"
 )
 _LINKS: Final = (

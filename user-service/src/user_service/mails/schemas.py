@@ -12,6 +12,7 @@ Token = Annotated[
         min_length=1,
         max_length=200,
         description="What follows `#token=` in the mailed link.",
+        examples=["Y51mCkqBtBjjQSdVZbIoHuVH9JVtRqagxMtm6aiZ3TE"],
         json_schema_extra={"format": "password"},
     ),
 ]

@@ -14,7 +14,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from user_service.pagination import PageQuery
+from user_service.pagination import NextCursor, PageQuery
 from user_service.users.email import parse_email
 from user_service.users.models import Status, User
 
@@ -61,7 +61,7 @@ Password = Annotated[
     ),
 ]
 Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
-Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$"), Field(examples=["editor"])]
 
 
 class Strict(BaseModel):
@@ -85,6 +85,27 @@ class Roles(Strict):
 
 
 class UserOut(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "01a22d6b-bb1e-723d-9806-ce32656b2f3a",
+                    "email": "ada@example.com",
+                    "email_verified": True,
+                    "name": "Ada Lovelace",
+                    "status": "active",
+                    "roles": ["editor"],
+                    "version": 2,
+                    "external_id": None,
+                    "created_at": "2026-11-30T17:06:04.702474Z",
+                    "updated_at": "2026-11-30T17:21:40.118003Z",
+                    "disabled_at": None,
+                    "deleted_at": None,
+                }
+            ]
+        }
+    )
+
     id: UUID
     email: str
     email_verified: bool
@@ -118,7 +139,7 @@ class UserOut(BaseModel):
 
 class UserPage(BaseModel):
     items: list[UserOut]
-    next: str | None = Field(description="The cursor of the next page; null on the last one.")
+    next: NextCursor
 
 
 class ListQuery(PageQuery):
