@@ -315,7 +315,13 @@ class Failovers(RuleBasedStateMachine):
 
     def a_failover_promotes_who_has_everything(self, which: int) -> None:
         """The former primary is told nothing, and the other replica follows the new one."""
-        everything = {sid for sid, (_, until) in self.ended.items() if until > self.now}
+        # What a replica has said that it has is not lost, though the primary has not read it yet.
+        said = {
+            write.sid
+            for write in self.waiting
+            if any(offset >= write.offset for _, offset in write.server.sent)
+        }
+        everything = {sid for sid in {*self.ended, *said} if self.untils[sid] > self.now}
         able = [
             each
             for each in self.servers
@@ -373,6 +379,25 @@ class Failovers(RuleBasedStateMachine):
                 assert sid in self.revocations._sessions, (
                     f"{sid} ended at {ended}, all is known until {proved}"
                 )
+
+
+def test_a_write_that_a_replica_has_acknowledged_outlives_a_failover_before_the_primary_reads_it() -> None:
+    story = Failovers()
+    story.begin(replicas=2)
+    for event, which in (
+        ("a_session_is_revoked", 0),
+        ("a_replica_copies", 4),
+        ("a_failover_promotes_who_has_everything", 1),
+        ("a_primary_reads_its_sockets", 0),
+        ("those_left_behind_are_brought_back", 0),
+        ("two_whole_rounds", 0),
+        ("a_session_is_revoked", 0),
+        ("a_replica_copies", 0),
+        ("two_whole_rounds", 0),
+    ):
+        story.happens(event, which)
+        story.what_it_claims_to_know_it_knows()
+    assert "s0" in story.ended
 
 
 TestFailovers = Failovers.TestCase
