@@ -57,14 +57,15 @@ run: $(UV)  ## run the whole system without containers (PORT=8080 VAR=var)
 test: $(UV)  ## run every test that needs no container
 	@$(call each,if [ $$room = tests-e2e ]; then $(one) pytest harness/tests journeys --system embedded -n 2 $(ARGS); else $(one) pytest $(ARGS); fi)
 
-lint: $(UV)  ## check code (ruff, mypy, import rules, migrations), Dockerfiles, scripts, compose files and manifests
+lint: $(UV)  ## check code (ruff, mypy, import rules, migrations), routes, Dockerfiles, scripts, compose files and manifests
 	@$(MAKE) $(side_by_side) $(rooms:%=lint/%) $(if $(SERVICE),,lint-rest)
 
 lint/%: rooms = $*
 lint/%:
 	@$(call each,$(one) ruff check . && $(one) ruff format --check . && $(one) mypy \
 	  && { ! grep -q '^\[tool.importlinter' pyproject.toml || $(one) lint-imports --no-cache; } \
-	  && { [ ! -d src/*/migrations ] || $(one) python -m $${room//-/_}.migrations lint; })
+	  && { [ ! -d src/*/migrations ] || $(one) python -m $${room//-/_}.migrations lint; } \
+	  && { [ ! -d routes ] || (cd $(CURDIR) && $(one) --project gateway python -m gateway.agreement $$room); })
 
 lint-rest:
 	@$(UV) run --locked --project deploy deploy/lint

@@ -1,15 +1,15 @@
 """`python -m auth_service.contract`: writes contract/openapi.json, what other teams build against."""
 
-import json
 from pathlib import Path
 
 from auth_service.main import public_api
+from service_kit.document import contract
 
 PATH = Path(__file__).parents[2] / "contract" / "openapi.json"
 
 
 def document() -> str:
-    return json.dumps(public_api().openapi(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    return contract(public_api())
 
 
 if __name__ == "__main__":

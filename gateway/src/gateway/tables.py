@@ -117,11 +117,12 @@ def load(folder: Path, own: Iterable[Route] = (), defaults: Defaults | None = No
     defaults = defaults or Defaults()
     routes = list(own)
     for file in sorted(folder.glob("*/*.toml")):
-        routes.extend(_load_file(file, defaults))
+        routes.extend(load_file(file, defaults))
     return Routes(routes, defaults.cors)
 
 
-def _load_file(file: Path, defaults: Defaults) -> Iterator[Route]:
+def load_file(file: Path, defaults: Defaults) -> Iterator[Route]:
+    """The routes of one file, for the service that its folder is named like."""
     try:
         text = file.read_text(encoding="utf-8")
         entries = _RoutesFile.model_validate(tomllib.loads(text)).routes

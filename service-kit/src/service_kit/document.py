@@ -1,11 +1,13 @@
 """Refusals in OpenAPI documents: for each status of an operation an enum of its codes, and one example each."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 
 from service_kit.problems import MEDIA_TYPE, SCHEMA, ApiError
 
@@ -79,6 +81,19 @@ def _codes(content: Mapping[str, Any]) -> list[str] | None:
     except (LookupError, TypeError):
         return None
     return codes
+
+
+def contract(app: FastAPI) -> str:
+    """The text of contract/openapi.json: the app's document, with what it does not list (pages for people) by path and
+    method under `x-unlisted`, so that routes to it are known to lead somewhere."""
+    unlisted: dict[str, dict[str, Any]] = {}
+    for context in iter_route_contexts(app.routes):
+        if context.path and context.path != app.openapi_url and not context.include_in_schema:
+            unlisted.setdefault(context.path, {}).update(
+                (method.lower(), {}) for method in context.methods or ()
+            )
+    document = app.openapi() | ({"x-unlisted": unlisted} if unlisted else {})
+    return json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def describe(
