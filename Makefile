@@ -38,10 +38,12 @@ need = @[ -n "$($(1))" ] || { echo "make $@: say $(1)=, as in: make $@ $(2)" >&2
 fits = @[[ "$($(1))" =~ ^($(2))$$ ]] || { echo "make $@: $(1)=$($(1)) is not $(3)" >&2; exit 2; }
 docker = @docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 \
 	  || { echo "make $@: no docker engine with compose answers (on a bare Debian: bash .ci/engine)" >&2; exit 2; }
-# The same before what acts on the containers of PROJECT: says which they are, refuses those of another folder
+# The same before what acts on the containers of PROJECT: says which they are, refuses those of another folder;
+# $(call containers,start) also refuses names in .env that nobody reads
 define containers
 $(docker)
 @deploy/compose/acts_on $(1)
+$(if $(1),@python3 deploy/embedded/env_file.py)
 endef
 
 .PHONY: help
@@ -128,7 +130,7 @@ up:  ## build and start the containers, and wait until they are ready (PORT=8080
 
 roll:  ## replace one service with a new release without an unanswered request (SERVICE=user-service)
 	$(call need,SERVICE,SERVICE=user-service)
-	$(containers)
+	$(call containers,start)
 	@deploy/compose/roll $(SERVICE)
 
 down:  ## stop the containers and keep their data

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from env_file import read, refuse_unread
 from parts import (
     ROOT,
     SERVICES,
@@ -30,7 +30,6 @@ from supervisor import Fault, Stopped, Supervisor
 
 START_SECONDS = 180  # a busy machine takes its time; what cannot start says so at once, by ending
 NOT_RUNNING = 3
-ENV_LINE = re.compile(r"""\s*(?:export\s+)?(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|(.*?))\s*(?:\s#.*)?""")
 USAGE = "usage: run.py [run | exec SERVICE -- COMMAND... | running | clean]     settings: PORT=8080 VAR=var"
 WELCOME = """
 Gatehouse is up: {url}    API document: {url}/docs    mail it sends: {mailbox}
@@ -76,20 +75,7 @@ def run(var: Path, given: Environment) -> None:
 
 def settings() -> dict[str, str]:
     """The environment over `.env`, so that one file serves this and compose."""
-    file = ROOT / ".env"
-    return (said_in(file.read_text(encoding="utf-8-sig")) if file.is_file() else {}) | dict(os.environ)
-
-
-def said_in(text: str) -> dict[str, str]:
-    """The lines of a `.env`, read as compose reads them; one that is not understood is told, not passed over."""
-    said = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        if (match := ENV_LINE.fullmatch(line)) is None:
-            raise Fault(f"line {number} of .env is not NAME=value")
-        said[match[1]] = match[2] or match[3] or match[4] or ""
-    return said
+    return read(ROOT) | dict(os.environ)
 
 
 @contextmanager
@@ -200,6 +186,7 @@ def main(arguments: Sequence[str]) -> None:
     var = Path(given.get("VAR", "var")).resolve()
     match arguments:
         case [] | ["run"]:
+            refuse_unread(read(ROOT), ROOT)
             run(var, given)
         case ["exec", service, "--", _, *_]:
             exec_in(var, service, arguments[3:])

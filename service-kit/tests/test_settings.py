@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import Field, SecretStr, ValidationError
 
-from service_kit.settings import ServiceSettings, VerifierSettings, load
+from service_kit.settings import ServiceSettings, VerifierSettings, load, misspelt
+from service_kit.worker import gunicorn_options
 
 
 class Example(ServiceSettings, VerifierSettings):
@@ -170,3 +171,28 @@ def test_with_replicas_the_ceiling_leaves_time_for_a_proof(
     assert load(Example).redis_replicas == 2
     monkeypatch.setenv("REVOCATION_CEILING_SECONDS", "5")
     assert "REVOCATION_CEILING_SECONDS must be at least 10" in complaint()
+
+
+@pytest.mark.parametrize(
+    "variable", ["LOG_LEVLE", "GATEWAY_PEER", "REDIS_REPLCAS", "jwks_lifetime_second", "API_KEYS"]
+)
+def test_a_variable_that_is_nearly_a_setting_is_told_with_it(variable: str) -> None:
+    ((said, near),) = misspelt(Example, ["LOG_LEVEL", "log_level", "HOME", "PATH", variable])
+    assert said == variable
+    assert near.lower() in Example.model_fields
+
+
+@pytest.mark.parametrize(
+    "variable", ["LOGNAME", "HOSTNAME", "WORKSPACE", "REDIS_URL", "PUBLIC_IP", "PYTHONPATH"]
+)
+def test_a_variable_of_somebody_else_is_not(variable: str) -> None:
+    assert not list(misspelt(Example, [variable]))
+
+
+def test_a_service_warns_of_it_when_it_starts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GATEWAY_PEER", "gateway")
+    monkeypatch.setenv("METRICS_DIR", str(folder))
+    gunicorn_options(load(Example), "orders")
+    assert "nobody reads GATEWAY_PEER: did you mean GATEWAY_PEERS?" in capsys.readouterr().out

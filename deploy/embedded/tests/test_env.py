@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from run import said_in
+from env_file import said_in
 from supervisor import Fault
 
 ENV = """\ufeff# as people write it

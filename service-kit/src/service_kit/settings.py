@@ -1,9 +1,11 @@
 """Settings every service shares: read from the environment, secrets from files, refused in one clear line."""
 
+import difflib
 import ipaddress
 import os
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -22,6 +24,7 @@ from pydantic_settings import (
 
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
+_NEAR = 0.88  # of difflib's ratio: one letter of nine; no two settings of different services are so near
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}")
 
 
@@ -229,6 +232,15 @@ class VerifierSettings(KitSettings):
         if self.redis_replicas and self.revocation_ceiling_seconds < 10:
             raise ValueError("REVOCATION_CEILING_SECONDS must be at least 10 with REDIS_REPLICAS")
         return self
+
+
+def misspelt(settings: type[BaseSettings], environment: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Variables whose name is nearly a setting's, with that; any other name may be somebody else's."""
+    names = {field.upper() for field in settings.model_fields}
+    for variable in environment:
+        if variable.upper() not in names:
+            for near in difflib.get_close_matches(variable.upper(), names, n=1, cutoff=_NEAR):
+                yield variable, near
 
 
 def load(settings: type[AnySettings]) -> AnySettings:

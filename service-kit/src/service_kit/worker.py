@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -19,7 +20,9 @@ from uvicorn import Config, Server
 from uvicorn_worker import UvicornWorker
 
 from service_kit import health, logs
-from service_kit.settings import ServiceSettings
+from service_kit.settings import ServiceSettings, misspelt
+
+logger = logging.getLogger(__name__)
 
 # Longer than the gateway keeps an idle connection, so that it is never the service that closes first.
 KEEP_ALIVE_SECONDS = 75
@@ -132,6 +135,8 @@ def gunicorn_options(
 ) -> dict[str, Any]:
     """What a service's gunicorn_conf.py puts into its globals: `globals().update(gunicorn_options(settings, "x"))`."""
     logs.configure(settings, service)
+    for variable, near in misspelt(type(settings), os.environ):
+        logger.warning("nobody reads %s: did you mean %s?", variable, near)
     folder = _metrics_folder(settings, service)
     health.release.name = settings.release or packaged_release(service)
     return {
