@@ -52,7 +52,7 @@ help:  ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p; s/^## /\n/p' $(MAKEFILE_LIST) | awk -F'\t' 'NF > 1 {printf "  %-16s %s\n", $$1, $$2; next} {print}'
 
 ## Without containers
-.PHONY: run test lint fmt lock contract bench refresh-check
+.PHONY: run test lint fmt lock contract docs bench refresh-check
 run: $(UV)  ## run the whole system without containers (PORT=8080 VAR=var)
 	@exec python3 deploy/embedded/run.py
 
@@ -81,6 +81,9 @@ lock: $(UV)  ## lock every room again, after a change of dependencies (ARGS=--up
 contract: $(UV)  ## write every service's contract/openapi.json, after a change of its API
 	@for room in $(or $(SERVICE),$(foreach room,$(ROOMS),$(if $(wildcard $(room)/src/*/contract.py),$(room)))); do \
 	  package=$${room##*/}; (cd $$room && $(one) python -m $${package//-/_}.contract) || exit; done
+
+docs: $(UV)  ## build the documentation site into deploy/site/html, every link checked
+	@cd deploy && REPOSITORY="$(REPOSITORY)" $(one) python site/build.py
 
 bench: $(UV)  ## run a benchmark (SUITE=gateway, auth, users, async or changes; FULL=1: a million users)
 	$(call need,SUITE,SUITE=gateway)
