@@ -37,9 +37,9 @@ from gateway.leases import Leases, Nowhere
 from gateway.limits import Addresses, Limits
 from gateway.pipeline import Pipeline
 from gateway.response_revocations import ResponseRevocations
+from gateway.route_table import read_table
 from gateway.shared_revocations import SharedRevocations
 from gateway.sockets import Sockets
-from gateway.tables import load
 from gateway.upstream.answer import read_answer
 from gateway.upstream.connections import Connection
 from service_kit.jwks import KeyCache
@@ -193,7 +193,7 @@ async def _front(folder: Path) -> AsyncIterator[Front]:
     verifier = Verifier(keys, revocations, {ISSUER: None})
     response_revocations = ResponseRevocations(revocations, (), 3600.0, SharedRevocations())
     callers = Callers(verifier, response_revocations)
-    pipeline = Pipeline(load(settings.routes_dir), None, callers, limits)
+    pipeline = Pipeline(read_table(settings.routes_dir).routes, None, callers, limits)
     with Path(os.devnull).open("w") as nowhere:  # noqa: ASYNC230 - nothing else runs here
         handler = logging.StreamHandler(nowhere)
         handler.setFormatter(Json("gateway"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -59,6 +60,23 @@ class Gateway:
         new = self.routes.with_suffix(".new")
         new.write_text(text)
         new.replace(self.routes)
+
+    def publish(self, service: str, text: str, since: str = "") -> None:
+        """As the tool does: the folder appears whole, under its name."""
+        new = self.routes.parents[1] / f".{service}.new"
+        new.mkdir()
+        (new / "routes.toml").write_text(text)
+        if since:
+            (new / "published").write_text(f"{since}\n")
+        new.rename(self.routes.parents[1] / service)
+
+    def withdraw(self, service: str) -> None:
+        shutil.rmtree(self.routes.parents[1] / service)
+
+    async def stop(self) -> None:
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGINT)
+            await self.process.wait()
 
     async def start(self) -> None:
         command = (
@@ -147,9 +165,7 @@ async def serving(
         await until(lambda: _answers(gateway))
         yield gateway
     finally:
-        if gateway.process.returncode is None:
-            gateway.process.send_signal(signal.SIGINT)
-            await gateway.process.wait()
+        await gateway.stop()
         behind.close()
 
 

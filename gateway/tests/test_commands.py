@@ -102,6 +102,21 @@ def test_check_names_file_line_and_reason(table: Path, capsys: pytest.CaptureFix
     assert f"{table}:6: rolls: there is no such field" in capsys.readouterr().err
 
 
+def test_check_and_list_say_what_is_refused_and_go_on_with_the_rest(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (table.parents[1] / "copy").mkdir()
+    (table.parents[1] / "copy" / "routes.toml").write_text(ROUTES.replace("things.", "copy."))
+    (table.parent / "published").write_text("2026-11-30T12:00:00.000001Z\n")
+    assert main(["routes", "check"]) == 1
+    said = capsys.readouterr()
+    assert "refused: copy: " in said.err
+    assert f"overlaps /things/mine (things.mine) of {table}:2" in said.err
+    assert "2 routes of" in said.out
+    assert main(["routes", "list"]) == 0
+    assert "refused: copy: " in capsys.readouterr().err
+
+
 def test_list_shows_every_route_and_none_of_the_gateways_own(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

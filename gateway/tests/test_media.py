@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.routes import RoutesRefused
-from gateway.tables import load
+from gateway.tables import Defaults, load_file
 from tests.conftest import House, running
 from tests.test_exchange import is_problem, status
 from tests.wire import HOST
@@ -104,4 +104,4 @@ def test_what_is_no_media_type_is_refused_in_the_table(tmp_path: Path, wrong: st
         f'[[routes]]\nname = "a"\npath = "/a"\nmethods = ["POST"]\n{wrong}\n'
     )
     with pytest.raises(RoutesRefused, match=rf"routes.toml:5: {wrong[:8]}"):
-        load(tmp_path)
+        list(load_file(tmp_path / "echo" / "routes.toml", Defaults()))

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.process import DEADLINE, Gateway, connected, echo, until
+from tests.process import DEADLINE, ROUTE, Gateway, connected, echo, until
 from tests.process import serving as serving_from
 
 
@@ -94,30 +94,29 @@ async def test_a_stop_under_load_turns_not_ready_finishes_and_exits_in_time(tmp_
         assert load.asked_to_go
 
 
-async def test_changed_routes_are_taken_into_use_under_load_and_bad_ones_are_not(tmp_path: Path) -> None:
+async def test_a_service_with_bad_routes_keeps_its_own_and_others_change_under_load(tmp_path: Path) -> None:
     async with serving(tmp_path) as gateway:
         worker = gateway.workers()
         load = Load(gateway.port)
         gateway.write_routes("/a", "/b")
-
-        async def is_served() -> bool:
-            return await gateway.status("/b") == 200
-
-        await until(is_served)
+        await until(lambda: _serves(gateway, "/b"))
+        said = gateway.log.read_text().count("new workers begin with")
+        gateway.publish("other", ROUTE.format(name="c", path="/c"))
+        await until(lambda: gateway.log.read_text().count("new workers begin with") > said)
         gateway.routes.write_text("[[routes]]\nname = 7")
-        await until(lambda: gateway.logged("cannot be used, the old ones stay"))
+        await until(lambda: gateway.logged("the routes of echo cannot be used, those in use stay"))
         assert gateway.logged("echo.toml:2: name")
-        assert await gateway.metric("gateway_routes_refused") == 1
+        assert await gateway.metric('gateway_routes_refused{overlaps="",service="echo"}') == 1
+        await until(lambda: _is(gateway, "/c", 503))  # nobody is at its address
         gateway.process.send_signal(signal.SIGHUP)
-        await until(lambda: gateway.logged("no reload, the old workers stay"))
-        assert await gateway.status("/b") == 200
-        assert gateway.workers() == worker
+        await until(lambda: not worker & gateway.workers())
+        assert [await gateway.status(path) for path in ("/a", "/b", "/c")] == [200, 200, 503]
+        gateway.publish("third", ROUTE.format(name="d", path="/d"))
+        await until(lambda: _is(gateway, "/d", 503))
+        gateway.withdraw("other")
+        await until(lambda: _is(gateway, "/c", 404))
         gateway.write_routes("/a")
-
-        async def is_gone() -> bool:
-            return await gateway.status("/b") == 404
-
-        await until(is_gone)
+        await until(lambda: _is(gateway, "/b", 404))
         await load.stop()
         assert load.failed == []
         assert await gateway.metric("gateway_routes_refused") == 0
@@ -153,16 +152,31 @@ async def test_counts_of_all_workers_add_up_and_outlive_a_worker(tmp_path: Path)
         assert await gateway.metric("gateway_connections") == 0
 
 
-async def test_a_table_that_cannot_be_used_at_start_is_said_in_one_line(tmp_path: Path) -> None:
+async def test_at_the_first_start_bad_routes_take_out_their_own_service_alone(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, 1)
     gateway.routes.write_text("[[routes]]")
+    gateway.publish("copy", ROUTE.format(name="copied", path="/other"))
+    gateway.publish("other", ROUTE.format(name="other", path="/other"), since="2026-11-30T12:00:00.000001Z")
     await gateway.start()
-    async with asyncio.timeout(DEADLINE):
-        assert await gateway.process.wait() != 0
-    said = gateway.log.read_text()
-    assert "the gateway cannot start" in said
-    assert "echo.toml:1: name: Field required" in said
-    assert "Traceback" not in said
+    await until(lambda: _is(gateway, "/other", 503))  # nobody is at its address
+    assert gateway.logged("the routes of echo cannot be used, it has none")
+    assert gateway.logged("echo.toml:1: name: Field required")
+    assert await gateway.metric('gateway_routes_refused{overlaps="other",service="copy"}') == 1
+    assert await gateway.metric("gateway_routes_refused") == 2
+    assert "routes" not in await gateway.internal("/readyz")
+    await gateway.stop()
+
+
+async def test_without_any_route_a_gateway_starts_and_is_not_ready_until_there_is_one(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path, 1)
+    gateway.withdraw("echo")
+    await gateway.start()
+    await until(lambda: _is(gateway, "/a", 404))
+    assert "no service has published routes that can be used" in await gateway.internal("/readyz")
+    gateway.publish("echo", ROUTE.format(name="a", path="/a"))
+    await until(lambda: _is(gateway, "/a", 503))
+    assert "no service has published" not in await gateway.internal("/readyz")
+    await gateway.stop()
 
 
 async def test_a_worker_that_dies_while_the_routes_cannot_be_used_is_replaced(tmp_path: Path) -> None:
@@ -174,11 +188,16 @@ async def test_a_worker_that_dies_while_the_routes_cannot_be_used_is_replaced(tm
         await until(lambda: _serves(gateway, "/b"))
         dead = gateway.worker()
         gateway.write_table("[[routes]]")
-        await until(lambda: gateway.logged("the old ones stay"))
+        await until(lambda: gateway.logged("those in use stay"))
         os.kill(dead, signal.SIGKILL)
         await until(lambda: gateway.process.returncode is not None or str(dead) not in gateway.workers())
         await until(lambda: _serves(gateway, "/b"))
         assert await gateway.metric("gateway_routes_refused") == 1
+
+
+async def _is(gateway: Gateway, path: str, status: int) -> bool:
+    assert gateway.process.returncode is None, gateway.log.read_text()
+    return await gateway.status(path) == status
 
 
 async def _serves(gateway: Gateway, path: str) -> bool:

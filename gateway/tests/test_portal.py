@@ -20,11 +20,11 @@ from gateway.portal.document import MergedDocument
 from gateway.portal.merge import Part, merge, refusal
 from gateway.portal.pages import OWN_ROUTES, Turns, pages
 from gateway.portal.services import Documents, Health
+from gateway.route_table import read_table
 from gateway.routes import Route, Routes
-from gateway.tables import load
 from tests.conftest import House, running
 from tests.conftest import turns as turns_of_the_loop
-from tests.process import reset, until
+from tests.process import ROUTE, reset, until
 from tests.wire import get
 
 THING = {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}
@@ -400,7 +400,26 @@ def test_the_routes_of_the_other_services_load_beside_the_portal(tmp_path: Path)
     repository = Path(__file__).parents[2]
     for service in ("auth-service", "user-service"):
         (tmp_path / service).symlink_to(repository / service / "routes")
-    assert load(tmp_path, OWN_ROUTES).match(b"GET", b"/docs").service == "gateway"
+    table = read_table(tmp_path, OWN_ROUTES)
+    assert not table.refused
+    assert table.routes.match(b"GET", b"/docs").service == "gateway"
+
+
+async def test_the_page_names_a_service_whose_routes_are_refused_and_whose_they_overlap(
+    tmp_path: Path,
+) -> None:
+    for service, text in (
+        ("echo-copy", ROUTE.format(name="copy", path="/public/*")),
+        ("broken", "routes = 7"),
+    ):
+        (tmp_path / service).mkdir()
+        (tmp_path / service / "routes.toml").write_text(text)
+    async with running(tmp_path) as house, httpx.AsyncClient(trust_env=False) as client:
+        page = (await client.get(f"http://127.0.0.1:{house.port}/")).text
+    assert "<td>echo-copy<td class=refused>routes refused, they overlap those of echo" in page
+    assert "<td>broken<td class=refused>routes refused<" in page
+    assert "<td>echo" in page
+    assert str(tmp_path) not in page
 
 
 async def test_a_large_file_of_the_portal_comes_whole_over_a_kept_connection(house: House) -> None:

@@ -5,13 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from gateway.routes import MethodNotAllowed, NoRoute, RoutesRefused
-from gateway.tables import RouteEntry, load
+from gateway.route_table import read_table
+from gateway.routes import MethodNotAllowed, NoRoute, Routes
+from gateway.tables import RouteEntry
 
 
 def write(folder: Path, service: str, text: str) -> None:
     (folder / service).mkdir()
     (folder / service / "routes.toml").write_text(text)
+
+
+def load(folder: Path) -> Routes:
+    table = read_table(folder)
+    assert not table.refused
+    return table.routes
+
+
+def refusal_of(folder: Path, service: str = "one") -> str:
+    return read_table(folder).refused[service].reason
 
 
 def route(name: str, path: str, method: str = "GET") -> str:
@@ -21,20 +32,17 @@ def route(name: str, path: str, method: str = "GET") -> str:
 def test_an_overlap_names_both_files(tmp_path: Path) -> None:
     write(tmp_path, "one", route("a", "/things/{id}"))
     write(tmp_path, "two", route("b", "/things/{name}"))
-    with pytest.raises(RoutesRefused, match=r"two/routes.toml:1: .*overlaps .*one/routes.toml:1"):
-        load(tmp_path)
+    assert re.search(r"two/routes.toml:1: .*overlaps .*one/routes.toml:1", refusal_of(tmp_path, "two"))
 
 
 def test_a_broken_rule_is_named_with_its_line(tmp_path: Path) -> None:
     write(tmp_path, "one", route("a", "/a") + route("b", "b"))
-    with pytest.raises(RoutesRefused, match=r"one/routes.toml:8: path: "):
-        load(tmp_path)
+    assert re.search(r"one/routes.toml:8: path: ", refusal_of(tmp_path))
 
 
 def test_a_misspelt_field_is_named_before_the_one_it_stands_for(tmp_path: Path) -> None:
     write(tmp_path, "one", route("a", "/a").replace("methods", "method"))
-    with pytest.raises(RoutesRefused, match=r"one/routes.toml:4: method: there is no such field$"):
-        load(tmp_path)
+    assert re.search(r"one/routes.toml:4: method: there is no such field$", refusal_of(tmp_path))
 
 
 PLAIN = '[[routes]]\nname = "a"\npath = "/a"\nmethods = ["GET"]\n'
@@ -61,17 +69,13 @@ PLAIN = '[[routes]]\nname = "a"\npath = "/a"\nmethods = ["GET"]\n'
 )
 def test_every_fault_is_told_with_its_line_in_words_of_the_file(tmp_path: Path, text: str, said: str) -> None:
     write(tmp_path, "one", text)
-    with pytest.raises(RoutesRefused) as refused:
-        load(tmp_path)
-    assert str(refused.value).startswith(f"{tmp_path}/one/routes.toml{said}")
+    assert refusal_of(tmp_path).startswith(f"{tmp_path}/one/routes.toml{said}")
 
 
 def test_a_file_that_lies_in_no_services_folder_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "one.toml").write_text(PLAIN)
-    with pytest.raises(
-        RoutesRefused, match=r"one.toml: a routes file lies in a folder that is named like its"
-    ):
-        load(tmp_path)
+    reason = refusal_of(tmp_path, "one.toml")
+    assert re.search(r"one.toml: a routes file lies in a folder that is named like its", reason)
 
 
 def test_the_readme_lists_every_field_of_a_route() -> None:

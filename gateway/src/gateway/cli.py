@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from gateway import request
 from gateway.config import RouteSettings
 from gateway.main import read_routes
-from gateway.portal.merge import OWN
-from gateway.routes import Limit, Route, Routes, RoutesRefused
+from gateway.routes import OWN, Limit, Route, Routes, RoutesRefused
 from service_kit.problems import Problem
 from service_kit.settings import load
 
@@ -27,13 +26,16 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     settings = load(RouteSettings)
     try:
-        table = read_routes(settings)
+        found = read_routes(settings)
     except RoutesRefused as refused:
         print(f"refused: {refused}", file=sys.stderr)
         return 1
+    table = found.routes
+    for service, refusal in found.refused.items():
+        print(f"refused: {service}: {refusal.reason}", file=sys.stderr)
     if asked.verb == "check":
         print(f"{len(_services(table))} routes of {settings.routes_dir} can be used")
-        return 0
+        return 1 if found.refused else 0
     if asked.verb == "list":
         for line in _list(table):
             print(line)

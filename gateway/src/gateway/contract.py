@@ -22,12 +22,8 @@ class _NoMetrics:
 
 def document() -> str:
     """Paths do not depend on what is behind them, so nothing is."""
-
-    async def ready() -> str | None:
-        return None
-
     public = pages(Routes, Documents(Routes, _nowhere, 60.0), Health(Routes, _nowhere), VERSION).openapi()
-    internal = internal_pages(cast("Metrics", _NoMetrics()), ready).openapi()
+    internal = internal_pages(cast("Metrics", _NoMetrics()), {}).openapi()
     for item in internal["paths"].values():
         for operation in item.values():
             operation["tags"] = ["internal"]

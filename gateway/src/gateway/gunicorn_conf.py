@@ -5,8 +5,9 @@ from typing import Any
 
 from gateway import foundation, main, tcp
 from gateway.config import Settings
-from gateway.reload import unless_refused
-from gateway.routes import Routes, RoutesRefused
+from gateway.reload import MasterWatch, unless_refused
+from gateway.route_table import RouteTable
+from gateway.routes import RoutesRefused
 from gateway.shared_revocations import SharedRevocations
 from service_kit.settings import load
 from service_kit.worker import gunicorn_options
@@ -16,8 +17,8 @@ _options = gunicorn_options(_settings, "gateway", "gateway.worker.Worker")
 main.shared = SharedRevocations()
 
 
-def _read_routes() -> Routes:
-    main.known = main.read_routes(_settings)
+def _read_routes() -> RouteTable:
+    main.known = main.read_routes(_settings, main.known)
     return main.known
 
 
@@ -29,7 +30,9 @@ def on_starting(server: Any) -> None:
     except (foundation.Unfit, RoutesRefused) as reason:
         raise SystemExit(f"the gateway cannot start: {reason}") from None
     _options["on_starting"](server)
-    server.handle_hup = unless_refused(server.handle_hup, _read_routes, _settings.routes_dir)
+    folder = _settings.routes_dir
+    server.handle_hup = unless_refused(server.handle_hup, _read_routes, folder)
+    server.manage_workers = MasterWatch(folder, _read_routes).before(server.manage_workers)
 
 
 def pre_fork(_server: Any, _worker: Any) -> None:

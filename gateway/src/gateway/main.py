@@ -1,7 +1,7 @@
 """The parts list: what the gateway consists of, and how its own pages and its internal bind are made."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -24,10 +24,10 @@ from gateway.portal.pages import OWN_ROUTES, pages
 from gateway.portal.services import Documents, Health
 from gateway.reload import Watch
 from gateway.response_revocations import ResponseRevocations
+from gateway.route_table import RouteTable, read_table
 from gateway.routes import Routes
 from gateway.shared_revocations import SharedRevocations
 from gateway.sockets import Sockets
-from gateway.tables import load
 from service_kit import answers, background, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.identity import Identity
@@ -38,9 +38,9 @@ from service_kit.tracing import RequestContext
 NAME: Final = "gateway"
 VERSION: Final = version(NAME)
 
-# The table that the master could use last. A worker inherits it: one that has to be replaced while the files cannot be
-# used must not stop the gateway.
-known: Routes | None = None
+# The table that the master has read last. A worker inherits it: one that has to be replaced while the files of a service
+# cannot be used must not take out that service.
+known: RouteTable | None = None
 # Made by the master, before it forks: what one worker was told has ended, for the others.
 shared: SharedRevocations | None = None
 
@@ -48,19 +48,18 @@ shared: SharedRevocations | None = None
 def create_app(
     settings: Settings,
     identity: Identity,
-    known: Routes | None = None,
+    known: RouteTable | None = None,
     shared: SharedRevocations | None = None,
 ) -> ASGIApp:
     """What uvicorn loads: the internal bind's application, whose lifespan gives every connection its front. `known` are
-    routes to begin with if the files cannot be used; `shared` is what the workers of this gateway share."""
+    the routes of services whose files cannot be used; `shared` is what the workers of this gateway share."""
     read = partial(read_routes, settings)
     proxies = ClientAddress(settings.trusted_proxies) if settings.trusted_proxies else None
     limits = Limits(Addresses(settings.address_rate, settings.address_burst), leases_of(settings))
-    # Before the table is read: what is saved while it is being read is seen at the next look.
     watch = Watch(
         settings.routes_dir,
         read,
-        lambda routes: setattr(pipeline, "routes", routes),
+        lambda table: setattr(pipeline, "routes", table.routes),
         settings.routes_watch_seconds,
     )
     response_revocations = ResponseRevocations(
@@ -71,8 +70,8 @@ def create_app(
     )
     callers = Callers(identity.verifier, response_revocations)
     public = origins.parse(settings.public_url.encode())
-    pipeline = Pipeline(watch.begin(known), proxies, callers, limits, public)
-    portal = public_pages(lambda: pipeline.routes, settings)
+    pipeline = Pipeline(watch.begin(known).routes, proxies, callers, limits, public)
+    portal = public_pages(lambda: watch.table, settings)
     sockets = Sockets(identity.revocations, settings.socket_max_seconds)
     journal = Journal(settings.access_log_share)
     front = Front(settings, pipeline, identity.keys, journal, portal, sockets, response_revocations)
@@ -90,7 +89,7 @@ def create_app(
             await front.stop()
             counts.keep(leaving=True)
 
-    return internal_pages(counts, identity.check, lifespan)
+    return internal_pages(counts, {"identity": identity.check, "routes": watch.check}, lifespan)
 
 
 def leases_of(settings: Settings) -> Leases:
@@ -102,24 +101,31 @@ def leases_of(settings: Settings) -> Leases:
     return Leases(Ledger(redis), settings.workers)
 
 
-def read_routes(settings: RouteSettings) -> Routes:
+def read_routes(
+    settings: RouteSettings, last: RouteTable | None = None, moving: Collection[str] = ()
+) -> RouteTable:
     """The table of the services' files, after the gateway's own pages."""
-    return load(settings.routes_dir, OWN_ROUTES, settings.defaults)
+    return read_table(settings.routes_dir, OWN_ROUTES, settings.defaults, last, moving)
 
 
-def public_pages(routes: Callable[[], Routes], settings: Settings) -> ASGIApp:
+def public_pages(table: Callable[[], RouteTable], settings: Settings) -> ASGIApp:
     """The gateway's own pages on the public bind."""
+
+    def routes() -> Routes:
+        return table().routes
+
+    def refused() -> dict[str, str]:
+        return {name: refusal.overlaps for name, refusal in table().refused.items()}
+
     documents = Documents(routes, settings.upstream_of, settings.document_seconds)
-    return RequestContext(pages(routes, documents, Health(routes, settings.internal_of), VERSION))
+    return RequestContext(pages(routes, documents, Health(routes, settings.internal_of), VERSION, refused))
 
 
-def internal_pages(
-    counts: Metrics, knows_callers: Callable[[], Awaitable[str | None]], lifespan: object = None
-) -> FastAPI:
+def internal_pages(counts: Metrics, checks: Mapping[str, health.Check], lifespan: object = None) -> FastAPI:
     """What only operators reach."""
     app = FastAPI(title="Gateway, internal", version=VERSION, openapi_url=None, lifespan=lifespan)  # type: ignore[arg-type] # any context manager does
     answers.install(app)
-    app.include_router(health.router({"identity": knows_callers}))
+    app.include_router(health.router(checks))
     app.include_router(metrics.router(counts.registry))
     return app
 

@@ -45,7 +45,10 @@ _GAUGES: Final = {
     "gateway_upstream_ejected": ("Addresses of a service that are left alone for a while.", ("service",)),
     "gateway_breakers_open": ("Workers that stopped asking a service.", ("service",)),
     "gateway_revocations": ("Revocations held in memory.", ()),
-    "gateway_routes_refused": ("Workers that keep an old table, as the files on disk cannot be used.", ()),
+    "gateway_routes_refused": (
+        "Workers that cannot use the files of a service, and the service that has one of its paths.",
+        ("service", "overlaps"),
+    ),
 }
 _STALENESS: Final = "gateway_revocations_staleness_seconds"
 
@@ -130,7 +133,7 @@ class Metrics(Collector):
             gauges["gateway_breakers_open"][service] = int(upstream.breaker.open)
         gauges["gateway_connections"][()] = len(front.edges)
         gauges["gateway_revocations"][()] = len(self._identity.revocations)
-        gauges["gateway_routes_refused"][()] = int(self._watch.refused)
+        gauges["gateway_routes_refused"] |= self._watch.refused
         counters: dict[str, dict[Labels, float]] = {
             "gateway_refusals": {(code,): count for code, count in front.journal.refusals.items()},
             "gateway_token_memo_hits": {(): verifier.hits},

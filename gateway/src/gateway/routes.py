@@ -17,6 +17,7 @@ from service_kit.tokens import Caller
 
 _REMEMBERED: Final = 4096  # paths,
 _REMEMBERED_MAX: Final = 128  # of so many bytes at most
+OWN: Final = "gateway"  # the service of the gateway's own pages
 LOOPBACK: Final = "loopback"  # among origins: those of localhost, 127.0.0.1 and [::1], with any port
 
 
@@ -195,10 +196,7 @@ class Routes:
         methods = self._methods_at(route.path)
         for method in map(str.encode, route.methods):
             if (present := methods.get(method)) is not None:
-                raise RoutesRefused(
-                    f"{route.source}: {method.decode()} {route.path} ({route.name}) overlaps "
-                    f"{present.path} ({present.name}) of {present.source}"
-                )
+                raise RoutesRefused(overlap_of(route, present, method.decode()))
             methods[method] = route
 
     def _methods_at(self, pattern: str) -> dict[bytes, Route]:
@@ -235,6 +233,14 @@ class Routes:
                 self._found.clear()
             self._found[path] = methods
         return methods
+
+
+def overlap_of(route: Route, present: Route, method: str) -> str:
+    """Names both rules that a request could match."""
+    return (
+        f"{route.source}: {method} {route.path} ({route.name}) overlaps "
+        f"{present.path} ({present.name}) of {present.source}"
+    )
 
 
 def of_method(methods: Mapping[bytes, Route], method: bytes) -> Route | None:

@@ -1,8 +1,10 @@
-"""Reads the services' route files into the table, or says file, line and reason."""
+"""Reads the services' route files, or says file, line and reason."""
 
+import os
 import re
+import stat
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -11,13 +13,12 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from gateway.asserted import WRITTEN, is_asserted
 from gateway.fields import HEADER_NAME
 from gateway.media import Media
-from gateway.routes import Cors, Limit, Route, Routes, RoutesRefused, Strict
+from gateway.routes import Cors, Limit, Route, RoutesRefused, Strict
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 _PATTERN: Final = re.compile(r"/|(?:/(?:[A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))*(?:/\*)?")
-
-
+FILE_BYTES_MAX: Final = 1024 * 1024
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
 # Where pydantic's own words speak of Python.
 _REASONS: Final = {
@@ -108,30 +109,19 @@ class Defaults(NamedTuple):
     cors: Cors | None = None
 
 
-def load(folder: Path, own: Iterable[Route] = (), defaults: Defaults | None = None) -> Routes:
-    """The table of `folder/<service>/*.toml`, after the gateway's own routes."""
-    if not folder.is_dir():
-        raise RoutesRefused(f"{folder}: there is no such folder (ROUTES_DIR)")
-    for stray in sorted(folder.glob("*.toml")):
-        raise RoutesRefused(f"{stray}: a routes file lies in a folder that is named like its service")
-    defaults = defaults or Defaults()
-    routes = list(own)
-    for file in sorted(folder.glob("*/*.toml")):
-        routes.extend(load_file(file, defaults))
-    return Routes(routes, defaults.cors)
-
-
 def load_file(file: Path, defaults: Defaults) -> Iterator[Route]:
     """The routes of one file, for the service that its folder is named like."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_bytes(file, FILE_BYTES_MAX).decode()
         entries = _RoutesFile.model_validate(tomllib.loads(text)).routes
     except tomllib.TOMLDecodeError as error:
         raise RoutesRefused(f"{file}{_syntax(str(error), text)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RoutesRefused(f"{file}: {error}") from None
+    except OSError as error:
+        raise RoutesRefused(f"{file}: {error.strerror}") from None
     except ValidationError as error:
         raise RoutesRefused(f"{file}:{_first_fault(error, text)}") from None
+    except (ValueError, RecursionError) as error:
+        raise RoutesRefused(f"{file}: {error}") from None
     seen: set[str] = set()
     for index, entry in enumerate(entries):
         source = f"{file}:{_line_of(text, index, '')}"
@@ -139,6 +129,17 @@ def load_file(file: Path, defaults: Defaults) -> Iterator[Route]:
             raise RoutesRefused(f"{source}: a second route is named {entry.name}")
         seen.add(entry.name)
         yield _route(file.parent.name, source, entry, defaults)
+
+
+def read_bytes(file: Path, most: int) -> bytes:
+    """All of a regular file of at most so many bytes; a pipe would be waited for."""
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            raise ValueError("not a regular file")
+        content = opened.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"more than {most} bytes")
+    return content
 
 
 def _syntax(error: str, text: str) -> str:

@@ -19,7 +19,6 @@ from gateway.portal.references import (
 from gateway.portal.refusals import OWN_COMPONENTS, OWN_REFERENCES, responses_of
 from gateway.routes import Route, Routes
 
-OWN: Final = "gateway"
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch")
 _DEEPEST: Final = 100
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")

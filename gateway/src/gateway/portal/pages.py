@@ -1,7 +1,7 @@
 """The gateway's own public pages: what there is and how it is, the API document, and a page to read it with."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Annotated, Final
 
@@ -12,9 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.media import Media
 from gateway.portal import files
 from gateway.portal.document import MergedDocument
-from gateway.portal.merge import OWN
 from gateway.portal.services import Documents, Health
-from gateway.routes import Limit, Route, Routes
+from gateway.routes import OWN, Limit, Route, Routes
 from service_kit import answers
 from service_kit.preconditions import etag, is_known
 
@@ -95,8 +94,15 @@ class Turns:
                 self._places.release()
 
 
-def pages(routes: Callable[[], Routes], documents: Documents, health: Health, version: str) -> FastAPI:
-    """The application that the gateway's own routes lead to."""
+def pages(
+    routes: Callable[[], Routes],
+    documents: Documents,
+    health: Health,
+    version: str,
+    refused: Callable[[], Mapping[str, str]] = dict,
+) -> FastAPI:
+    """The application that the gateway's own routes lead to. `refused` names services whose files cannot be used, each
+    with the one that has its path."""
     app = FastAPI(
         title="Gateway",
         version=version,
@@ -112,7 +118,7 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
     @app.get("/", response_class=HTMLResponse, operation_id="home", tags=["public"])
     async def home() -> HTMLResponse:
         """Version, health of each service, links."""
-        page = _home(version, await health.states(), routes())
+        page = _home(version, await health.states(), routes(), refused())
         return HTMLResponse(page, headers=_fields(_HOME_POLICY))
 
     @app.get("/docs", response_class=HTMLResponse, operation_id="docs", tags=["public"])
@@ -147,9 +153,15 @@ def pages(routes: Callable[[], Routes], documents: Documents, health: Health, ve
     return app
 
 
-def _home(version: str, states: dict[str, str], routes: Routes) -> str:
+def _home(version: str, states: Mapping[str, str], routes: Routes, refused: Mapping[str, str]) -> str:
     rows = "".join(
         f"<tr><td>{escape(name)}<td class={state.replace(' ', '-')}>{state}" for name, state in states.items()
+    )
+    # Why is in the log: this page is everybody's.
+    rows += "".join(
+        f"<tr><td>{escape(name)}<td class=refused>routes refused{', ' if overlaps else ''}"
+        f"{escape(f'they overlap those of {overlaps}' if overlaps else '')}"
+        for name, overlaps in sorted(refused.items())
     )
     links = "".join(
         f"<li><a href={path[1:]}>{path}</a> {text}"

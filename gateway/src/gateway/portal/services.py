@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import httpx
 
-from gateway.portal.merge import OWN, Part, refusal
+from gateway.portal.merge import Part, refusal
 from gateway.portal.references import Document
-from gateway.routes import Routes
+from gateway.routes import OWN, Routes
 from gateway.upstream.names import Address
 
 _FETCH_SECONDS: Final = 2.0

@@ -1,0 +1,111 @@
+"""What each service has published in its folder of ROUTES_DIR: read for itself, so that a fault is its own."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from gateway.routes import OWN, Route, Routes, RoutesRefused
+from gateway.tables import Defaults, load_file, read_bytes
+
+UPSTREAMS_FILE: Final = "upstreams.toml"
+_STAMP_FILE: Final = "published"
+_STAMP_BYTES_MAX: Final = 64
+_SERVICES_MAX: Final = 500
+_FILES_MAX: Final = 200
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+Fingerprint = tuple[tuple[str, int, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Publication:
+    """One state of a service's folder. `routes` is None when its route files cannot be used, for the reason `fault`."""
+
+    service: str
+    fingerprint: Fingerprint
+    since: datetime | None = None  # when it was published first
+    routes: tuple[Route, ...] | None = None
+    fault: str = ""
+
+
+def fingerprints(folder: Path) -> dict[str, Fingerprint]:
+    """What tells one state of each service's files from another. A name that begins with a dot is still being written."""
+    try:
+        places = sorted(place for place in folder.iterdir() if not place.name.startswith("."))
+        found = {place.name: _fingerprint(place) for place in places[: _SERVICES_MAX + 1]}
+    except OSError as error:
+        raise RoutesRefused(f"{error.filename}: {error.strerror} (ROUTES_DIR)") from None
+    if len(places) > _SERVICES_MAX:
+        raise RoutesRefused(f"{folder}: more than {_SERVICES_MAX} services")
+    return {name: fingerprint for name, fingerprint in found.items() if fingerprint}
+
+
+def _fingerprint(place: Path) -> Fingerprint:
+    """Empty for what holds no file that the gateway reads."""
+    if place.is_dir():
+        return tuple(filter(None, map(_state_of, _files(place))))
+    return tuple(filter(None, [_state_of(place)])) if place.suffix == ".toml" else ()
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        files = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []  # gone since its name was read
+    except OSError:
+        return [folder]  # reading it says why
+    return list(
+        islice((file for file in files if file.name == _STAMP_FILE or _is_toml(file)), _FILES_MAX + 2)
+    )
+
+
+def _is_toml(file: Path) -> bool:
+    return file.suffix == ".toml" and not file.name.startswith(".")
+
+
+def _state_of(file: Path) -> tuple[str, int, int, int, int] | None:
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return file.name, 0, 0, 0, 0  # reading it says why
+    return file.name, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+
+
+def read_publication(place: Path, fingerprint: Fingerprint, defaults: Defaults) -> Publication:
+    """The state that the service's folder has now."""
+    since = _read_stamp(place / _STAMP_FILE)
+    try:
+        routes = _read_routes(place, defaults)
+    except RoutesRefused as refused:
+        return Publication(place.name, fingerprint, since, fault=str(refused))
+    return Publication(place.name, fingerprint, since, routes)
+
+
+def _read_routes(place: Path, defaults: Defaults) -> tuple[Route, ...]:
+    if not place.is_dir():
+        raise RoutesRefused(f"{place}: a routes file lies in a folder that is named like its service")
+    if not _NAME.fullmatch(place.name) or place.name == OWN:
+        raise RoutesRefused(f"{str(place)!r}: no service can have this name")
+    try:
+        files = sorted(file for file in place.iterdir() if _is_toml(file) and file.name != UPSTREAMS_FILE)
+    except OSError as error:
+        raise RoutesRefused(f"{place}: {error.strerror}") from None
+    if len(files) > _FILES_MAX:
+        raise RoutesRefused(f"{place}: more than {_FILES_MAX} files of routes")
+    routes = tuple(route for file in files for route in load_file(file, defaults))
+    Routes(routes)  # refuses those that overlap among themselves
+    return routes
+
+
+def _read_stamp(file: Path) -> datetime | None:
+    """RFC 3339 on one line. It decides an order and nothing else: who has none comes after those who have one."""
+    try:
+        stamp = datetime.fromisoformat(read_bytes(file, _STAMP_BYTES_MAX).decode("ascii").strip())
+    except (OSError, ValueError):
+        return None
+    return stamp.astimezone(UTC) if stamp.tzinfo is not None else None

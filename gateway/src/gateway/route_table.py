@@ -1,0 +1,117 @@
+"""The table of all services: each enters it whole or stays out of it, and what is in use is not taken from anybody."""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from gateway.publications import Publication, fingerprints, read_publication
+from gateway.routes import Route, Routes, overlap_of
+from gateway.tables import Defaults
+
+# Nobody signs in without these, so no other service can keep a path from them.
+_FIRST: Final = ("auth-service", "user-service")
+_NO_STAMP: Final = datetime.max.replace(tzinfo=UTC)
+_PARAMETER: Final = re.compile(r"\{[^{}]*\}")
+
+
+class Refusal(NamedTuple):
+    """Why the files of a service cannot be used, and the service that has one of its paths."""
+
+    reason: str
+    overlaps: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RouteTable:
+    """What is in use, what was read for it, and what of that is refused, by service."""
+
+    routes: Routes = field(default_factory=Routes)
+    read: Mapping[str, Publication] = field(default_factory=dict)
+    used: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+
+
+def read_table(
+    folder: Path,
+    own: Sequence[Route] = (),
+    defaults: Defaults | None = None,
+    last: RouteTable | None = None,
+    moving: Collection[str] = (),
+) -> RouteTable:
+    """The table of `folder/<service>/*.toml` after the gateway's own routes. A service whose files cannot be used keeps
+    what it has in `last`; so do those in `moving`, which are being written."""
+    defaults = defaults or Defaults()
+    before = last or RouteTable()
+    read = {name: before.read[name] for name in moving if name in before.read}
+    for name, fingerprint in fingerprints(folder).items():
+        known = before.read.get(name)
+        if known is not None and known.fingerprint == fingerprint:
+            read[name] = known
+        elif name not in moving:
+            read[name] = read_publication(folder / name, fingerprint, defaults)
+    used, refused = combine(own, read, before.used)
+    if last is not None and list(used.items()) == list(last.used.items()):
+        return RouteTable(last.routes, read, used, refused)
+    routes = Routes([*own, *chain.from_iterable(used.values())], defaults.cors)
+    return RouteTable(routes, read, used, refused)
+
+
+def combine(
+    own: Sequence[Route], read: Mapping[str, Publication], last: Mapping[str, tuple[Route, ...]]
+) -> tuple[dict[str, tuple[Route, ...]], dict[str, Refusal]]:
+    """The routes in use from now on, by service in the order of precedence, and who is refused; `last` are those in use
+    until now."""
+    paths = _Paths(own)
+    refused = {name: Refusal(one.fault) for name, one in read.items() if one.routes is None}
+    ordered = sorted(read, key=lambda name: _rank(read[name]))
+    for group in (
+        [name for name in ordered if name in _FIRST],
+        [name for name in ordered if name not in _FIRST],
+    ):
+        for name in group:
+            paths.enter(name, last.get(name, ()))
+        changed = [name for name in group if read[name].routes is not None]
+        # A path that one service gives up is free for another, whichever was looked at first.
+        while entered := [name for name in changed if paths.enter(name, read[name].routes or ()) is None]:
+            changed = [name for name in changed if name not in entered]
+        for name in changed:
+            if (refusal := paths.enter(name, read[name].routes or ())) is not None:
+                refused[name] = refusal
+    return {name: paths.used[name] for name in ordered if paths.used.get(name)}, refused
+
+
+class _Paths:
+    """Which route has which method of which path."""
+
+    def __init__(self, own: Iterable[Route]) -> None:
+        self.used: dict[str, tuple[Route, ...]] = {}
+        self._holders = {key: route for route in own for key in _keys(route)}
+
+    def enter(self, service: str, routes: tuple[Route, ...]) -> Refusal | None:
+        """Takes these in place of what the service has, or nothing of them if one overlaps another service's."""
+        for route in routes:
+            for key in _keys(route):
+                present = self._holders.get(key)
+                if present is not None and present.service != service:
+                    return Refusal(overlap_of(route, present, key[1]), present.service)
+        for route in self.used.get(service, ()):
+            for key in _keys(route):
+                del self._holders[key]
+        self._holders |= {key: route for route in routes for key in _keys(route)}
+        self.used[service] = routes
+        return None
+
+
+def _keys(route: Route) -> Iterator[tuple[str, str]]:
+    shape = _PARAMETER.sub("{}", route.path)
+    return ((shape, method) for method in route.methods)
+
+
+def _rank(publication: Publication) -> tuple[int, datetime, str]:
+    name = publication.service
+    first = _FIRST.index(name) if name in _FIRST else len(_FIRST)
+    return first, publication.since or _NO_STAMP, name

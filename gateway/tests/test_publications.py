@@ -1,0 +1,216 @@
+"""Services publish, change, break and withdraw their routes; nobody else notices."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from gateway.publications import fingerprints
+from gateway.route_table import RouteTable, read_table
+from gateway.routes import Routes, RoutesRefused
+from tests.process import ROUTE
+
+FIRST = ("auth-service", "user-service")
+SERVICES = ("billing", "orders", "stock", *FIRST)
+PATHS = ("/a", "/b", "/c", "/d/{id}", "/d/{name}")
+
+
+def publish(folder: Path, service: str, *paths: str, since: str = "") -> None:
+    (folder / service).mkdir(exist_ok=True)
+    text = "".join(ROUTE.format(name=f"r{index}", path=path) for index, path in enumerate(paths))
+    (folder / service / "routes.toml").write_text(text)
+    if since:
+        (folder / service / "published").write_text(since)
+
+
+def paths_of(table: RouteTable, service: str) -> list[str]:
+    return [route.path for route in table.used.get(service, ())]
+
+
+def test_who_published_first_keeps_a_path_and_then_the_name_decides(tmp_path: Path) -> None:
+    publish(tmp_path, "alpha", "/x")
+    publish(tmp_path, "beta", "/x", since="2026-11-30T12:00:00.000002+00:00\n")
+    publish(tmp_path, "gamma", "/x", since="2026-11-30T13:00:00.000001+01:00\n")
+    for first in ("gamma", "beta", "alpha"):
+        table = read_table(tmp_path)
+        assert list(table.used) == [first]
+        assert {refusal.overlaps for refusal in table.refused.values()} <= {first}
+        shutil.rmtree(tmp_path / first)
+
+
+@pytest.mark.parametrize("stamp", ["", "yesterday", "2026-11-30T12:00:00", "2026-11-30T12:00:00Z" + " " * 64])
+def test_a_stamp_that_says_nothing_counts_as_none(tmp_path: Path, stamp: str) -> None:
+    publish(tmp_path, "alpha", "/x", since=stamp)
+    publish(tmp_path, "beta", "/x", since="2026-11-30T12:00:00.000002Z")
+    assert list(read_table(tmp_path).used) == ["beta"]
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_no_service_keeps_a_path_from_those_without_which_nobody_signs_in(tmp_path: Path, first: str) -> None:
+    publish(tmp_path, "orders", "/x", "/y", since="2020-01-01T00:00:00Z")
+    table = read_table(tmp_path)
+    publish(tmp_path, first, "/x")
+    table = read_table(tmp_path, last=table)
+    assert list(table.used) == [first]
+    assert table.refused["orders"].overlaps == first
+
+
+def test_what_is_in_use_stays_though_an_older_service_wants_it_now(tmp_path: Path) -> None:
+    publish(tmp_path, "old", "/x", since="2020-01-01T00:00:00Z")
+    publish(tmp_path, "new", "/y", since="2026-01-01T00:00:00Z")
+    table = read_table(tmp_path)
+    publish(tmp_path, "old", "/x", "/y")
+    table = read_table(tmp_path, last=table)
+    assert (paths_of(table, "old"), paths_of(table, "new")) == (["/x"], ["/y"])
+    assert table.refused["old"].overlaps == "new"
+
+
+def test_a_path_moves_to_another_service_with_no_table_without_it(tmp_path: Path) -> None:
+    publish(tmp_path, "one", "/x", "/y")
+    table = read_table(tmp_path)
+    publish(tmp_path, "a-part", "/y")
+    table = read_table(tmp_path, last=table)
+    assert list(table.refused) == ["a-part"]
+    publish(tmp_path, "one", "/x")
+    table = read_table(tmp_path, last=table)
+    assert (paths_of(table, "one"), paths_of(table, "a-part")) == (["/x"], ["/y"])
+    assert not table.refused
+
+
+def test_routes_that_say_what_they_said_are_the_same_objects(tmp_path: Path) -> None:
+    """Limits and memories hang on them."""
+    publish(tmp_path, "one", "/x")
+    table = read_table(tmp_path)
+    publish(tmp_path, "two", "/y")
+    again = read_table(tmp_path, last=table)
+    assert again.used["one"] is table.used["one"]
+    assert read_table(tmp_path, last=again).routes is again.routes
+
+
+@pytest.mark.parametrize("name", ["gateway", "-x", "x" * 64, "a b", "ü"])
+def test_a_folder_whose_name_no_service_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    publish(tmp_path, name, "/x")
+    table = read_table(tmp_path)
+    assert "no service can have this name" in table.refused[name].reason
+    assert not table.used
+
+
+def test_what_is_too_large_or_no_file_or_not_readable_is_a_fault_of_its_service(tmp_path: Path) -> None:
+    publish(tmp_path, "good", "/x")
+    for service in ("large", "pipe", "many", "deep", "binary"):
+        (tmp_path / service).mkdir()
+    (tmp_path / "large" / "a.toml").write_bytes(b"#" * (1024 * 1024 + 1))
+    os.mkfifo(tmp_path / "pipe" / "a.toml")
+    for number in range(201):
+        (tmp_path / "many" / f"{number}.toml").touch()
+    (tmp_path / "deep" / "a.toml").write_text("a = " + "[" * 10_000)
+    (tmp_path / "binary" / "a.toml").write_bytes(b"\xff\xfe")
+    table = read_table(tmp_path)
+    assert sorted(table.refused) == ["binary", "deep", "large", "many", "pipe"]
+    assert list(table.used) == ["good"]
+
+
+def test_there_are_at_most_so_many_services(tmp_path: Path) -> None:
+    for number in range(501):
+        (tmp_path / f"s{number}").mkdir()
+    with pytest.raises(RoutesRefused, match="more than 500 services"):
+        fingerprints(tmp_path)
+
+
+class Folders(RuleBasedStateMachine):
+    """Several services' folders, one change at a time, read again after each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.table = read_table(self.folder)
+        self.good: dict[str, tuple[str, ...]] = {}  # what is published, unless it is broken
+        self.broken: set[str] = set()
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def read(self, changed: str) -> None:
+        before, self.table = self.table, read_table(self.folder, last=self.table)
+        for service in self.good.keys() - {changed}:
+            if paths_of(self.table, service) == paths_of(before, service):
+                if service in before.used:
+                    assert self.table.used[service] is before.used[service]
+            elif changed not in FIRST or service in FIRST:
+                # It can only have got what it waited for.
+                assert service in before.refused
+                assert service not in self.table.refused
+
+    @rule(
+        service=st.sampled_from(SERVICES),
+        paths=st.sets(st.sampled_from(PATHS[:4]), min_size=1),
+        stamp=st.integers(0, 9),
+    )
+    def publish(self, service: str, paths: set[str], stamp: int) -> None:
+        fresh = service not in self.good
+        self.good[service] = tuple(sorted(paths))
+        self.broken.discard(service)
+        publish(
+            self.folder,
+            service,
+            *self.good[service],
+            since=f"2026-01-0{stamp}T00:00:00Z" if fresh and stamp else "",
+        )
+        others = {
+            path
+            for name, used in self.table.used.items()
+            if name != service
+            for path in (r.path for r in used)
+        }
+        self.read(service)
+        if not others & paths:
+            assert paths_of(self.table, service) == list(self.good[service])
+
+    @rule(
+        service=st.sampled_from(SERVICES),
+        text=st.sampled_from(["routes = 7", "[[routes]]", "\0", ROUTE.format(name="a", path="/a") * 2]),
+    )
+    def break_(self, service: str, text: str) -> None:
+        if service in self.good:
+            used = paths_of(self.table, service)
+            (self.folder / service / "routes.toml").write_text(text)
+            self.broken.add(service)
+            self.read(service)
+            assert paths_of(self.table, service) == used
+            assert not self.table.refused[service].overlaps
+
+    @rule(service=st.sampled_from(SERVICES))
+    def withdraw(self, service: str) -> None:
+        if self.good.pop(service, None) is not None:
+            self.broken.discard(service)
+            shutil.rmtree(self.folder / service)
+            self.read(service)
+            assert service not in self.table.used
+            assert service not in self.table.refused
+
+    @rule()
+    def start_anew(self) -> None:
+        self.table = read_table(self.folder)
+        assert self.broken <= self.table.refused.keys()
+
+    @invariant()
+    def each_service_is_in_use_as_it_published_or_is_refused(self) -> None:
+        for service, paths in self.good.items():
+            current = service not in self.broken and paths_of(self.table, service) == list(paths)
+            assert current == (service not in self.table.refused)
+
+    @invariant()
+    def no_two_overlap_and_whose_path_it_is_is_named(self) -> None:
+        Routes(route for routes in self.table.used.values() for route in routes)
+        for refusal in self.table.refused.values():
+            assert not refusal.overlaps or refusal.overlaps in self.table.used
+
+
+TestFolders: Any = Folders.TestCase
+TestFolders.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
