@@ -1,6 +1,8 @@
 """How often people may change what is theirs, and that what changes nothing leaves nothing."""
 
+import asyncio
 import io
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from user_service.audit.models import AuditRow, Origin
 from user_service.config import Settings
 from user_service.events.models import OutboxRow
 from user_service.main import Parts
+from user_service.passwords.hashing import Place
 from user_service.users.allowance import ADDRESSES_WANTED, PASSWORDS_REFUSED, Allowance, TooManyChanges
 from user_service.users.models import utc_now
 
@@ -142,6 +145,49 @@ async def test_with_a_session_alone_nobody_guesses_the_password(service: Service
     for path, body in (("password", wrong), ("password", right), ("email", moved)):
         assert code(await ada.client.post(f"/v1/users/me/{path}", json=body)) == (429, "too_many_changes")
     assert await written(parts) == before
+
+
+async def test_guesses_at_once_learn_no_more_than_those_one_after_the_other(
+    service: Service, parts: Parts
+) -> None:
+    ada = await service.register()
+    before = await written(parts)
+
+    async def guess(number: int) -> tuple[int, str]:
+        body = {"current_password": f"wrong {number}", "new_password": "another horse battery staple"}
+        return code(await ada.client.post("/v1/users/me/password", json=body))
+
+    refused = Counter(await asyncio.gather(*map(guess, range(PASSWORDS_REFUSED.most + 8))))
+    assert refused == {(403, "wrong_password"): PASSWORDS_REFUSED.most, (429, "too_many_changes"): 8}
+    assert (await written(parts))[0] == before[0] + PASSWORDS_REFUSED.most
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [("password", "another horse battery staple"), ("password", "password1234"), ("email", "")],
+)
+async def test_a_right_guess_among_too_many_at_once_is_refused_like_the_others(
+    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch, path: str, new: str
+) -> None:
+    ada = await service.register()
+    verify = Place.verify
+
+    async def verify_while_others_guess(place: Place, password_hash: str | None, password: str) -> bool:
+        matches = await verify(place, password_hash, password)
+
+        async def guesses(connection: AsyncConnection) -> None:
+            for _ in range(PASSWORDS_REFUSED.most):
+                origin = Origin(str(ada.id))
+                await audit.append(connection, origin, "user.password_refused", ada.id, utc_now())
+
+        await parts.database.transaction(guesses)
+        return matches
+
+    monkeypatch.setattr(Place, "verify", verify_while_others_guess)
+    right = {"current_password": PASSWORD, "new_password": new}
+    moved = {"email": "ada@elsewhere.example", "password": PASSWORD}
+    body = moved if path == "email" else right
+    assert code(await ada.client.post(f"/v1/users/me/{path}", json=body)) == (429, "too_many_changes")
 
 
 async def test_other_changes_in_between_hide_no_wrong_password(service: Service, parts: Parts) -> None:

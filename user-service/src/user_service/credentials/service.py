@@ -4,7 +4,6 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import NoReturn
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -40,14 +39,21 @@ class Refused:
     wait: float
 
 
-async def refuse(database: Database, user_id: UUID, origin: Origin, asked: str) -> NoReturn:
-    """Raise WrongPassword, and leave a record: who guesses with a stolen session must be seen."""
-    await database.transaction(
-        lambda connection: audit.append(
-            connection, origin, "user.password_refused", user_id, utc_now(), asked=asked
-        )
-    )
-    raise WrongPassword
+async def record_try(database: Database, user_id: UUID, origin: Origin, *, matches: bool, asked: str) -> None:
+    """Raise WrongPassword, and leave a record: who guesses with a stolen session must be seen.
+
+    Under the person's lock, whether right or wrong: of guesses at once no more than the allowance learn which.
+    """
+
+    async def work(connection: AsyncConnection) -> None:
+        await repository.lock(connection, user_id)
+        await PASSWORDS_REFUSED.require(connection, origin, user_id, utc_now())
+        if not matches:
+            await audit.append(connection, origin, "user.password_refused", user_id, utc_now(), asked=asked)
+
+    await database.transaction(work)
+    if not matches:
+        raise WrongPassword
 
 
 async def who_may_try(connection: AsyncConnection, user_id: UUID, origin: Origin) -> User:
@@ -98,8 +104,7 @@ class CredentialService:
         with self._passwords.place() as place:
             read = await self._database.read(lambda connection: who_may_try(connection, user_id, origin))
             matches = await place.verify(read.password_hash, current)
-        if not matches:
-            await refuse(self._database, user_id, origin, asked="password")
+        await record_try(self._database, user_id, origin, matches=matches, asked="password")
         # May ask another server, and holds no place meanwhile.
         await self._rules.check(new, about=(read.email, read.name))
         password_hash = await self._passwords.hash(new)

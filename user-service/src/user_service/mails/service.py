@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit import repository as audit
 from user_service.audit.models import Origin
-from user_service.credentials.service import refuse, who_may_try
+from user_service.credentials.service import record_try, who_may_try
 from user_service.database import Database
 from user_service.mails import repository
 from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
@@ -48,8 +48,7 @@ class MailService:
         with self._passwords.place() as place:
             user = await self._database.read(lambda connection: who_may_try(connection, user_id, origin))
             matches = await place.verify(user.password_hash, password)
-        if not matches:
-            await refuse(self._database, user_id, origin, asked="email")
+        await record_try(self._database, user_id, origin, matches=matches, asked="email")
         new = parse_email(email)
         mail = WaitingMail(LinkKind.CHANGE, user_id, new.address, new.key, sessions_cv=user.sessions_cv)
 
