@@ -291,6 +291,45 @@ async def test_a_followed_link_ends_nobody_elses_wait(service: Service, people: 
     assert (await attempt(service, People.PASSWORD, headers=theirs)).status_code == 429
 
 
+async def test_user_service_is_asked_about_links_as_often_as_an_address_may_try(
+    service: Service, people: People, settings: Settings
+) -> None:
+    def asked() -> int:
+        return sum(each.url.path.endswith("/followed") for each in people.requests)
+
+    most = settings.sign_in_address_per_minute
+    for number in range(most + 10):
+        headers = {"x-device-token": f"link.made-up-{number}"}
+        await attempt(service, username=f"nobody{number}@example.com", headers=headers)
+    assert asked() <= most + 1  # one more is earned meanwhile
+    for _ in range(10):  # of an account that waits, without any such value
+        await attempt(service)
+    assert asked() <= most + 2
+
+
+async def test_user_service_is_asked_about_a_device_as_often_as_the_device_may_try(
+    service: Service, people: People, settings: Settings
+) -> None:
+    old = {"x-device-token": (await attempt(service, People.PASSWORD)).headers["x-device-token"]}
+    people.change("ada@example.com")
+    people.requests.clear()
+    for _ in range(settings.sign_in_account_per_minute + 10):
+        await attempt(service, headers=old)
+    asked = sum(each.method == "GET" for each in people.requests)
+    assert 0 < asked <= settings.sign_in_account_per_minute + 1
+
+
+async def test_an_attempt_from_a_known_device_that_nobody_could_decide_is_given_back(
+    service: Service, people: People, redis: Any
+) -> None:
+    mine = {"x-device-token": (await attempt(service, People.PASSWORD)).headers["x-device-token"]}
+    people.status = 503
+    for _ in range(15):
+        assert (await attempt(service, People.PASSWORD, headers=mine)).status_code == 503
+    people.status = None
+    assert (await attempt(service, People.PASSWORD, headers=mine)).status_code == 200
+
+
 @pytest.mark.parametrize("by", ["cookie", "header"])
 async def test_the_device_that_followed_a_link_is_known_whatever_strangers_do(
     service: Service, people: People, redis: Any, by: str

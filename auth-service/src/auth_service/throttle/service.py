@@ -62,6 +62,11 @@ class Throttle:
             raise TooManyAttempts(verdict.scarcest.name, verdict.headers())
         return Admission(allowances, backoff, verdict)
 
+    async def admit_question(self, address: str) -> bool:
+        """Whether user-service may be asked about a mailed link, before which nothing tells who is trying."""
+        verdict = await self._spend(self._of_networks("link", address))
+        return not verdict.wait
+
     async def forget_failures(self, account: str, link: str) -> bool:
         """The account's failures, as its person has followed this mailed link; once for each link."""
         try:
@@ -100,16 +105,15 @@ class Throttle:
     def _of_stranger(self, account: str, address: str) -> list[Allowance]:
         return [
             *self._of_account(account),
-            *(
-                _per_minute("address", network, factor * self._limits.address)
-                for network, factor in zip(
-                    networks_of(address, IPV4_STEPS, IPV6_STEPS), STEP_FACTORS, strict=False
-                )
-            ),
+            *self._of_networks("address", address),
             _per_minute("everybody", "", self._limits.everybody),
         ]
 
-    async def _spend(self, allowances: Sequence[Allowance], backoff: str) -> Verdict:
+    def _of_networks(self, name: str, address: str) -> list[Allowance]:
+        networks = zip(networks_of(address, IPV4_STEPS, IPV6_STEPS), STEP_FACTORS, strict=False)
+        return [_per_minute(name, network, factor * self._limits.address) for network, factor in networks]
+
+    async def _spend(self, allowances: Sequence[Allowance], backoff: str | None = None) -> Verdict:
         try:
             wait, scarcest, left, reset = await self._store.run(
                 SPEND,

@@ -173,30 +173,39 @@ class Tokens:
         return headers([self._sessions.revocation_of(session_id)])
 
     async def _admitted(self, given: SignIn, account: str, address: str) -> Admission:
-        device = await self._known_device(given, account)
+        """Each question to user-service is counted before it is asked."""
+        known = await self._of_known_device(given, account, address)
+        if known is not None:
+            return known
         try:
-            return await self._throttle.admit(account, address, device)
+            return await self._throttle.admit(account, address, None)
         except TooManyAttempts as refusal:
-            if refusal.allowance != ACCOUNT:
+            if refusal.allowance != ACCOUNT or not await self._throttle.admit_question(address):
                 raise
             # Strangers can keep an account waiting, but they cannot follow what is mailed to its person.
             link = await self._users.followed_link(given.email)
             if link is None or not await self._throttle.forget_failures(account, link):
                 raise
-        return await self._throttle.admit(account, address, device)
+        return await self._throttle.admit(account, address, None)
 
-    async def _known_device(self, given: SignIn, account: str) -> str | None:
-        """The device's id, unless the password has changed since it became known."""
+    async def _of_known_device(self, given: SignIn, account: str, address: str) -> Admission | None:
+        """Unless the password has changed since the device became known."""
         if given.device is None:
             return None
         if token := link_in(given.device):
-            link = await self._users.followed_link(given.email, token)
-            return link and f"link:{link}"
+            asked = await self._throttle.admit_question(address)
+            link = await self._users.followed_link(given.email, token) if asked else None
+            return await self._throttle.admit(account, address, f"link:{link}") if link else None
         device = self._devices.read(account, given.device, int(time.time()))
         if device is None:
             return None
-        owner = await self._users.owner_of_device(device.subject)
-        return device.id if owner and owner.sessions_cv == device.sessions_cv else None
+        admission = await self._throttle.admit(account, address, device.id)
+        try:
+            owner = await self._users.owner_of_device(device.subject)
+        except UsersUnavailable:
+            await self._throttle.give_back(admission, succeeded=False)
+            raise
+        return admission if owner and owner.sessions_cv == device.sessions_cv else None
 
     async def _verified(self, given: SignIn, admission: Admission, while_connected: WhileConnected) -> User:
         try:
