@@ -191,7 +191,7 @@ async def _front(folder: Path) -> AsyncIterator[Front]:
     )
     limits = Limits(Addresses(settings.address_rate, settings.address_burst), Leases(Nowhere(), 1))
     verifier = Verifier(keys, revocations, {ISSUER: None})
-    response_revocations = ResponseRevocations(revocations, (), 3600.0, SharedRevocations())
+    response_revocations = ResponseRevocations(revocations, (), SharedRevocations())
     callers = Callers(verifier, response_revocations)
     pipeline = Pipeline(read_table(settings.routes_dir).routes, None, callers, limits)
     with Path(os.devnull).open("w") as nowhere:  # noqa: ASYNC230 - nothing else runs here

@@ -203,7 +203,7 @@ class Worker:
     def __init__(self, shared: SharedRevocations) -> None:
         self.revocations = Revocations()
         self.revocations.prove(time.time())
-        self.told = ResponseRevocations(self.revocations, ("auth",), LIFE, shared)
+        self.told = ResponseRevocations(self.revocations, ("auth",), shared)
         self._issuer = TestIssuer()
 
     def admits(self, sid: str) -> bool:

@@ -60,6 +60,23 @@ def reading(issuer: TestIssuer) -> Callable[[int], Reading]:
     return lambda replicas: Reading(issuer, replicas)
 
 
+async def test_what_is_said_to_end_far_off_is_held_as_long_as_a_token_can_live(
+    reading: Callable[[int], Reading],
+) -> None:
+    forged = reading(0)
+    forged.take()
+    for kind, name in (("session", "sid"), ("subject", "sub"), ("key", "kid")):
+        forged.now += 1
+        fields = {"kind": kind, name: f"a-{kind}", "cv": "9", "until": "9" * 30}
+        replication = Replication(True, "h1", 100, 100, counts_replicas=True)
+        forged.reader.take(Reply(forged.now, [("5-0", fields)], "e1", FIVE, replication))
+    assert len(forged.revocations) == 3
+    forged.revocations.expire(forged.now + 3600)
+    assert len(forged.revocations) == 3
+    forged.revocations.expire(forged.now + 3660 + 300)
+    assert len(forged.revocations) == 0
+
+
 async def test_one_server_proves_what_was_before_the_question_and_no_more(
     reading: Callable[[int], Reading],
 ) -> None:

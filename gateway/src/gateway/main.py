@@ -65,7 +65,6 @@ def create_app(
     response_revocations = ResponseRevocations(
         identity.revocations,
         settings.revoking_services,
-        settings.token_max_lifetime_seconds + settings.token_leeway_seconds,
         shared or SharedRevocations(),
     )
     callers = Callers(identity.verifier, response_revocations)

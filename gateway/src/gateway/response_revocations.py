@@ -10,8 +10,6 @@ from service_kit.response_revocations import Malformed, TooLarge, read, write
 from service_kit.revocations import Revocations
 
 _log = logging.getLogger("gateway.revocations")
-# Beyond the longest life of a token: clocks differ, and auth-service adds the deadline of a request.
-_FURTHER_SECONDS: Final = 300.0
 _MOST_HELD: Final = 200_000
 _LOGGED_EVERY: Final = 60.0
 
@@ -27,12 +25,10 @@ class ResponseRevocations:
         self,
         revocations: Revocations,
         entitled: Collection[str],
-        longest_life: float,
         shared: SharedRevocations,
     ) -> None:
         self._revocations = revocations
         self._entitled = frozenset(entitled)
-        self._furthest = longest_life + _FURTHER_SECONDS
         self._shared = shared
         self._written = shared.written
         self._position = 0
@@ -50,7 +46,8 @@ class ResponseRevocations:
             self._ignore(service, "too_large" if isinstance(fault, TooLarge) else "malformed")
             return
         now = time.time()
-        fit = [revocation for revocation in named if now < revocation.until <= now + self._furthest]
+        furthest = self._revocations.furthest(now)
+        fit = [revocation for revocation in named if now < revocation.until <= furthest]
         if len(fit) < len(named):
             self._ignore(service, "until_out_of_range")
         if len(self._revocations) >= _MOST_HELD:

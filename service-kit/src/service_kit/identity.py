@@ -26,7 +26,10 @@ class Identity:
             revealed(settings.revocations_redis_password),
         )
         self.keys = KeyCache(fetch_keys or http_fetch(settings.jwks_url), settings.jwks_lifetime_seconds)
-        self.revocations = Revocations(settings.revocation_ceiling_seconds)
+        self.revocations = Revocations(
+            settings.revocation_ceiling_seconds,
+            settings.token_max_lifetime_seconds + settings.token_leeway_seconds,
+        )
         self.follower = Follower(self._redis, self.revocations, self.keys, settings.redis_replicas)
         self.verifier = self.verifier_for(None)
         self.service_verifier = self.verifier_for(service_name)

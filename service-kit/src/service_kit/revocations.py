@@ -11,6 +11,8 @@ from prometheus_client import Counter
 from service_kit.tokens import Caller, CannotVerify, TokenRefused
 
 _EXPIRED_AT_ONCE = 2_000
+# Beyond the longest life of a token: clocks differ, and auth-service adds the deadline of a request.
+_FURTHER_SECONDS = 300.0
 
 Kind = Literal["session", "subject", "key"]
 
@@ -41,8 +43,10 @@ class _Second:
 class Revocations:
     """What this process knows of revocations, and how sure it may be of that."""
 
-    def __init__(self, ceiling: float = 60.0) -> None:
+    def __init__(self, ceiling: float = 60.0, longest_life: float = 3660.0) -> None:
+        """`longest_life`: seconds for which a token can be accepted, its leeway included."""
         self._ceiling = ceiling
+        self._furthest = longest_life + _FURTHER_SECONDS
         self._proven = False
         self._proven_at = -math.inf
         self._sessions: dict[str, _Second] = {}
@@ -99,6 +103,10 @@ class Revocations:
         learnt.labels(revocation.kind).inc()
         for callback in self._callbacks:
             callback(revocation)
+
+    def furthest(self, now: float) -> int:
+        """The latest `until` that means anything: no token that was issued by now is accepted then."""
+        return int(now + self._furthest)
 
     def expire(self, now: float) -> None:
         """Forget what no longer matters, a bounded number at a time so that no request waits for it."""

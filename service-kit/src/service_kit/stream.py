@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from service_kit.jwks import KeyCache
@@ -144,6 +144,9 @@ class StreamReader:
             return
         if revocation is None or revocation.until <= now:
             return
+        furthest = self._revocations.furthest(now)
+        if revocation.until > furthest:  # else whoever writes to the stream could have it held for ever
+            revocation = replace(revocation, until=furthest)
         if revocation.kind == "key":
             self._keys.drop(revocation.value)
         self._revocations.add(revocation)
