@@ -7,17 +7,20 @@ from typing import Any
 
 import pytest
 from conftest import Service
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit import background, testing
-from service_kit.testing import RedisServer
-from user_service.events import relay, repository
+from service_kit.identity import Identity
+from service_kit.testing import RedisServer, TestIssuer
+from user_service.config import Settings
+from user_service.events import relay, repository, stream
 from user_service.events.models import Event
 from user_service.events.relay import Relay
 from user_service.events.stream import KEY, Stream
-from user_service.main import Parts
+from user_service.main import Parts, create_app, make_parts
 
 
 @pytest.fixture
@@ -253,3 +256,42 @@ async def test_the_stream_keeps_what_a_group_has_not_acknowledged(redis: Redis) 
     kept: Any = await redis.xrange(KEY, count=1)
     first = kept[0][0]
     assert ids[0] < first <= ids[220]
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+async def test_a_start_without_the_stores_password_is_not_ready(
+    settings: Settings, issuer: TestIssuer, identity: Identity, password: str | None
+) -> None:
+    acl = ["user default off", "user users on >right ~users +@all"]
+    with testing.redis_server(appendonly=True, acl=acl) as server:
+        started: list[Parts] = []
+
+        async def reasons(password: str | None) -> dict[str, str]:
+            secret = password and SecretStr(password)
+            told = {"events_redis_url": server.url, "events_redis_password": secret}
+            made = settings.model_copy(update=told)
+            parts = make_parts(made)
+            client = Service(create_app(made, parts, identity), issuer).client(port=9000)
+            answer = await client.get("/readyz")
+            started.append(parts)
+            return dict(answer.json()["reasons"])
+
+        refused = {"events": "the events' Redis refuses the user or the password"}
+        assert (await reasons(password)).items() >= refused.items()
+        assert "events" not in await reasons("right")
+    # Once admitted, events wait in the outbox whatever becomes of the server.
+    admitted = started[1]
+    assert await admitted.events.unready() is None
+    for parts in started:
+        await parts.close()
+
+
+async def test_a_start_while_the_store_is_down_or_stands_still_is_ready(
+    redis: Redis, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "ADMISSION_SECONDS", 0.05)
+    redis_server.pause()
+    assert await Stream(redis).unready() is None
+    redis_server.resume()
+    redis_server.stop()
+    assert await Stream(redis).unready() is None

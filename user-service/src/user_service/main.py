@@ -64,6 +64,7 @@ class Parts:
     breached: BreachedPasswords | None
     mail_sender: MailSender | None
     relay: Relay
+    events: Stream
     events_redis: Redis
     memory: heap.Heap
     idempotency_key: bytes
@@ -100,6 +101,7 @@ def make_parts(settings: Settings) -> Parts:
         allowance=allowance,
     )
     events_redis = _events_redis(settings)
+    events = Stream(events_redis, settings.redis_replicas)
     return Parts(
         database=database,
         passwords=passwords,
@@ -115,7 +117,8 @@ def make_parts(settings: Settings) -> Parts:
         avatars=avatars,
         breached=breached,
         mail_sender=_mail_sender(database, settings) if settings.smtp_host else None,
-        relay=Relay(settings.url(), Stream(events_redis, settings.redis_replicas), database.committed),
+        relay=Relay(settings.url(), events, database.committed),
+        events=events,
         events_redis=events_redis,
         memory=memory,
         idempotency_key=settings.idempotency_key.get_secret_value().encode(),
@@ -146,7 +149,7 @@ def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
             await parts.close()
 
     public = public_api(lifespan, confirm_registrations=settings.registration == "confirm")
-    internal = internal_api(parts.database, identity)
+    internal = internal_api(parts.database, parts.events, identity)
     for app in (public, internal):
         app.state.parts = parts
         app.state.identity = identity
@@ -179,7 +182,7 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
     return app
 
 
-def internal_api(database: Database, identity: Identity) -> FastAPI:
+def internal_api(database: Database, events: Stream, identity: Identity) -> FastAPI:
     """What only the other services and the operators reach."""
     app = FastAPI(title="User service, internal", version=__version__, openapi_url=None)
     answers.install(app)
@@ -195,7 +198,8 @@ def internal_api(database: Database, identity: Identity) -> FastAPI:
             return "the database does not answer"
         return None
 
-    app.include_router(health.router({"database": database_answers, "tokens": identity.check}, deadline=2.0))
+    checks = {"database": database_answers, "events": events.unready, "tokens": identity.check}
+    app.include_router(health.router(checks, deadline=2.0))
     return app
 
 

@@ -1,16 +1,18 @@
 """The Redis stream `users`, which other services read: this service adds to it and trims it."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from user_service.events.models import Event
 
 KEY: Final = "users"
 DURABLE_MS: Final = 500
+ADMISSION_SECONDS: Final = 0.5
 
 
 class NotDurable(Exception):
@@ -22,6 +24,23 @@ class Stream:
         """`replicas`: how many should have an event on disk before it counts; one of them must."""
         self._redis = redis
         self._replicas = replicas
+        self._admitted = False
+
+    async def unready(self) -> str | None:
+        """The reason why a start is of no use: the server refuses the password, or there is none.
+
+        Once admitted it is None for good, and while the server does not answer: events then wait in the outbox.
+        """
+        if not self._admitted:
+            try:
+                async with asyncio.timeout(ADMISSION_SECONDS):
+                    await self.length()
+            except (AuthenticationError, NoPermissionError):
+                return "the events' Redis refuses the user or the password"
+            except (RedisError, OSError, TimeoutError):
+                return None
+            self._admitted = True
+        return None
 
     async def add(self, events: Sequence[Event]) -> None:
         """All of them in order, or none: half a batch would put a later event before an earlier one.
