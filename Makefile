@@ -52,7 +52,7 @@ help:  ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p; s/^## /\n/p' $(MAKEFILE_LIST) | awk -F'\t' 'NF > 1 {printf "  %-16s %s\n", $$1, $$2; next} {print}'
 
 ## Without containers
-.PHONY: run test lint fmt lock contract docs bench refresh-check
+.PHONY: run test lint fmt lock migrations contract docs bench refresh-check
 run: $(UV)  ## run the whole system without containers (PORT=8080 VAR=var)
 	@exec python3 deploy/embedded/run.py
 
@@ -77,6 +77,9 @@ fmt: $(UV)  ## format the code and apply ruff's fixes
 
 lock: $(UV)  ## lock every room again, after a change of dependencies (ARGS=--upgrade for newer versions)
 	@$(call each,$(UV) lock $(ARGS))
+
+migrations: $(UV)  ## write a migration, or apply or take it back on DATABASE_URL (ARGS="revision -m TEXT --rev-id 0005_phone_numbers")
+	@room=$(or $(SERVICE),user-service); package=$${room##*/}; cd $$room && $(one) python -m $${package//-/_}.migrations $(ARGS)
 
 contract: $(UV)  ## write every service's contract/openapi.json, after a change of its API
 	@for room in $(or $(SERVICE),$(foreach room,$(ROOMS),$(if $(wildcard $(room)/src/*/contract.py),$(room)))); do \

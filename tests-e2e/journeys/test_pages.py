@@ -1,4 +1,4 @@
-"""Every block of shell, Python and JavaScript of README.md and docs/, pasted from top to bottom into one shell.
+"""Every block of shell, Python and JavaScript of docs/ and of the READMEs, pasted from top to bottom into one shell.
 
 A page is run in a copy of the checkout, against the embedded system. A block that cannot be is marked in the line above
 it, which no reader sees: `<!-- not run by the tests: it starts containers -->`.
@@ -22,13 +22,16 @@ import pytest
 from gatehouse_e2e.systems import Embedded, System
 
 ROOT = Path(__file__).parents[2]
-PAGES = [Path("README.md"), *sorted(page.relative_to(ROOT) for page in (ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    Path("README.md"),
+    *sorted(page.relative_to(ROOT) for page in (*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md"))),
+]
 FENCE = re.compile(
     r"(?:^<!-- not run by the tests: ([^\n]+) -->\n)?^```([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
 RUN = {"sh": "bash", "python": sys.executable, "js": "node"}
 # Pictures made of letters, logs, files.
-SHOWN = {"", "json", "toml", "yaml"}
+SHOWN = {"", "text", "json", "toml", "yaml"}
 NODE = Path("docs/examples/node")
 SECONDS = 300  # of a page; the first `uv run` in a new folder installs
 OURS = secrets.token_hex(4)
