@@ -101,3 +101,18 @@ async def test_a_probe_learns_of_which_release_the_process_is(
         monkeypatch.setattr(health.release, "name", "orders/1.3.0+abc1234")
         assert (await service.get("/readyz")).headers["x-release"] == "orders/1.3.0+abc1234"
         assert "x-release" not in (await service.get("/healthz")).headers
+
+
+async def test_why_a_service_is_not_ready_is_logged_once_and_so_is_the_end_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    reasons = ["the folder cannot be written", "the folder cannot be written", None, None]
+
+    async def folder() -> str | None:
+        return reasons.pop(0)
+
+    with caplog.at_level("INFO", "service_kit.health"):
+        async with client(folder=folder) as service:
+            for _ in range(4):
+                await service.get("/readyz")
+    assert caplog.messages == ["not ready: folder: the folder cannot be written", "ready"]

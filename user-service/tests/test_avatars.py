@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+import shutil
 import sys
 import threading
 import time
@@ -560,3 +561,43 @@ async def test_somebody_who_is_gone_gets_no_picture(
     answer = await ghost.put("/v1/users/me/avatar", content=picture())
     assert code(answer) == (404, "user_not_found")
     assert files(settings) == []
+
+
+async def test_a_service_that_starts_is_not_ready_until_pictures_can_be_kept(
+    service: Service, settings: Settings
+) -> None:
+    """Also when it is refused its volume later: its replicas have the same one, and all but pictures is served."""
+    settings.avatars_dir.write_text("no folder")  # root too is refused
+
+    async def reason() -> str | None:
+        async with service.client(port=9000) as inside:
+            answer = await inside.get("/readyz")
+        assert answer.status_code == 503  # nothing is known of revocations here
+        reasons: dict[str, str] = answer.json()["reasons"]
+        return reasons.get("avatars")
+
+    assert await reason() == "the folder cannot be written: File exists"
+    settings.avatars_dir.unlink()
+    assert await reason() is None
+    shutil.rmtree(settings.avatars_dir)
+    settings.avatars_dir.write_text("no folder")
+    assert await reason() is None
+
+
+async def test_a_volume_that_fails_is_told_as_such_and_served_again_once_it_is_back(
+    service: Service, settings: Settings
+) -> None:
+    ada = await service.register()
+    assert (await ada.client.put("/v1/users/me/avatar", content=picture())).status_code == 204
+    away = settings.avatars_dir.rename(settings.avatars_dir.with_name("away"))
+    settings.avatars_dir.write_text("no folder")
+    for answer in (
+        await ada.client.put("/v1/users/me/avatar", content=picture("blue")),
+        await ada.client.get("/v1/users/me/avatar"),
+    ):
+        assert code(answer) == (503, "avatars_unavailable")
+        assert answer.headers["Retry-After"] == "10"
+    settings.avatars_dir.unlink()
+    away.rename(settings.avatars_dir)
+    assert (await ada.client.get("/v1/users/me/avatar")).status_code == 200
+    assert (await ada.client.put("/v1/users/me/avatar", content=picture("blue"))).status_code == 204

@@ -1,6 +1,7 @@
 """Alive and ready, on the internal bind."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
@@ -9,6 +10,8 @@ from fastapi.responses import JSONResponse
 
 # None when well, else the reason in a few words.
 Check = Callable[[], Awaitable[str | None]]
+
+logger = logging.getLogger(__name__)
 
 
 class Draining:
@@ -34,9 +37,11 @@ release = Release()
 
 def router(checks: Mapping[str, Check], deadline: float = 1.0) -> APIRouter:
     """`/healthz`: the process is alive. `/readyz`: it may get traffic: every check passes within one deadline
-    and the worker is not draining. It says of which release it is, since a name leads to several during a roll."""
+    and the worker is not draining. It says of which release it is, since a name leads to several during a roll. What
+    changes is logged too: whoever probes may show no more than the status."""
     routes = APIRouter()
     running: dict[str, asyncio.Future[str | None]] = {}
+    logged: dict[str, str] = {}
 
     @routes.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -45,6 +50,11 @@ def router(checks: Mapping[str, Check], deadline: float = 1.0) -> APIRouter:
     @routes.get("/readyz")
     async def readyz() -> JSONResponse:
         reasons = {"worker": "draining"} if draining.begun else await _reasons(checks, running, deadline)
+        if reasons != logged:
+            why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            logger.info("%s", f"not ready: {why}" if why else "ready")
+            logged.clear()
+            logged.update(reasons)
         headers = {"X-Release": release.name} if release.name else None
         if not reasons:
             return JSONResponse({"status": "ready"}, headers=headers)

@@ -149,7 +149,7 @@ def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
             await parts.close()
 
     public = public_api(lifespan, confirm_registrations=settings.registration == "confirm")
-    internal = internal_api(parts.database, parts.events, identity)
+    internal = internal_api(parts.database, parts.events, parts.avatars, identity)
     for app in (public, internal):
         app.state.parts = parts
         app.state.identity = identity
@@ -182,7 +182,7 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
     return app
 
 
-def internal_api(database: Database, events: Stream, identity: Identity) -> FastAPI:
+def internal_api(database: Database, events: Stream, avatars: AvatarService, identity: Identity) -> FastAPI:
     """What only the other services and the operators reach."""
     app = FastAPI(title="User service, internal", version=__version__, openapi_url=None)
     answers.install(app)
@@ -198,7 +198,12 @@ def internal_api(database: Database, events: Stream, identity: Identity) -> Fast
             return "the database does not answer"
         return None
 
-    checks = {"database": database_answers, "events": events.unready, "tokens": identity.check}
+    checks = {
+        "database": database_answers,
+        "events": events.unready,
+        "tokens": identity.check,
+        "avatars": avatars.check,
+    }
     app.include_router(health.router(checks, deadline=2.0))
     return app
 

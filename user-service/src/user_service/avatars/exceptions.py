@@ -41,6 +41,12 @@ class AvatarsBusy(Problem):
     detail = "Wait as long as `Retry-After` says."
 
 
+class AvatarsUnavailable(Problem):
+    status, code = HTTPStatus.SERVICE_UNAVAILABLE, "avatars_unavailable"
+    title = "Pictures cannot be read or kept just now"
+    detail = "Wait as long as `Retry-After` says."
+
+
 class AvatarNotFound(Problem):
     status, code = HTTPStatus.NOT_FOUND, "avatar_not_found"
     title = "This person has no picture"

@@ -12,6 +12,7 @@ from user_service.avatars.dependencies import Avatars
 from user_service.avatars.exceptions import (
     AvatarNotFound,
     AvatarsBusy,
+    AvatarsUnavailable,
     AvatarTooLarge,
     AvatarTooManyPixels,
     AvatarUnsupported,
@@ -64,6 +65,7 @@ PICTURES = {
         UploadsAtOnce,
         TooManyChanges,
         AvatarsBusy,
+        AvatarsUnavailable,
     ),
 )
 async def put_avatar(
@@ -82,7 +84,7 @@ async def put_avatar(
     "/me/avatar",
     status_code=status.HTTP_204_NO_CONTENT,
     dependencies=[writes],
-    responses=refusals(NotAPerson, UserNotFound, TooManyChanges),
+    responses=refusals(NotAPerson, UserNotFound, TooManyChanges, AvatarsUnavailable),
 )
 async def delete_avatar(me: MyId, avatars: Avatars, origin: By) -> None:
     """Have no picture; also when there was none."""
@@ -99,7 +101,8 @@ PICTURE: dict[int | str, dict[str, Any]] = {
 @router.get(
     "/me/avatar",
     response_class=Response,
-    responses=PICTURE | refusals(NotAPerson, AvatarNotFound, UserNotFound, RangeNotSatisfiable),
+    responses=PICTURE
+    | refusals(NotAPerson, AvatarNotFound, UserNotFound, RangeNotSatisfiable, AvatarsUnavailable),
     dependencies=[reads],
 )
 async def read_my_avatar(me: MyId, avatars: Avatars, wanted: Annotated[Wanted, Depends()]) -> Response:
@@ -110,7 +113,8 @@ async def read_my_avatar(me: MyId, avatars: Avatars, wanted: Annotated[Wanted, D
 @router.get(
     "/{id}/avatar",
     response_class=Response,
-    responses=PICTURE | refusals(NotAPerson, NotAllowed, AvatarNotFound, UserNotFound, RangeNotSatisfiable),
+    responses=PICTURE
+    | refusals(NotAPerson, NotAllowed, AvatarNotFound, UserNotFound, RangeNotSatisfiable, AvatarsUnavailable),
     dependencies=[reads],
 )
 async def read_avatar(id: ReadableId, avatars: Avatars, wanted: Annotated[Wanted, Depends()]) -> Response:

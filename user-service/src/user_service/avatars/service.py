@@ -25,7 +25,7 @@ from user_service.avatars.exceptions import (
 )
 from user_service.avatars.images import TooManyPixels, UnreadablePicture
 from user_service.avatars.repository import StoredAvatar
-from user_service.avatars.storage import AvatarStorage
+from user_service.avatars.storage import AvatarStorage, on_volume, open_nameless
 from user_service.avatars.upload import Pace, UploadPlaces, spooled
 from user_service.database import Database
 from user_service.users import repository as users
@@ -63,9 +63,21 @@ class AvatarService:
         self._uploads = Counter[UUID]()
         self._places = UploadPlaces()
         self._decoder = Decoder()
+        self._was_writable = False
 
     def close(self) -> None:
         self._decoder.close()
+
+    async def check(self) -> str | None:
+        """Why a service that starts is not ready. Once the folder could be written it is not asked about again: all
+        replicas have the same volume, and whatever becomes of it, sign-ins and the rest are served without."""
+        if not self._was_writable:
+            try:
+                await asyncio.to_thread(lambda: open_nameless(self._spool).close())
+            except OSError as error:
+                return f"the folder cannot be written: {error.strerror}"
+            self._was_writable = True
+        return None
 
     async def put(self, person: UUID, body: AsyncIterator[bytes], content_type: str, origin: Origin) -> str:
         """Read, re-encode and keep the picture; returns its ETag. No connection is held meanwhile."""
@@ -79,20 +91,20 @@ class AvatarService:
         if await self._has(person, digest):
             return digest
         avatar = StoredAvatar(f"{digest}-{secrets.token_hex(4)}.webp", digest, len(content))
-        await asyncio.to_thread(self._storage.put, person, avatar.name, content)
+        await on_volume(self._storage.put, person, avatar.name, content)
         try:
             before = await self._database.transaction(
                 lambda connection: self._point_to(connection, person, avatar, origin)
             )
         # Only here: after a lost COMMIT the row may well point to the file.
         except UserNotFound:
-            await asyncio.to_thread(self._storage.remove, person)
+            await on_volume(self._storage.remove, person)
             raise
         except TooManyChanges:
-            await asyncio.to_thread(self._storage.remove, person, avatar.name)
+            await on_volume(self._storage.remove, person, avatar.name)
             raise
         if before is not None:
-            await asyncio.to_thread(self._storage.remove, person, before.name)
+            await on_volume(self._storage.remove, person, before.name)
         return digest
 
     async def get(self, person: UUID) -> Avatar:
@@ -101,7 +113,7 @@ class AvatarService:
             stored = await self._database.read(lambda connection: repository.find(connection, person))
             if stored is None:
                 break
-            content = await asyncio.to_thread(self._storage.get, person, stored.name)
+            content = await on_volume(self._storage.get, person, stored.name)
             if content is not None:
                 return Avatar(stored.etag, content)
         raise AvatarNotFound
@@ -113,7 +125,7 @@ class AvatarService:
     async def remove(self, person: UUID, origin: Origin) -> None:
         before = await self._database.transaction(lambda connection: self._forget(connection, person, origin))
         if before is not None:
-            await asyncio.to_thread(self._storage.remove, person, before.name)
+            await on_volume(self._storage.remove, person, before.name)
 
     async def forget_files(self, person: UUID) -> None:
         """Before a person is erased; the row goes with theirs."""
@@ -144,7 +156,7 @@ class AvatarService:
         stored = await self._database.read(lambda connection: repository.find(connection, person))
         if stored is None or stored.etag != digest:
             return False
-        return await asyncio.to_thread(self._storage.get, person, stored.name) is not None
+        return await on_volume(self._storage.get, person, stored.name) is not None
 
     async def _require_allowance(self, connection: AsyncConnection, person: UUID, origin: Origin) -> None:
         await self._allowance.require(connection, origin, person, utc_now())

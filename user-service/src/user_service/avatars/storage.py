@@ -4,13 +4,38 @@ A name is used once and its content never changes, so nothing here needs a lock:
 writes a new name, points the row to it, and removes the old name afterwards.
 """
 
+import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol, TypeVar
 from uuid import UUID
+
+from user_service.avatars.exceptions import AvatarsUnavailable
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+async def on_volume(work: Callable[..., T], *arguments: object) -> T:
+    """Off the event loop; what the file system refuses, or is too full for, is a 503."""
+    try:
+        return await asyncio.to_thread(work, *arguments)
+    except OSError as error:
+        logger.error("the avatars' volume failed: %s", error.strerror)
+        raise AvatarsUnavailable(headers={"Retry-After": "10"}) from error
+
+
+def open_nameless(folder: Path) -> BinaryIO:
+    """A file that is gone when it is closed, or with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder)
 
 
 class AvatarStorage(Protocol):

@@ -1,8 +1,8 @@
 """A picture on its way in: read piece by piece, counted, and written to disk; never whole in memory."""
 
 import asyncio
+import contextlib
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from user_service.avatars.exceptions import AvatarsBusy, AvatarTooLarge, AvatarUnsupported, UploadStalled
+from user_service.avatars.storage import on_volume, open_nameless
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -78,19 +79,15 @@ async def spooled(
     places: UploadPlaces,
 ) -> AsyncIterator[BinaryIO]:
     """The picture in a nameless file, rewound; gone with the block, or with the process."""
-    file = await asyncio.to_thread(_nameless_file, folder)
+    file = await on_volume(open_nameless, folder)
     try:
         async with places.take(pace.total_seconds):
             await _write(_picture(_paced(body, pace.idle_seconds), content_type, limit), file, limit)
-            await asyncio.to_thread(file.seek, 0, os.SEEK_SET)
+            await on_volume(file.seek, 0, os.SEEK_SET)  # writes what was buffered
         yield file
     finally:
-        file.close()
-
-
-def _nameless_file(folder: Path) -> BinaryIO:
-    folder.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryFile(dir=folder)
+        with contextlib.suppress(OSError):  # a disk that is full says so again
+            file.close()
 
 
 async def _write(pieces: AsyncIterator[bytes], file: BinaryIO, limit: int) -> None:
@@ -101,9 +98,9 @@ async def _write(pieces: AsyncIterator[bytes], file: BinaryIO, limit: int) -> No
             raise AvatarTooLarge(detail=f"The limit is {limit} bytes.")
         waiting += piece
         if len(waiting) >= PIECE:
-            await asyncio.to_thread(file.write, bytes(waiting))
+            await on_volume(file.write, bytes(waiting))
             waiting.clear()
-    await asyncio.to_thread(file.write, bytes(waiting))
+    await on_volume(file.write, bytes(waiting))
 
 
 async def _paced(body: AsyncIterator[bytes], idle_seconds: float) -> AsyncIterator[bytes]:
