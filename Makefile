@@ -121,7 +121,7 @@ app: $(UV)  ## create a domain package in a service (SERVICE=orders NAME=invoice
 # The services that are neither healthy nor done
 unwell = $(compose) ps --all --format '{{.Service}} {{.Health}} {{.ExitCode}}' | sed -n '/ healthy 0$$/!{/  0$$/!s/ .*//p;}' | sort -u
 
-.PHONY: up roll down logs ps test-containers e2e
+.PHONY: up roll remove down logs ps test-containers e2e
 up:  ## build and start the containers, and wait until they are ready (PORT=8080 SCALE=1, PROJECT=the folder's name)
 	$(call fits,PORT,[1-9][0-9]*,a port number)
 	$(call fits,SCALE,[1-9][0-9]?,a number of replicas)
@@ -138,6 +138,11 @@ roll:  ## replace one service with a new release without an unanswered request (
 	$(call need,SERVICE,SERVICE=user-service)
 	$(call containers,start)
 	@deploy/compose/roll $(SERVICE)
+
+remove:  ## take a service of yours out of what runs: routes, then containers; its data stays (SERVICE=orders)
+	$(call need,SERVICE,SERVICE=orders)
+	$(containers)
+	@deploy/compose/remove "$(SERVICE)"
 
 down:  ## stop the containers and keep their data
 	$(containers)

@@ -23,7 +23,7 @@ class Refused(Exception):
 
 
 def new_service(root: Path, name: str) -> None:
-    """The folder NAME beside the other services, known to compose, the gateway and the workflows."""
+    """The folder NAME beside the other services: its own files, a workflow, and a line in services.yaml."""
     package = name.replace("-", "_")
     domain = package.removesuffix("_service")
     check_spelling(name, r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "orders or order-service")
@@ -34,6 +34,7 @@ def new_service(root: Path, name: str) -> None:
         raise Refused(f"{name} is taken: `import {package}` is a library's; choose another name")
     check_host(root, name)
     check_paths(root, domain)
+    included = with_include(root / "services.yaml", f"{name}/compose.yaml")
     words = {
         "example-service": name,
         "example_service": package,
@@ -42,9 +43,7 @@ def new_service(root: Path, name: str) -> None:
     }
     shutil.copytree(EXAMPLE, root / name, ignore=MADE_BY_A_RUN)
     rename(root / name, words | {"items": domain})
-    add_line(root / "docker-compose.yml", "  - gateway/compose.yaml", f"  - {name}/compose.yaml")
-    mount = "      - ../{0}/routes:/etc/gateway/routes.d/{0}:ro"
-    add_line(root / "gateway/compose.yaml", mount.format("user-service"), mount.format(name))
+    (root / "services.yaml").write_text(included)
     workflow = (root / ".github/workflows/gateway.yml").read_text()
     (root / f".github/workflows/{name}.yml").write_text(workflow.replace("gateway", name))
 
@@ -153,13 +152,13 @@ def replaced(text: str, words: Mapping[str, str]) -> str:
     return re.sub(pattern, lambda found: words[found[0]], text)
 
 
-def add_line(file: Path, after: str, line: str) -> None:
-    """One more entry of a list."""
-    lines = file.read_text().split("\n")
-    if after not in lines:
-        raise Refused(f"{file.name} has no line {after.strip()!r}: add {line.strip()!r} by hand")
-    lines.insert(lines.index(after) + 1, line)
-    file.write_text("\n".join(lines))
+def with_include(file: Path, compose_file: str) -> str:
+    """The file with one more entry in its list, which may be empty and stands at the end."""
+    head, found, rest = file.read_text().partition("\ninclude:")
+    listed = [line for line in rest.removeprefix(" []").split("\n") if line.strip()]
+    if not found or not all(re.match(" *(- |#)", line) for line in listed):
+        raise Refused(f"{file.name} does not end with a list `include:`: mend that first")
+    return "\n".join([f"{head}\ninclude:", *listed, f"  - {compose_file}", ""])
 
 
 def main(arguments: Sequence[str], root: Path) -> None:

@@ -44,7 +44,14 @@ def test_compose_and_kubernetes_say_nothing_that_no_service_reads() -> None:
 
 
 def test_what_env_says_reaches_each_service(tmp_path: Path, render: Callable[[Path], dict[str, Any]]) -> None:
-    for name in ("docker-compose.yml", "deploy/compose", "auth-service", "user-service", "gateway"):
+    for name in (
+        "docker-compose.yml",
+        "services.yaml",
+        "deploy/compose",
+        "auth-service",
+        "user-service",
+        "gateway",
+    ):
         for file in (ROOT / name).glob("*.yaml") if (ROOT / name).is_dir() else [ROOT / name]:
             copy = tmp_path / file.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,9 @@ NEW_FILES = [
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """As much of the repository as a new service touches."""
-    touched = [ROOT / name for name in ("docker-compose.yml", ".github/workflows/gateway.yml")]
+    touched = [
+        ROOT / name for name in ("docker-compose.yml", "services.yaml", ".github/workflows/gateway.yml")
+    ]
     read = [
         "*-service/routes/*.toml",
         "gateway/contract/openapi.json",
@@ -39,9 +41,32 @@ def test_a_new_service_is_complete_and_known_to_everyone(clone: Path) -> None:
         assert (clone / "order-service" / name).is_file(), name
     texts = [path.read_text() for path in (clone / "order-service").rglob("*") if path.is_file()]
     assert not [text for text in texts if re.search(r"example[-_ ]service|\bitems\b|scaffold", text)]
-    assert "  - order-service/compose.yaml\n" in (clone / "docker-compose.yml").read_text()
-    assert "../order-service/routes:" in (clone / "gateway/compose.yaml").read_text()
+    assert (clone / "services.yaml").read_text().endswith("\ninclude:\n  - order-service/compose.yaml\n")
     assert "room: order-service" in (clone / ".github/workflows/order-service.yml").read_text()
+
+
+def test_a_new_service_changes_no_file_that_an_update_of_gatehouse_brings(clone: Path) -> None:
+    before = {file: file.read_bytes() for file in clone.rglob("*") if file.is_file()}
+    main(["service", "orders"], clone)
+    main(["service", "payments"], clone)
+    changed = [file.name for file, content in before.items() if file.read_bytes() != content]
+    assert changed == ["services.yaml"]
+    listed = (clone / "services.yaml").read_text().partition("\ninclude:\n")[2]
+    assert listed == "  - orders/compose.yaml\n  - payments/compose.yaml\n"
+
+
+def test_a_list_of_services_that_somebody_has_written_anew_is_kept_or_refused(clone: Path) -> None:
+    (clone / "services.yaml").write_text(
+        "# ours\ninclude:\n  - a/compose.yaml\n  # and\n\n  - b/compose.yaml\n"
+    )
+    main(["service", "orders"], clone)
+    assert (clone / "services.yaml").read_text() == (
+        "# ours\ninclude:\n  - a/compose.yaml\n  # and\n  - b/compose.yaml\n  - orders/compose.yaml\n"
+    )
+    (clone / "services.yaml").write_text("include: [a/compose.yaml]\n")
+    with pytest.raises(Refused, match=r"services\.yaml does not end with a list"):
+        main(["service", "payments"], clone)
+    assert not (clone / "payments").exists()
 
 
 def test_a_new_package_gets_its_code_its_tests_its_routes_and_its_place(clone: Path) -> None:
