@@ -1,10 +1,15 @@
-"""Asking user-service over raw HTTP/1.1: connections are kept, and no answer is ever taken for another's."""
+"""Asking user-service over raw HTTP/1.1: connections are kept, no answer is ever taken for another's, and the questions
+are spread over its addresses."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import pytest
 
+from auth_service.users import http
 from auth_service.users.http import Client, NoAnswer
 
 PLAIN = b'HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{"a":1}'
@@ -143,3 +148,127 @@ async def test_surplus_bytes_are_nobodys_answer(peer: Peer, client: Client) -> N
     for _ in range(3):
         assert (await client.ask("GET", "/", {})).json() == {"a": 1}
     assert peer.connections == 2
+
+
+class Replicas:
+    """A name that has several addresses, each of them a peer; one that nobody listens at is a peer that is closed."""
+
+    def __init__(self) -> None:
+        self.peers = {host: Peer() for host in ("127.0.0.1", "127.0.0.2", "127.0.0.3")}
+        self.addresses = ["127.0.0.1", "127.0.0.2"]
+        self.port = 0
+
+    def counts(self) -> list[int]:
+        return [len(peer.requests) for peer in self.peers.values()]
+
+    def resolve(self, host: str, port: int, *_: object, **__: object) -> list[Any]:
+        if host != "users.example":
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        if not self.addresses:
+            raise socket.gaierror(socket.EAI_AGAIN, "the name server is away")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in self.addresses]
+
+
+@pytest.fixture
+async def replicas(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replicas]:
+    replicas = Replicas()
+    async with AsyncExitStack() as stack:
+        for host in ("127.0.0.1", "127.0.0.2"):
+            peer = replicas.peers[host]
+            server = await asyncio.start_server(peer.serve, host, replicas.port)
+            stack.callback(server.close)
+            replicas.port = peer.port = server.sockets[0].getsockname()[1]
+        monkeypatch.setattr(socket, "getaddrinfo", replicas.resolve)
+        yield replicas
+        for peer in replicas.peers.values():
+            for writer in peer.open:
+                writer.close()
+
+
+@pytest.fixture
+def spreading(replicas: Replicas) -> Iterator[Client]:
+    client = Client(f"http://users.example:{replicas.port}", 1.0)
+    yield client
+    client.close()
+
+
+async def test_questions_are_spread_over_the_addresses_of_a_name(
+    replicas: Replicas, spreading: Client
+) -> None:
+    for _ in range(20):
+        await spreading.ask("GET", "/", {})
+    assert replicas.counts() == [10, 10, 0]
+    assert [peer.connections for peer in replicas.peers.values()] == [1, 1, 0]
+    assert b"host: users.example" in replicas.peers["127.0.0.2"].requests[0]
+
+
+async def test_an_address_that_is_busy_gets_no_more_questions_than_it_answers(
+    replicas: Replicas, spreading: Client
+) -> None:
+    replicas.peers["127.0.0.1"].answer = b""  # not yet
+    waiting = [asyncio.create_task(spreading.ask("GET", "/", {})) for _ in range(2)]
+    async with asyncio.timeout(5):
+        while sum(replicas.counts()) < 2:
+            await asyncio.sleep(0.01)
+    for _ in range(10):
+        await spreading.ask("GET", "/", {})
+    assert replicas.counts() == [1, 11, 0]
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
+async def test_an_address_that_nobody_listens_at_costs_no_question(
+    replicas: Replicas, spreading: Client
+) -> None:
+    replicas.addresses = ["127.0.0.3", "127.0.0.1"]  # as while a name still leads to a pod that has gone
+    for _ in range(10):
+        assert (await spreading.ask("GET", "/", {})).status == 200
+    assert replicas.counts() == [10, 0, 0]
+
+
+async def test_a_question_that_an_address_drops_is_asked_at_another(
+    replicas: Replicas, spreading: Client
+) -> None:
+    dying = replicas.peers["127.0.0.2"]
+    dying.answer, dying.close_after = b"", True
+    for _ in range(10):
+        assert (await spreading.ask("GET", "/", {})).status == 200
+    assert replicas.counts() == [10, 1, 0]  # once it failed, it is tried last for a while
+
+
+async def test_an_address_that_is_frozen_is_tried_last_for_a_while(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replicas.peers["127.0.0.1"].answer = b""
+    spreading = Client(f"http://users.example:{replicas.port}", 0.2)
+    for _ in range(2):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await spreading.ask("GET", "/", {})
+    assert replicas.counts()[0] == 1
+    for _ in range(10):
+        assert (await spreading.ask("GET", "/", {})).status == 200
+    monkeypatch.setattr(http, "AVOIDED_SECONDS", 0)
+    replicas.peers["127.0.0.1"].answer = PLAIN
+    for _ in range(10):
+        await spreading.ask("GET", "/", {})
+    assert replicas.counts()[0] > 2  # thawed
+    spreading.close()
+
+
+async def test_a_name_is_asked_for_again_and_what_it_said_last_stays_while_nobody_knows(
+    replicas: Replicas, spreading: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "RESOLVE_SECONDS", 0)
+    replicas.addresses = ["127.0.0.1"]
+    await spreading.ask("GET", "/", {})
+    replicas.addresses = ["127.0.0.2"]  # replaced
+    async with asyncio.timeout(5):
+        while not replicas.counts()[1]:
+            await spreading.ask("GET", "/", {})
+    before = replicas.counts()
+    replicas.addresses = []
+    for _ in range(5):
+        await spreading.ask("GET", "/", {})
+    assert replicas.counts() == [before[0], before[1] + 5, 0]

@@ -29,7 +29,7 @@ class UsersClient:
 
     def __init__(self, url: str, token: Callable[[], str], *, timeout: float, concurrency: int) -> None:
         self._token = token
-        self._http = Client(url, connect_timeout=min(timeout, 0.8))
+        self._http = Client(url, timeout)
         self._sign_ins = _Lane(concurrency, timeout)
         self._reads = _Lane(concurrency, timeout)
         self._links = _Lane(min(concurrency, MOST_LINKS), timeout)

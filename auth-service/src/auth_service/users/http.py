@@ -5,9 +5,12 @@ A general client costs a sign-in more of our time than everything else that we d
 
 import asyncio
 import json
+import logging
+import math
+import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -18,14 +21,24 @@ from service_kit import strict_json
 
 LARGEST_ANSWER = 1024 * 1024
 KEPT_SECONDS = 4.0  # shorter than uvicorn keeps an idle connection
+RESOLVE_SECONDS = 2.0
+AVOIDED_SECONDS = 5.0  # for which an address that failed is tried last
+MOST_TRIES = 3
+MOST_CONNECT_SECONDS = 0.8
+
+logger = logging.getLogger(__name__)
 
 
 class NoAnswer(Exception):
     """The exchange failed; what was asked may have been done."""
 
 
+class _NotConnected(NoAnswer):
+    """Nothing was asked."""
+
+
 class _Closed(NoAnswer):
-    """A kept connection was closed just as it was used again."""
+    """The connection was closed without a byte of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +52,36 @@ class Answer:
 
 
 class Client:
-    """Asks one origin. Whoever is cancelled, or runs out of time, leaves no connection behind."""
+    """Asks one origin, at each address that its name has. Whoever is cancelled, or runs out of time, leaves no
+    connection behind."""
 
-    def __init__(self, url: str, connect_timeout: float) -> None:
+    def __init__(self, url: str, timeout: float) -> None:
         origin = urlsplit(url)
         self._host = origin.hostname or ""
         self._port = origin.port or (443 if origin.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if origin.scheme == "https" else None
         self._authority = origin.netloc
-        self._connect_timeout = connect_timeout
-        self._idle: list[_Connection] = []
+        self._timeout = timeout
+        self._addresses: dict[str, _Address] = {}
+        self._resolve_at = 0.0
+        self._resolving: asyncio.Task[None] | None = None
 
     async def ask(self, method: str, path: str, headers: Mapping[str, str], body: Any = None) -> Answer:
         """Waits for as long as the caller lets it; raises NoAnswer. A question must bear being asked twice."""
         request = self._written(method, path, headers, body)
-        connection = self._kept()
-        if connection is not None:
+        failure: NoAnswer = _NotConnected("no address")
+        for address in await self._in_order():
             try:
-                return await self._exchanged(connection, request)
-            except _Closed:
-                pass
-        return await self._exchanged(await self._connected(), request)
+                return await address.exchange(request)
+            except (_NotConnected, _Closed) as failed:
+                failure = failed
+        raise failure
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        if self._resolving is not None:
+            self._resolving.cancel()
+        for address in self._addresses.values():
+            address.close()
 
     def _written(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> bytes:
         content = b"" if body is None else json.dumps(body).encode()
@@ -73,7 +91,91 @@ class Client:
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + content
 
-    def _kept(self) -> "_Connection | None":
+    async def _in_order(self) -> "Sequence[_Address]":
+        """The addresses to try: those that failed lately last, else the one with the fewest questions under way."""
+        if time.monotonic() >= self._resolve_at and self._resolving is None:
+            self._resolving = asyncio.create_task(self._resolve())
+        if not self._addresses and self._resolving is not None:
+            await asyncio.shield(self._resolving)
+        now = time.monotonic()
+        return sorted(self._addresses.values(), key=lambda address: address.rank(now))[:MOST_TRIES]
+
+    async def _resolve(self) -> None:
+        """What was found before stays while the name cannot be resolved."""
+        try:
+            loop = asyncio.get_running_loop()
+            infos = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:  # the latter: a label too long for a name
+            logger.warning("the name of user-service was not resolved: %s", type(error).__name__)
+        else:
+            found = {str(info[4][0]) for info in infos}
+            for gone in self._addresses.keys() - found:
+                self._addresses.pop(gone).close()
+            for host in found - self._addresses.keys():
+                self._addresses[host] = _Address(host, self._port, self._host, self._tls, self._timeout)
+        finally:
+            self._resolve_at = time.monotonic() + RESOLVE_SECONDS
+            self._resolving = None
+
+
+class _Address:
+    """One address of the origin, and the connections to it that are kept."""
+
+    def __init__(self, host: str, port: int, name: str, tls: ssl.SSLContext | None, timeout: float) -> None:
+        self._host = host
+        self._port = port
+        self._name = name
+        self._tls = tls
+        self._connect_timeout = min(timeout / 2, MOST_CONNECT_SECONDS)
+        self._slow = timeout / 2
+        self._idle: list[_Connection] = []
+        self._closed = False
+        self._under_way = 0
+        self._used_at = 0.0
+        self._failed_at = -math.inf
+
+    def rank(self, now: float) -> tuple[bool, int, float]:
+        return (now - self._failed_at < AVOIDED_SECONDS, self._under_way, self._used_at)
+
+    async def exchange(self, request: bytes) -> Answer:
+        began = self._used_at = time.monotonic()
+        self._under_way += 1
+        try:
+            answer = await self._exchange(request)
+        except BaseException as failure:
+            # A caller who is gone says nothing of this address, unless it has kept them waiting.
+            if isinstance(failure, NoAnswer) or time.monotonic() - began >= self._slow:
+                self._failed_at = time.monotonic()
+            raise
+        finally:
+            self._under_way -= 1
+        self._failed_at = -math.inf
+        return answer
+
+    def close(self) -> None:
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _exchange(self, request: bytes) -> Answer:
+        connection = self._pop_idle()
+        if connection is not None:
+            try:
+                return await self._ask(connection, request)
+            except _Closed:
+                pass  # just as it was used again
+        return await self._ask(await self._open_connection(), request)
+
+    async def _ask(self, connection: "_Connection", request: bytes) -> Answer:
+        answer = await connection.exchange(request)
+        if self._closed:
+            connection.close()
+        elif connection.open:
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
+        return answer
+
+    def _pop_idle(self) -> "_Connection | None":
         while self._idle:
             connection = self._idle.pop()
             if connection.open and time.monotonic() - connection.idle_since < KEPT_SECONDS:
@@ -81,23 +183,20 @@ class Client:
             connection.close()
         return None
 
-    async def _connected(self) -> "_Connection":
+    async def _open_connection(self) -> "_Connection":
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(
-                    _Connection, self._host, self._port, ssl=self._tls
+                    _Connection,
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=self._name if self._tls else None,
                 )
-        except (OSError, UnicodeError) as failure:  # the latter: a label too long for a name
-            raise NoAnswer(f"no connection: {type(failure).__name__}") from failure
+        except OSError as failure:
+            raise _NotConnected(f"no connection: {type(failure).__name__}") from failure
         return connection
-
-    async def _exchanged(self, connection: "_Connection", request: bytes) -> Answer:
-        answer = await connection.exchange(request)
-        if connection.open:
-            connection.idle_since = time.monotonic()
-            self._idle.append(connection)
-        return answer
 
 
 class _Connection(asyncio.Protocol):
