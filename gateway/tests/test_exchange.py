@@ -7,6 +7,7 @@ import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,39 @@ async def test_a_client_that_has_said_its_last_gets_the_whole_answer(tmp_path: P
         answer = await asyncio.wait_for(reader.read(), 20)
     assert status(answer) == 200
     assert answer.endswith(b"\r\n\r\n" + body)
+
+
+@pytest.mark.parametrize(
+    ("said", "theirs"),
+    [
+        (b"", False),
+        (b"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n", True),
+        (b"dATE: Tue, 15 Nov 1994 08:12:31 GMT\r\n", True),
+        # Said of one hop alone, it says nothing to the next.
+        (b"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\nConnection: date\r\n", False),
+    ],
+)
+@pytest.mark.parametrize("status_line", [b"200 OK", b"304 Not Modified", b"503 Service Unavailable"])
+async def test_an_answer_that_comes_without_a_date_gets_one(
+    house: House, status_line: bytes, said: bytes, theirs: bool
+) -> None:
+    """RFC 9110, 6.6.1; one that came is the service's to say."""
+    house.upstream.answer = b"HTTP/1.1 %b\r\n%bContent-Length: 0\r\n\r\n" % (status_line, said)
+    answer = await house.send(get(b"/public/a", LAST))
+    [date] = re.findall(rb"(?i)\r\ndate: ([^\r]+)", answer)
+    if theirs:
+        assert date == b"Tue, 15 Nov 1994 08:12:31 GMT"
+    else:
+        assert abs(parsedate_to_datetime(date.decode()).timestamp() - time.time()) < 10
+
+
+async def test_an_interim_answer_gets_no_date(house: House) -> None:
+    house.upstream.answer = (
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    )
+    interim, final = (await house.send(get(b"/public/a", LAST))).split(b"\r\n\r\n")[:2]
+    assert b"Date" not in interim
+    assert b"\r\nDate: " in final
 
 
 async def test_a_part_of_a_thing_crosses_as_a_part(house: House) -> None:

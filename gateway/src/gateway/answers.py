@@ -1,11 +1,10 @@
 """The gateway's own answers, as bytes: problem details (RFC 9457) and the empty ones."""
 
 from collections.abc import Mapping
-from email.utils import formatdate
-from functools import lru_cache
 from http import HTTPStatus
 from time import time
 
+from gateway.clock import date
 from gateway.passage import Passage
 from service_kit import problems
 from service_kit.problems import Problem
@@ -62,12 +61,6 @@ def problem_answer(
     for name, value in (problem.headers or _NO_BODY).items():
         lines.append(f"{name}: {value}".encode("latin-1"))
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else body)
-
-
-@lru_cache(maxsize=1)
-def date(second: int) -> bytes:
-    """The Date field of an answer that is given in this second of Unix time."""
-    return b"Date: " + formatdate(second, usegmt=True).encode()
 
 
 def _opening(

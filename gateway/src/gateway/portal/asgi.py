@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Message
 
-from gateway.answers import date
+from gateway.clock import date
 from gateway.passage import Passage
 
 _log = logging.getLogger("gateway.portal")

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from gateway.fields import DROP, PASS, REVOKED
 
 LENGTH: Final = b"content-length"
+DATE: Final = b"date"
 _COLLECTED: Final = frozenset((*b"transfer-encoding connection upgrade content-type".split(), REVOKED))
 # HSTS and nosniff belong to the gateway alone, and so does CORS (access-control-*, below).
 _DROPPED: Final = frozenset(
@@ -46,6 +47,7 @@ class Answer:
     __slots__ = (
         "chunked",
         "connection",
+        "dated",
         "event_stream",
         "fields",
         "http11",
@@ -65,6 +67,7 @@ class Answer:
         self.chunked = False
         self.keep_alive = self.http11
         self.upgrade: bytes | None = None
+        self.dated = False
         self.event_stream = False
         self.revoked: list[bytes] = []  # what the service says has ended, which is not passed on
 
@@ -80,6 +83,9 @@ def read_answer(block: bytes) -> Answer:
             fields.append(line)
         elif treatment is LENGTH and answer.length is None:
             answer.length = int(value)
+        elif treatment is DATE:
+            fields.append(line)
+            answer.dated = True
         elif treatment is not DROP:
             _interpret(answer, treatment, value, line)
     if answer.chunked and (answer.length is not None or not answer.http11):
@@ -138,6 +144,8 @@ def _classify(name: bytes) -> bytes:
     lower = name.lower()
     if lower == LENGTH:
         treatment = LENGTH
+    elif lower == DATE:
+        treatment = DATE
     elif lower in _COLLECTED:
         treatment = lower
     elif lower in _DROPPED or lower.startswith(b"access-control-"):
@@ -178,3 +186,4 @@ def _read_connection(answer: Answer, values: list[bytes]) -> None:
     named -= {b"close", b"keep-alive", b"upgrade", b""}
     if named:
         answer.fields = [line for line in answer.fields if line.partition(b":")[0].lower() not in named]
+        answer.dated = answer.dated and DATE not in named

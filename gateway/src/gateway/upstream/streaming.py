@@ -1,9 +1,10 @@
 """One exchange: a request on its way to an upstream and the answer on its way back, both streamed."""
 
 import asyncio
-from time import perf_counter
+from time import perf_counter, time
 from typing import Final, Protocol, cast
 
+from gateway.clock import date
 from gateway.forwarding import prepare
 from gateway.passage import Passage
 from gateway.upstream import tunnel
@@ -303,6 +304,8 @@ class Exchange:
     def _write_answer_head(self, answer: Answer) -> bytes:
         passage = self.passage
         lines = [answer.status_line, *answer.fields]
+        if not answer.dated:
+            lines.append(date(int(time())))  # RFC 9110, 6.6.1
         if answer.length is not None:
             if answer.status != 204:
                 lines.append(b"Content-Length: %d" % answer.length)
