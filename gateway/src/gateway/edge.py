@@ -63,6 +63,8 @@ class Edge(Line):
         self._tunnel: Tunnel | None = None
         self._looking_for_key: asyncio.Task[None] | None = None
         self._advancing = False
+        self._body_rests = False  # so does the rest of a chunked body
+        self._wants_more = False  # while it does: whether reading goes on behind it
         self._resting = False  # the next request waits for other connections
         self._ran_ahead = False  # more came than is held of a client that does not read
         self._watched = False  # carries a WebSocket or an event stream
@@ -264,12 +266,38 @@ class Edge(Line):
             return
         if body:
             exchange.body(body, last=not reader.body_left)
+        if reader.turn_over and self._exchange is exchange:
+            self._rest_of_body(exchange)
         if not reader.body_left and self._exchange is exchange:
             if reader.buffer:
                 self.hold()
             else:
                 self.go_on()  # nothing more is expected, but a client that goes away should be noticed
             exchange.body_ended()
+
+    def _rest_of_body(self, exchange: Exchange) -> None:
+        """Tens of thousands of chunks fit into one read: before more of them all other connections have their turn."""
+        wants_more = not self._held
+        self.hold()
+        self._body_rests, self._wants_more = True, wants_more
+        asyncio.get_running_loop().call_soon(self._body_rested, exchange)
+
+    def _body_rested(self, exchange: Exchange) -> None:
+        self._body_rests = False
+        if self._wants_more:
+            self.go_on()
+        if self._exchange is exchange and not self._closing:
+            self._read_body(b"")
+
+    def hold(self) -> None:
+        self._wants_more = False
+        super().hold()
+
+    def go_on(self) -> None:
+        if self._body_rests:
+            self._wants_more = True
+        else:
+            super().go_on()
 
     # Deciding.
 

@@ -9,6 +9,7 @@ from typing import Final
 import httptools
 
 from gateway import request
+from gateway.chunks import ChunkedBody
 from gateway.head import BadRequest, Head, HeadTooLarge, TargetTooLong
 from gateway.request import MAX_HEAD, MAX_TARGET
 
@@ -21,6 +22,7 @@ class Reader:
     """What came and is not read yet, and where in a message it is."""
 
     __slots__ = (
+        "_chunks",
         "_complete",
         "_fields",
         "_known",
@@ -39,6 +41,7 @@ class Reader:
         self._parser = httptools.HttpRequestParser(self)
         self._parts: list[bytes] = []  # what llhttp made of the body, until it is handed on
         self._complete = False
+        self._chunks: ChunkedBody | None = None
         # The last head that may be repeated: its request line, its fields with the line ends before and behind them.
         self._line = b""
         self._fields = b""
@@ -83,6 +86,7 @@ class Reader:
             return head
         self._complete = False
         self._agree(head, data[: end + 4])
+        self._chunks = ChunkedBody() if head.chunked else None
         self.body_left = -1 if head.chunked else head.length or 0
         self.body_read = 0
         # Behind a message that ends the connection nothing is read: one answer, never two.
@@ -108,10 +112,16 @@ class Reader:
         if self._complete == head.has_body:
             raise BadRequest("the end of the message is not clear")
 
+    @property
+    def turn_over(self) -> bool:
+        """More of the body is here than is read in one turn: the next call of body(), with nothing new, reads on."""
+        return self._chunks is not None and self._chunks.turn_over
+
     def body(self, data: bytes) -> bytes:
         """What these bytes hold of the body. Where it ends `body_left` is 0, and what came behind it in the buffer."""
         try:
-            rest = self._feed_counted(data) if self.body_left > 0 else self._feed_chunked(data)
+            chunks = self._chunks
+            rest = self._feed_counted(data) if chunks is None else self._read_chunks(chunks, data)
         except httptools.HttpParserError as error:
             raise BadRequest(str(error)) from None
         parts, self._parts = self._parts, []
@@ -130,21 +140,16 @@ class Reader:
             raise BadRequest("the end of the message is not clear")
         return data[left:]
 
-    def _feed_chunked(self, data: bytes) -> bytes:
-        """A chunked message can only end behind an empty line: llhttp is fed up to each, to see where it ended."""
-        split = data[:1] in (b"\r", b"\n")  # the empty line may have begun in what came before
-        at = 0
-        while at < len(data):
-            if split and at < 3:
-                stop = at + 1
-            else:
-                end = data.find(b"\r\n\r\n", max(0, at - 3))
-                stop = end + 4 if end >= 0 else len(data)
-            self._parser.feed_data(data[at:stop])
-            at = stop
-            if self._complete:
-                break
-        return data[at:]
+    def _read_chunks(self, chunks: ChunkedBody, data: bytes) -> bytes:
+        """llhttp is fed the end alone: it reads the trailers, and takes up the next message behind them."""
+        self._parts, rest = chunks.read(data)
+        if chunks.over:
+            self._parser.feed_data(b"0\r\n" + chunks.trailers[:-2])
+            early = self._complete
+            self._parser.feed_data(chunks.trailers[-2:])
+            if early or not self._complete:
+                raise BadRequest("the end of the message is not clear")
+        return rest
 
     def skip_body(self) -> bool:
         """Passes over a body that nobody wants and that is here in full; whether the next head can now be read."""
