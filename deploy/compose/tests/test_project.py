@@ -1,6 +1,7 @@
 """Each folder is a compose project of its own; a command says on which it acts, and touches none of another folder."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -138,3 +139,20 @@ def test_the_data_of_a_checkout_that_is_called_gatehouse_is_its_own(checkout: Pa
     (tmp_path / "volumes").write_text("gatehouse gatehouse_mysql-data\n")
     (tmp_path / "folders").write_text(f"gatehouse {tmp_path}\n")
     assert acts_on(checkout, "start")[0] == 0
+
+
+def test_every_verb_that_acts_on_containers_says_on_which_first() -> None:
+    """A new one cannot forget it."""
+    rules = re.findall(r"^([a-z-]+):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    acting = {
+        verb: recipe
+        for verb, recipe in rules
+        if re.search(r"\$\(compose\)|deploy/compose/(roll|remove|stale_redis)", recipe)
+    }
+    assert {"up", "roll", "remove", "down", "logs", "ps", "clean"} <= acting.keys()
+    for verb, recipe in acting.items():
+        says = re.search(r"\$\(containers\)|\$\(call containers,start\)|deploy/compose/acts_on", recipe)
+        does = re.search(r"\$\(compose\)|deploy/compose/(roll|remove|stale_redis)", recipe)
+        assert says, verb
+        assert does, verb
+        assert says.start() < does.start(), verb
