@@ -126,7 +126,7 @@ up:  ## build and start the containers, and wait until they are ready (PORT=8080
 	$(call fits,PORT,[1-9][0-9]*,a port number)
 	$(call fits,SCALE,[1-9][0-9]?,a number of replicas)
 	$(call containers,start)
-	@$(compose) port gateway 8000 >/dev/null 2>&1 || ! (: </dev/tcp/127.0.0.1/$(PORT)) 2>/dev/null \
+	@$(compose) port front 8000 >/dev/null 2>&1 || ! (: </dev/tcp/127.0.0.1/$(PORT)) 2>/dev/null \
 	  || { echo 'make up: port $(PORT) is in use: choose another with PORT=' >&2; exit 2; }
 	@[ -z "$$($(compose) ps --quiet redis redis-limits)" ] || { $(compose) run --rm --no-deps secrets \
 	  && stale=$$(deploy/compose/stale_redis) && { [ -z "$$stale" ] || $(compose) restart $$stale; }; }

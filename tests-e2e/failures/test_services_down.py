@@ -80,6 +80,31 @@ def test_a_killed_gateway_is_back_at_once_with_keys_and_revocations(
             promise("gateway killed: serving again", fault.back_after(*API), at_most=5)
 
 
+def test_front_that_died_is_back_within_seconds_and_no_gateway_restarts(
+    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
+) -> None:
+    """It owns the port: every connection ends with it, and docker starts it again."""
+    started = parts.started("gateway")
+    with steady("front died") as seen:
+        for _ in range(rounds):
+            fault = suffer(seen, "died", partial(parts.crash, "front"), lambda: None, lasts=0)
+            back = seen.back_after(*API, *SIGNING_IN, since=fault.began)
+            promise("front died: listening again", back, at_most=5)
+    assert parts.started("gateway") == started
+    assert parts.crashes("front") >= rounds, "it did die"
+    assert not parts.crashes("gateway")
+
+
+@pytest.mark.full
+def test_front_that_is_frozen_is_missed_by_nobody(
+    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int
+) -> None:
+    with steady("front paused") as seen:
+        for _ in range(rounds):
+            fault = suffer(seen, "paused", *parts.fault("paused", "front"))
+            promise("front paused: failed", len(fault.failures(*API, *SIGNING_IN)), at_most=0, unit="")
+
+
 @KILLED_OR_PAUSED
 def test_callers_of_a_user_service_that_is_gone_are_told_soon_and_then_at_once(
     how: str, parts: Compose, steady: SteadyFixture, promise: PromiseFixture, rounds: int, full: bool

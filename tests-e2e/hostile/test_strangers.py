@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import httpx
@@ -43,6 +44,14 @@ FRAMES = {
     "a chunk size beyond 64 bits": b"Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n",
     "two hosts": b"Host: elsewhere\r\nContent-Length: 0\r\n\r\n",
 }
+
+ASK_FRONT = """
+import http.client, json
+front = http.client.HTTPConnection("front", 8000, timeout=10)
+front.request("GET", "/echo/x")
+own = front.sock.getsockname()[0]
+print(json.dumps({"own": own, "seen": json.load(front.getresponse())}))
+"""
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda name: name.replace(" ", "-"))
@@ -243,9 +252,16 @@ def test_a_picture_that_is_a_bomb_or_a_page_is_refused_at_once(people: People, p
     assert missing.status_code == 404
 
 
+def test_a_callers_address_is_their_own_whoever_owns_the_port(parts: Compose) -> None:
+    """The gateway accepts in a network that is not its own, and no proxy stands in between."""
+    told = json.loads(parts.execute("gateway-plain", "python", "-c", ASK_FRONT))
+    arrived = dict(map(tuple, told["seen"]["headers"]))
+    assert arrived["x-forwarded-for"] == told["own"]
+
+
 def test_nothing_but_the_front_door_has_a_port_outside(parts: Compose) -> None:
     """The suite's own tools stand beside it; no service, store or metrics port is published."""
-    ours = {"gateway": ["8000/tcp"], "gateway-plain": ["8000/tcp"], "mail-catcher": ["8025/tcp"]}
+    ours = {"front": ["8000/tcp"], "gateway-plain": ["8000/tcp"], "mail-catcher": ["8025/tcp"]}
     for part in parts.states():
         for container in parts.containers(part):
             ports = parts.inspect(container)["NetworkSettings"]["Ports"] or {}

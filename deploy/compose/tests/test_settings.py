@@ -48,6 +48,7 @@ def test_what_env_says_reaches_each_service(tmp_path: Path, render: Callable[[Pa
         "docker-compose.yml",
         "services.yaml",
         "deploy/compose",
+        "deploy/front",
         "auth-service",
         "user-service",
         "gateway",

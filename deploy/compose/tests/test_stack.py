@@ -33,8 +33,23 @@ def test_nothing_runs_as_root_with_a_capability_or_on_a_root_it_can_write(servic
             assert not service.get("cap_add"), name
 
 
-def test_only_the_gateway_publishes_a_port(services: dict[str, Any]) -> None:
-    assert [name for name, service in services.items() if service.get("ports")] == ["gateway"]
+def test_only_front_publishes_a_port(services: dict[str, Any]) -> None:
+    assert [name for name, service in services.items() if service.get("ports")] == ["front"]
+
+
+def test_no_release_and_no_setting_but_the_port_replaces_front(services: dict[str, Any]) -> None:
+    """Whoever replaces it ends every connection: so it is built by nobody, and reads nothing of .env."""
+    front = services["front"]
+    assert "build" not in front
+    assert not front.get("environment")
+    assert not front.get("depends_on")
+    assert set(front["networks"]) == {"front"}
+
+
+def test_the_gateway_waits_for_no_service(services: dict[str, Any]) -> None:
+    """compose replaces what depends on what it replaces."""
+    assert set(services["gateway"]["depends_on"]) == {"secrets", "front"}
+    assert "ports" not in services["gateway"]
 
 
 def test_no_service_reaches_the_store_of_another(services: dict[str, Any]) -> None:

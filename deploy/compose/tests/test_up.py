@@ -12,7 +12,7 @@ case "$*" in
   *"ps --quiet redis") echo redis ;;
   inspect*) echo 2026-11-30T15:00:00Z ;;
   "exec redis find "*) echo "$NEWER" ;;
-  *"port gateway 8000") exit 0 ;;
+  *"port front 8000") exit 0 ;;
   *" up "*) exit "$UP" ;;
   *"ps --all --format"*)
     echo "auth-service unhealthy 0"; echo "redis healthy 0"; echo "secrets  0"

@@ -71,6 +71,8 @@ class RouteSettings(KitSettings):
 class Settings(RouteSettings, ServiceSettings, VerifierSettings):
     """Every field is an environment variable of the same name in capitals."""
 
+    # Where front passes on the socket of the published port, beside our own public bind; none: there is no front.
+    listen_from: Path | None = None
     upstream_internal: dict[str, str] = Field(default_factory=dict)
     trusted_proxies: Hosts = ()
     # Those whose responses may say what has ended (service_kit.response_revocations).

@@ -10,6 +10,7 @@ from gateway.clock import Clock
 from gateway.config import Settings
 from gateway.journal import Journal
 from gateway.limits import AddressLimited
+from gateway.listener import Listener
 from gateway.per_address import PerAddress
 from gateway.pipeline import Pipeline
 from gateway.response_revocations import ResponseRevocations
@@ -79,12 +80,14 @@ class Front:
         portal: ASGIApp,
         sockets: Sockets,
         response_revocations: ResponseRevocations,
+        listener: Listener | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.journal = journal
         self.portal = portal
         self.sockets = sockets
         self.response_revocations = response_revocations
+        self.listener = listener
         self.key_places = KeyPlaces(keys)
         self.clock = Clock()
         self.edges: set[Expiring] = set()

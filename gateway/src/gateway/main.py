@@ -18,6 +18,7 @@ from gateway.journal import Journal
 from gateway.leases import Leases, Nowhere
 from gateway.ledger import Ledger, connect
 from gateway.limits import Addresses, Limits
+from gateway.listener import Listener
 from gateway.metrics import KEEP_SECONDS, Metrics
 from gateway.pipeline import Pipeline
 from gateway.portal.pages import OWN_ROUTES, pages
@@ -73,7 +74,12 @@ def create_app(
     portal = public_pages(lambda: watch.table, settings)
     sockets = Sockets(identity.revocations, settings.socket_max_seconds)
     journal = Journal(settings.access_log_share)
-    front = Front(settings, pipeline, identity.keys, journal, portal, sockets, response_revocations)
+    checks: dict[str, health.Check] = {"identity": identity.check, "routes": watch.check}
+    listener = None
+    if settings.listen_from is not None:
+        listener = Listener(settings.listen_from, list(checks.values()), settings.vanished_seconds)
+        checks["listener"] = listener.check
+    front = Front(settings, pipeline, identity.keys, journal, portal, sockets, response_revocations, listener)
     counts = Metrics(front, identity, watch, settings.prometheus_multiproc_dir)
 
     @asynccontextmanager
@@ -88,7 +94,7 @@ def create_app(
             await front.stop()
             counts.keep(leaving=True)
 
-    return internal_pages(counts, {"identity": identity.check, "routes": watch.check}, lifespan)
+    return internal_pages(counts, checks, lifespan)
 
 
 def leases_of(settings: Settings) -> Leases:

@@ -36,7 +36,7 @@ _reloads = RawValue("i", 0)
 
 
 class Worker(UvicornWorker):
-    """Subclass it and extend CONFIG_KWARGS to load another HTTP protocol class."""
+    """Subclass it and extend CONFIG_KWARGS to load another HTTP protocol class; `make_server` makes another server."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
@@ -59,7 +59,7 @@ class Worker(UvicornWorker):
         drain, graceful = float(self.cfg.env[_DRAIN]), float(self.cfg.env[_GRACEFUL])
         # After a HUP no master ends a worker that cannot finish, so it ends itself.
         self.config.timeout_graceful_shutdown = max(1, int(graceful - drain - 1))
-        server = DrainingServer(self.config, drain, self._born)
+        server = self.make_server(drain, self._born)
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
         )
@@ -67,6 +67,9 @@ class Worker(UvicornWorker):
         await server.serve(sockets=self.sockets)
         if not server.started:
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
+
+    def make_server(self, drain_seconds: float, born: int) -> "DrainingServer":
+        return DrainingServer(self.config, drain_seconds, born)
 
 
 def _settle_collector() -> None:

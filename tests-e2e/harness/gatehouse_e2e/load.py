@@ -127,14 +127,16 @@ class Crowd:
 
 
 class Read:
-    """GET /v1/users/me with a good token: the body must be this person's."""
+    """GET /v1/users/me with a good token: the body must be this person's. `once`: on a connection of its own."""
 
-    def __init__(self, people: Sequence[Person]) -> None:
+    def __init__(self, people: Sequence[Person], *, once: bool = False) -> None:
         self._crowd = Crowd(people)
+        self._more = (("Connection", "close"),) if once else ()
 
     async def __call__(self, sender: Sender) -> None:
         person = self._crowd.next()
-        one, answer = await sender.send("read", Request("GET", "/v1/users/me", _bearer(person)))
+        headers = (*_bearer(person), *self._more)
+        one, answer = await sender.send("read", Request("GET", "/v1/users/me", headers))
         if answer and answer.status == 200:
             body = answer.json()
             if not isinstance(body, dict) or body.get("id") != person.id:
