@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -379,6 +380,12 @@ def remove_leftovers() -> None:
         process = rest.split("-")[0]
         if not prefix and process.isdigit() and not _alive(int(process)):
             run(["docker", "compose", "-p", name, "down", "--volumes", "--timeout", "3"], seconds=120)
+    # A clone that a test made in a folder named after its run has images of its own.
+    for image in run(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]).split():
+        of_run = re.match(r"gatehouse-e2e-(\d+)-[0-9a-f]{6}", image)
+        if of_run and not _alive(int(of_run[1])):
+            with suppress(CommandFailed):  # another run was quicker
+                run(["docker", "image", "rm", image])
 
 
 def _alive(process: int) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from gatehouse_e2e.compose import (
     images,
     images_of,
     remove_images_of_vanished_checkouts,
+    remove_leftovers,
     remove_nameless,
 )
 from gatehouse_e2e.plugin import CHECKOUT
@@ -67,6 +70,25 @@ def test_images_go_with_their_checkout(buildkit: str, name: str, tmp_path: Path)
     remove_images_of_vanished_checkouts()
     assert images(name) == elsewhere, "what another machine built is for its own runs to judge"
     assert not (built | replaced) & everything()
+
+
+def test_the_images_of_a_run_that_was_killed_go_with_the_next_and_those_of_one_that_runs_stay() -> None:
+    if reason := engine_missing():
+        pytest.skip(reason)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    killed, runs = (
+        f"gatehouse-e2e-{process}-{secrets.token_hex(3)}one" for process in (ended.pid, os.getpid())
+    )
+    try:
+        for each in (killed, runs):
+            build(each, "same", "1")
+        remove_leftovers()
+        assert not images(killed)
+        assert images(runs)
+    finally:
+        for image in images(killed) | images(runs):
+            run(["docker", "image", "rm", "--force", image])
 
 
 def test_every_image_that_is_built_says_for_which_checkout() -> None:
