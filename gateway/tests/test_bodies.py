@@ -32,7 +32,7 @@ async def answers_at_the_end(upstream: Scripted, reader: StreamReader, writer: S
     """Answers a chunked request, or one whose body ends with `end`."""
     while data := await reader.read(65536):
         upstream.got.append(data)
-        if data.endswith((b"0\r\n\r\n", b"end")):
+        if data.startswith(b"GET ") or data.endswith((b"0\r\n\r\n", b"end")):
             writer.write(OK)
 
 
@@ -187,21 +187,50 @@ async def test_a_body_that_has_come_waits_for_a_connection_as_long_as_a_request_
     assert is_problem(told, 504, b"upstream_timeout"), told
 
 
+def upload_of(client: bytes, body: bytes = b"") -> bytes:
+    return post(b"Content-Length: 50000", b"X-Forwarded-For: " + client, LAST, body=body)
+
+
+PROXIED: dict[str, Any] = {"trusted_proxies": ("127.0.0.1/32",)}
+
+
 async def test_bodies_that_are_still_coming_leave_half_of_the_connections_to_everybody_else(
     tmp_path: Path,
 ) -> None:
     upstream = Scripted(takes_anything)
-    upload = post(b"Content-Length: 50000")
+    uploads = [upload_of(client) for client in (b"192.0.2.1", b"192.0.2.2")]
     async with (
-        running(tmp_path, upstream=upstream, upstream_connections=4) as house,
-        dripping(house, upload, upload),
+        running(tmp_path, upstream=upstream, upstream_connections=4, **PROXIED) as house,
+        dripping(house, *uploads),
     ):
         await until(lambda: len(upstream.got) >= 2, 5)
-        refused = await house.send(upload)
+        refused = await house.send(upload_of(b"192.0.2.3"))
         assert is_problem(refused, 503, b"overloaded"), refused
         assert b"\r\nRetry-After: " in refused
         for _ in range(3):
             assert status(await house.send(get(b"/public/a", LAST))) == 200
+
+
+@pytest.mark.parametrize("expecting", [(), (b"Expect: 100-continue",)])
+async def test_of_bodies_that_are_still_coming_an_address_has_a_quarter(
+    tmp_path: Path, expecting: tuple[bytes, ...]
+) -> None:
+    upstream = Scripted(answers_at_the_end)
+    mine = post(b"Content-Length: 50000", b"X-Forwarded-For: 192.0.2.1", *expecting)
+    whole = bytes(49_997) + b"end"
+    async with running(tmp_path, upstream=upstream, upstream_connections=16, **PROXIED) as house:
+        async with dripping(house, mine, mine):
+            await until(lambda: len(upstream.got) >= 2, 5)
+            refused = await house.send(mine)
+            assert is_problem(refused, 429, b"address_limited"), refused
+            assert b"\r\nRetry-After: " in refused
+            assert status(await house.send(upload_of(b"192.0.2.2", whole))) == 200
+            assert status(await house.send(get(b"/public/a", b"X-Forwarded-For: 192.0.2.1", LAST))) == 200
+
+        async def given_back() -> bool:
+            return status(await house.send(upload_of(b"192.0.2.1", whole))) == 200
+
+        await until(given_back, 5)
 
 
 async def test_collected_bodies_have_a_bound_in_all_beyond_which_they_stream(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.clock import Clock
+from gateway.limits import AddressLimited
 from gateway.upstream import balancing
 from gateway.upstream.bodies import Bodies
 from gateway.upstream.breaker import Breaker
@@ -63,8 +64,9 @@ class Upstream:
             not exchange.body_done and pool.uploads >= self.bounds.uploads
         ):
             exchange.refuse(Overloaded(headers=_SOON))
+        elif not exchange.enter(pool):
+            exchange.refuse(AddressLimited(headers=_SOON))
         else:
-            exchange.enter(pool)
             pool.serve(exchange)
 
     async def _resolve_and_give(self, exchange: Exchange) -> None:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from gateway import tcp
 from gateway.clock import Clock
+from gateway.per_address import PerAddress
 from gateway.upstream.connections import Asker, Connection
 from service_kit.problems import Problem
 
@@ -30,6 +31,11 @@ class Bounds:
         """Connections that may wait for the rest of a body: the others are for whoever has said all."""
         return max(1, self.connections // 2)
 
+    @property
+    def uploads_of_address(self) -> int:
+        """Those of them that one client's address may have."""
+        return max(1, self.uploads // 4)
+
 
 class Exchange(Asker, Protocol):
     """Who waits for an address, for a connection, and then for its answer."""
@@ -40,7 +46,7 @@ class Exchange(Asker, Protocol):
     attempts: int
     resolving: asyncio.Task[None] | None
 
-    def enter(self, pool: "Pool") -> None: ...
+    def enter(self, pool: "Pool") -> bool: ...
     def leave(self) -> None: ...
     def attach(self, connection: Connection, reused: bool) -> None: ...
     def refuse(self, problem: Problem) -> None: ...
@@ -66,6 +72,7 @@ class Pool:
         self.removed = False  # the name no longer leads here
         self.outstanding = 0  # exchanges that were given to this address and are not over
         self.uploads = 0  # those of them whose body is still coming
+        self.uploaders = PerAddress(upstream.bounds.uploads_of_address)
         self.new = True
         self.failures = 0
         self.ejections = 0

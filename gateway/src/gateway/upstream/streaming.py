@@ -6,6 +6,7 @@ from typing import Final, Protocol, cast
 
 from gateway.clock import date
 from gateway.forwarding import prepare
+from gateway.limits import network_of
 from gateway.passage import Passage
 from gateway.upstream import tunnel
 from gateway.upstream.answer import Answer
@@ -48,7 +49,7 @@ class Exchange:
         "_counted",
         "_replay",
         "_request",
-        "_uploading",
+        "_uploader",
         "attempts",
         "body_done",
         "bodyless",
@@ -74,7 +75,7 @@ class Exchange:
         self.started = started
         self._request = prepare(passage, upstream.authority)
         self._body = Body(head, upstream.bodies) if head.has_body else None
-        self._uploading = False  # has an address, and the body is still coming
+        self._uploader = b""  # the client's network while it has an address and the body is still coming
         self._replay = head.method in IDEMPOTENT and not head.chunked
         self._answer_head = b""
         self._asked = 0.0  # when the whole request had been sent; 0 again when it is answered
@@ -125,7 +126,7 @@ class Exchange:
 
     def body_ended(self) -> None:
         self.body_done = True
-        if self._uploading:
+        if self._uploader:
             self._uploaded()
         body = cast("Body", self._body)
         if body.collecting:
@@ -223,26 +224,31 @@ class Exchange:
 
     # From the upstream's addresses.
 
-    def enter(self, pool: Pool) -> None:
-        """Counts as outstanding at this address until it leaves."""
+    def enter(self, pool: Pool) -> bool:
+        """Counts as outstanding at this address until it leaves; False if its client has too many uploads there."""
+        if not self.body_done:
+            network = network_of(self.passage.client)
+            if not pool.uploaders.take(network):
+                return False
+            self._uploader = network
+            pool.uploads += 1
         self.pool = pool
         self._counted = True
         pool.outstanding += 1
-        if not self.body_done:
-            self._uploading = True
-            pool.uploads += 1
+        return True
 
     def leave(self) -> None:
         if self._counted and self.pool is not None:
             self._counted = False
             self.pool.outstanding -= 1
-            if self._uploading:
+            if self._uploader:
                 self._uploaded()
 
     def _uploaded(self) -> None:
-        self._uploading = False
+        uploader, self._uploader = self._uploader, b""
         if self.pool is not None:
             self.pool.uploads -= 1
+            self.pool.uploaders.leave(uploader)
 
     def attach(self, connection: Connection, reused: bool) -> None:
         """A connection is there: the request, and what of its body has come, is written."""
