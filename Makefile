@@ -25,13 +25,18 @@ one     := $(UV) run --locked
 # $(call each,COMMAND): run it in every room, go on after a failure, name the rooms that failed at the end
 each = failed=; for room in $(rooms); do \
 	  [ -f $$room/pyproject.toml ] || { echo "make $(verb): no room named $$room (rooms: $(ROOMS))" >&2; exit 2; }; \
-	  printf '\n== %s: %s\n' '$(verb)' $$room; start=$$SECONDS; \
-	  (cd $$room && $(1)) || failed="$$failed $$room"; \
-	  printf -- '-- %s: %s, %d s\n' '$(verb)' $$room $$((SECONDS - start)); \
+	  printf '\n== %s: %s\n' '$(verb)' $$room; $(call tell,begins); start=$$SECONDS; \
+	  (cd $$room && $(1)) && said=passed || { said=FAILED; failed="$$failed $$room"; }; \
+	  said="$$said, $$((SECONDS - start)) s"; printf -- '-- %s: %s %s\n' '$(verb)' $$room "$$said"; $(call tell,$$said); \
 	done; [ -z "$$failed" ] || { echo "make $(verb): failed in$$failed" >&2; exit 1; }
 verb = $(firstword $(subst /, ,$@))
-# Two rooms at a time, each heard as a whole when it is done (macOS brings a make that cannot, and goes one by one)
-side_by_side := --keep-going $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync=target)
+# $(call side_by_side,TARGETS): two at a time, each heard as a whole when it is done (macOS brings a make that cannot,
+# and goes one by one). How far each is comes at once, by descriptor 9, which one alone does not have.
+side_by_side = $(if $(and $(word 2,$(1)),$(filter output-sync,$(.FEATURES))),$(MAKE) --keep-going --jobs=2 --output-sync=target $(1) 9>&2,$(MAKE) --keep-going $(1))
+tell = { printf '%s: %s %s\n' '$(verb)' $$room "$(1)" >&9; } 2>/dev/null || true
+# pytest's lines of dots, which end in how many percent are done
+percents = 2>&1 | while IFS= read -r line; do \
+	  [[ $$line == *%] ]] && { printf '%s: %s\n' $$room "$$line" >&9; } 2>/dev/null || printf '%s\n' "$$line"; done
 # $(call need,NAME,EXAMPLE): one line instead of a stack trace when a variable is missing
 need = @[ -n "$($(1))" ] || { echo "make $@: say $(1)=, as in: make $@ $(2)" >&2; exit 2; }
 # $(call fits,NAME,PATTERN,WHAT): the same for what a tool would only stumble over
@@ -57,10 +62,14 @@ run: $(UV)  ## run the whole system without containers (PORT=8080 VAR=var)
 	@exec python3 deploy/embedded/run.py
 
 test: $(UV)  ## run every test that needs no container
-	@$(call each,if [ $$room = tests-e2e ]; then $(one) pytest harness/tests journeys --system embedded -n 2 $(ARGS); else $(one) pytest $(ARGS); fi)
+	+@$(call side_by_side,$(rooms:%=test/%))
+
+test/%: rooms = $*
+test/%:
+	@set -o pipefail; $(call each,$(one) pytest $(if $(filter tests-e2e,$*),harness/tests journeys --system embedded -n 2) $(ARGS) $(percents))
 
 lint: $(UV)  ## check code (ruff, mypy, import rules, migrations), routes, Dockerfiles, scripts, compose files and manifests
-	@$(MAKE) $(side_by_side) $(rooms:%=lint/%) $(if $(SERVICE),,lint-rest)
+	+@$(call side_by_side,$(rooms:%=lint/%) $(if $(SERVICE),,lint-rest))
 
 lint/%: rooms = $*
 lint/%:
