@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from gateway import request
 from gateway.callers import Callers
-from gateway.leases import SYNC_SECONDS, Leases, Nowhere
+from gateway.leases import SECOND, SYNC_SECONDS, Claim, Lease, Leases, Nowhere, microseconds
 from gateway.ledger import Ledger, connect
 from gateway.limits import FAILED_VERIFICATION, Addresses, AddressLimited, Limits
 from gateway.pipeline import Pipeline
 from gateway.routes import Limit, Route, Routes
-from service_kit import background
+from service_kit import background, gcra
 from service_kit.testing import RedisServer, redis_server
 from tests.process import ROUTE, connected, echo, serving, until
 
@@ -45,7 +47,7 @@ async def load(
     while (elapsed := time.monotonic() - started) < seconds:
         while sent < elapsed * per_second:
             sent += 1
-            admitted += leases.of(key, limit).spend(time.monotonic(), leases.workers)
+            admitted += leases.of(key, limit).spend(microseconds(), leases.workers)
         await asyncio.sleep(0.01)
     return admitted, time.monotonic() - started
 
@@ -76,8 +78,55 @@ async def test_a_limit_holds_over_all_workers_within_a_tenth_over_ten_seconds(st
 
 async def test_until_the_first_answer_a_worker_admits_its_share_of_the_burst() -> None:
     leases, limit = Leases(Nowhere(), workers=4), Limit(rate=100, per_seconds=100, burst=40)
-    now = time.monotonic()
+    now = microseconds()
     assert sum(leases.of("k", limit).spend(now, leases.workers) for _ in range(100)) == 10
+
+
+@given(
+    st.builds(
+        Limit,
+        rate=st.integers(1, 5000),
+        per_seconds=st.sampled_from([0.1, 1.0, 7.0, 60.0, 3600.0]),
+        burst=st.none() | st.integers(1, 50),
+    ),
+    st.integers(0, 10**15),
+)
+def test_a_worker_alone_admits_the_burst_and_not_one_more_whatever_the_clock_says(
+    limit: Limit, now: int
+) -> None:
+    lease, burst = Lease("k", limit), limit.burst or limit.rate
+    assert sum(lease.spend(now, 1) for _ in range(burst + 2)) == burst
+    wait = lease.wait(now)
+    assert not lease.spend(now + wait - 1, 1)
+    assert lease.spend(now + wait, 1)
+    assert lease.remaining(now + wait) == 0
+
+
+COUNTS = st.integers(0, 12)
+
+
+@given(st.integers(1, 10), st.lists(st.tuples(COUNTS, COUNTS, COUNTS), min_size=1, max_size=8))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_common_store_grants_by_the_rules_that_a_worker_counts_by(
+    store: RedisServer, burst: int, claims: list[tuple[int, int, int]]
+) -> None:
+    interval = 10_000 * SECOND  # within which the script's clock does not matter
+
+    async def granted() -> list[int]:
+        async with Redis.from_url(store.url, decode_responses=True) as redis:
+            await redis.flushdb()
+            ledger = Ledger(redis)
+            settled = [await ledger.settle([Claim("k", interval, burst, *claim)]) for claim in claims]
+        return [settlement.grants[0].requests for settlement in settled]
+
+    tat, expected = 0, []
+    for debt, refund, wanted in claims:
+        latest = gcra.latest(0, interval, burst)
+        tat = gcra.refund(min(tat, latest), 0, refund * interval)
+        tat = min(gcra.spend(tat, 0, debt * interval), max(tat, latest))
+        expected.append(max(0, min(wanted, gcra.remaining(tat, 0, interval, burst))))
+        tat = gcra.spend(tat, 0, expected[-1] * interval)
+    assert asyncio.run(granted()) == expected
 
 
 async def test_a_worker_that_nobody_asks_stays_counted(pair: tuple[Leases, Leases]) -> None:
@@ -95,15 +144,15 @@ async def test_a_worker_that_nobody_asks_stays_counted(pair: tuple[Leases, Lease
 async def test_an_unused_lease_goes_back_to_the_other_workers(pair: tuple[Leases, Leases]) -> None:
     one, other = pair
     limit = Limit(rate=10, per_seconds=1000, burst=10)
-    one.of("k", limit).spend(time.monotonic(), 2)
+    one.of("k", limit).spend(microseconds(), 2)
     await one.settle()  # leases what is left of the burst for a while
     await one.settle()  # nobody came: it goes back
-    other.of("k", limit).spend(time.monotonic(), 2)
+    other.of("k", limit).spend(microseconds(), 2)
     await other.settle()
     lease = other.of("k", limit)
-    admitted = sum(lease.spend(time.monotonic(), 2) for _ in range(20))
+    admitted = sum(lease.spend(microseconds(), 2) for _ in range(20))
     await other.settle()
-    admitted += sum(lease.spend(time.monotonic(), 2) for _ in range(20))
+    admitted += sum(lease.spend(microseconds(), 2) for _ in range(20))
     assert admitted == 8, "ten at once, one of them spent by each before"
 
 
@@ -113,7 +162,7 @@ async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(
     one, other = pair
     limit = Limit(rate=100, per_seconds=1, burst=20)
     for leases in (one, other):
-        leases.of("k", limit).spend(time.monotonic(), 2)
+        leases.of("k", limit).spend(microseconds(), 2)
         await leases.settle()
     await one.settle()
     assert one.workers == 2
@@ -122,7 +171,7 @@ async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(
     await one.settle()
     assert time.perf_counter() - started < 1
     await asyncio.sleep(0.5)
-    assert 5 <= sum(one.of("k", limit).spend(time.monotonic(), one.workers) for _ in range(100)) <= 11
+    assert 5 <= sum(one.of("k", limit).spend(microseconds(), one.workers) for _ in range(100)) <= 11
     store.start()
     for _ in range(20):
         await asyncio.sleep(SYNC_SECONDS)
@@ -135,7 +184,7 @@ async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(
 async def test_an_allowance_that_is_spent_stays_so_when_the_routes_are_read_anew() -> None:
     leases = Leases(Nowhere(), 1)
     rate: dict[str, Any] = {"rate": 2, "per_seconds": 1000}
-    now = time.monotonic()
+    now = microseconds()
     assert [leases.of("k", Limit(**rate)).spend(now, 1) for _ in range(3)] == [True, True, False]
     assert leases.of("k", Limit(**rate | {"rate": 3})).spend(now, 1), "another limit begins anew"
 
@@ -146,9 +195,9 @@ async def test_a_server_whose_clock_was_set_back_refuses_nobody_for_longer_than_
     leases, limit = pair[0], Limit(rate=10, per_seconds=1)
     async with Redis.from_url(store.url) as redis:
         await redis.set("limit:k", int((time.time() + 3600) * 1e6))  # as it was written an hour from now
-    leases.of("k", limit).spend(time.monotonic(), 1)
+    leases.of("k", limit).spend(microseconds(), 1)
     await leases.settle()
-    assert leases.of("k", limit).remaining(time.monotonic() + 1) == 10
+    assert leases.of("k", limit).remaining(microseconds() + SECOND) == 10
 
 
 def test_an_address_that_waited_long_enough_is_admitted_again_and_forgotten_once_there_are_many() -> None:
@@ -177,7 +226,7 @@ async def test_what_is_whole_again_is_forgotten() -> None:
     leases = Leases(Nowhere(), 1)
     limit = Limit(rate=1000, per_seconds=1)
     first = leases.of("k", limit)
-    first.spend(time.monotonic(), 1)
+    first.spend(microseconds(), 1)
     await leases.settle()
     await asyncio.sleep(0.01)
     await leases.settle()

@@ -12,14 +12,14 @@ BURSTS = st.integers(1, 50)
 
 class Allowance:
     def __init__(self, interval: int, burst: int) -> None:
-        self.interval, self.burst, self.arrival = interval, burst, 0
+        self.interval, self.burst, self.tat = interval, burst, 0
 
     def spend(self, now: int) -> int:
         """0 if admitted, else the wait."""
-        arrival = gcra.arrive(self.arrival, now, self.interval)
-        if wait := gcra.wait(arrival, now, self.interval, self.burst):
+        tat = gcra.spend(self.tat, now, self.interval)
+        if wait := gcra.wait(tat, now, self.interval, self.burst):
             return wait
-        self.arrival = arrival
+        self.tat = tat
         return 0
 
 
@@ -28,7 +28,7 @@ def test_exactly_the_burst_is_admitted_at_once(now: int, interval: int, burst: i
     allowance = Allowance(interval, burst)
     assert [allowance.spend(now) for _ in range(burst)] == [0] * burst
     assert allowance.spend(now) == interval
-    assert gcra.left(allowance.arrival, now, interval, burst) == 0
+    assert gcra.remaining(allowance.tat, now, interval, burst) == 0
 
 
 @given(CLOCKS, INTERVALS, BURSTS, st.integers(1, 5))
@@ -52,3 +52,14 @@ def test_no_times_admit_more_than_the_rate_and_the_burst(
         now += pause
         admitted += not allowance.spend(now)
     assert admitted <= burst + now // interval
+
+
+@given(CLOCKS, INTERVALS, BURSTS, st.integers(0, 50))
+def test_what_is_refunded_may_be_spent_again_and_nothing_more(
+    now: int, interval: int, burst: int, refunded: int
+) -> None:
+    allowance = Allowance(interval, burst)
+    while not allowance.spend(now):
+        pass
+    allowance.tat = gcra.refund(allowance.tat, now, refunded * interval)
+    assert gcra.remaining(allowance.tat, now, interval, burst) == min(burst, refunded)

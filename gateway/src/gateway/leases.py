@@ -4,36 +4,42 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from itertools import count
-from math import ceil
-from time import monotonic
+from time import monotonic_ns
 from typing import Final, NamedTuple, Protocol
 
 from gateway.routes import Limit
+from service_kit import gcra
 
 _log = logging.getLogger("gateway.limits")
 SYNC_SECONDS: Final = 0.25
+SECOND: Final = 1_000_000  # in the microseconds that allowances count in: Redis knows no shorter time
 # A worker without any lease says that it is there each so many turns: the store forgets it after two seconds.
 _CALM_TURNS: Final = 4
 _MOST: Final = 100_000
 _AT_ONCE: Final = 100  # what one pipeline settles: more would hold up the requests that come meanwhile
 
 
+def microseconds() -> int:
+    """The time of a clock that nobody can set."""
+    return monotonic_ns() // 1000
+
+
 class Claim(NamedTuple):
-    """What a worker tells of one allowance: spent without a lease, given back, wanted next."""
+    """What a worker tells of one allowance: spent without a lease, refunded, wanted next."""
 
     key: str
-    interval: float
-    window: float
+    emission_interval: int
+    burst: int
     debt: int
-    back: int
+    refund: int
     wanted: int
 
 
 class Grant(NamedTuple):
-    """What it may admit until the next time, and the seconds until the allowance is whole again."""
+    """What it may admit until the next time, and the microseconds until the allowance is whole again."""
 
     requests: int
-    whole_in: float
+    whole_in: int
 
 
 class Settlement(NamedTuple):
@@ -80,7 +86,8 @@ class Lease:
         "_refused",
         "_shown",
         "_spent",
-        "_whole_at",
+        "_tat",
+        "_window",
         "_window_ends",
         "key",
         "limit",
@@ -90,17 +97,19 @@ class Lease:
         self.key = key
         self.limit = limit
         self._burst = limit.burst or limit.rate
-        self._interval = limit.per_seconds / limit.rate
+        self._window = max(1, round(limit.per_seconds * SECOND))
+        self._interval = max(1, round(limit.per_seconds * SECOND / limit.rate))
         self._leased = False
         self._left = 0
         self._debt = 0
         self._spent = 0
         self._refused = 0
-        self._whole_at = 0.0
-        self._window_ends = 0.0
+        self._tat = 0
+        self._window_ends = 0
         self._shown = 0
 
-    def spend(self, now: float, workers: int) -> bool:
+    def spend(self, now: int, workers: int) -> bool:
+        """Whether one more is admitted. The time is always in microseconds, as `microseconds` tells it."""
         admitted = self._spend_leased() if self._leased else self._spend_share(now, workers)
         if admitted:
             self._spent += 1
@@ -114,52 +123,54 @@ class Lease:
         self._left -= 1
         return True
 
-    def _spend_share(self, now: float, workers: int) -> bool:
-        ahead, step = max(0.0, self._whole_at - now), self._interval * workers
-        if ahead and ahead + step > self._burst * self._interval + 1e-6:
+    def _spend_share(self, now: int, workers: int) -> bool:
+        tat = gcra.spend(self._tat, now, self._interval * workers)
+        # One is admitted by an allowance that is whole, even if it is smaller than there are workers.
+        if self._tat > now and tat > gcra.latest(now, self._interval, self._burst):
             return False
-        self._whole_at = now + ahead + step
+        self._tat = tat
         self._debt += 1
         return True
 
-    def remaining(self, now: float) -> int:
+    def remaining(self, now: int) -> int:
         """Requests that are left to all workers together, as far as is known here."""
-        free = self._burst - max(0.0, self._whole_at - now) / self._interval
-        return max(0, min(self._burst, self._left + int(free + 1e-6)))
+        free = gcra.remaining(max(self._tat, now), now, self._interval, self._burst)
+        return max(0, min(self._burst, self._left + free))
 
-    def show(self, now: float, admitted: bool) -> tuple[int, int]:
+    def show(self, now: int, admitted: bool) -> tuple[int, int]:
         """What RateLimit says: the requests that are left of the quota, and the seconds until the window ends.
 
         The allowance comes back little by little, and workers learn late of each other. But within a window what is
         shown never rises, and it is never more than the quota, whatever may come at once.
         """
-        seconds = self.limit.per_seconds
         if now >= self._window_ends:
-            self._window_ends = (now // seconds + 1) * seconds  # the same for every worker of a machine
+            self._window_ends = (
+                now // self._window + 1
+            ) * self._window  # the same for all of a machine's workers
             self._shown = self.limit.rate
         self._shown = min(self._shown, self.remaining(now) if admitted else 0)
-        return self._shown, max(1, ceil(self._window_ends - now))
+        return self._shown, max(1, -((now - self._window_ends) // SECOND))
 
-    def wait(self, now: float) -> float:
-        """Seconds until the next request can be admitted."""
-        return max(0.0, self._whole_at - now - (self._burst - 1) * self._interval)
+    def wait(self, now: int) -> int:
+        """How long until the next request can be admitted."""
+        tat = gcra.spend(self._tat, now, self._interval)
+        return gcra.wait(tat, now, self._interval, self._burst)
 
     def claim(self, workers: int) -> Claim:
         """What to ask for: twice what was asked of us, or our share; after a pause all goes back."""
         asked = self._spent + self._refused
         wanted = min(self._burst, max(self._burst // workers, 2 * asked)) if asked else 0
-        back = max(0, self._left - wanted)
-        self._left -= back
+        refund = max(0, self._left - wanted)
+        self._left -= refund
         self._spent = self._refused = 0
         self._leased = self._leased and bool(asked)
-        window = self._burst * self._interval
-        return Claim(self.key, self._interval, window, self._debt, back, max(0, wanted - self._left))
+        return Claim(self.key, self._interval, self._burst, self._debt, refund, max(0, wanted - self._left))
 
-    def take(self, claim: Claim, grant: Grant, now: float) -> None:
+    def take(self, claim: Claim, grant: Grant, now: int) -> None:
         self._debt -= claim.debt
         self._left += grant.requests
         self._leased = bool(self._left or claim.wanted)
-        self._whole_at = now + grant.whole_in
+        self._tat = now + grant.whole_in
 
     def go_alone(self) -> None:
         """No answer came: what was leased is forgotten, and debts never stop a holder for longer than a burst does."""
@@ -167,11 +178,11 @@ class Lease:
         self._left = 0
         self._debt = min(self._debt, self._burst)
 
-    def idle(self, now: float) -> bool:
+    def idle(self, now: int) -> bool:
         """Whether there is nothing to tell the others."""
-        return not (self._leased or self._spent) and self._whole_at <= now
+        return not (self._leased or self._spent) and self._tat <= now
 
-    def over(self, now: float) -> bool:
+    def over(self, now: int) -> bool:
         """Whether forgetting it loses nothing, not even what was shown in this window."""
         return self._window_ends <= now and self.idle(now)
 
@@ -210,7 +221,7 @@ class Leases:
         await self._store.close()
 
     async def settle(self) -> None:
-        now = monotonic()
+        now = microseconds()
         self._forget(now)
         leases = [lease for lease in self._leases.values() if not lease.idle(now)]
         # Without any, nothing is claimed once: it tells the others that this worker lives.
@@ -231,11 +242,11 @@ class Leases:
         if self._alone:
             _log.info("limits are counted together again")
         self._alone = False
-        now = monotonic()
+        now = microseconds()
         for lease, claim, grant in zip(leases, claims, grants, strict=True):
             lease.take(claim, grant, now)
 
-    def _forget(self, now: float) -> None:
+    def _forget(self, now: int) -> None:
         self._leases = {key: lease for key, lease in self._leases.items() if not lease.over(now)}
         if len(self._leases) > _MOST:
             self._leases = {key: lease for key, lease in self._leases.items() if not lease.idle(now)}

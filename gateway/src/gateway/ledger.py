@@ -14,25 +14,26 @@ from gateway.leases import Claim, Grant, Settlement, Unreachable
 _SECONDS: Final = 0.2  # less than one period: an answer that comes later is of no use
 _WORKERS: Final = "gateway:workers"
 
-# The key holds the time, in microseconds, at which the allowance is whole again (GCRA's theoretical arrival). What
-# was spent before it could be asked for is charged even if it is too much, but never blocks for longer than a burst;
-# nor does a clock of the server's that was set back.
+# The key holds GCRA's theoretical arrival time in microseconds, at which the allowance is whole again. The rules are
+# service_kit.gcra's, in integers that a double holds exactly. What was spent before it could be asked for is charged
+# even if it is too much, but never blocks for longer than a burst; nor does a clock of the server's that was set back.
 _SETTLE: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local interval, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local debt, back, wanted = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local whole = math.min(math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now), now + window)
-whole = math.max(now, whole - back * interval)
-whole = math.min(whole + debt * interval, math.max(whole, now + window))
-local granted = math.max(0, math.min(wanted, math.floor((now + window - whole) / interval + 0.000001)))
-whole = whole + granted * interval
-if whole > now then
-  redis.call('SET', KEYS[1], string.format('%.0f', whole), 'PX', math.ceil((whole - now) / 1000))
+local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local debt, refund, wanted = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local latest = now + burst * interval
+local tat = math.min(math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now), latest)
+tat = math.max(now, tat - refund * interval)
+tat = math.min(tat + debt * interval, math.max(tat, latest))
+local granted = math.max(0, math.min(wanted, math.floor((latest - tat) / interval)))
+tat = tat + granted * interval
+if tat > now then
+  redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000))
 else
   redis.call('DEL', KEYS[1])
 end
-return {granted, string.format('%.0f', whole - now)}
+return {granted, string.format('%.0f', tat - now)}
 """
 
 # Who has not been heard of for two seconds is gone.
@@ -67,11 +68,7 @@ class Ledger:
                     self._settle,
                     1,
                     f"limit:{claim.key}",
-                    repr(claim.interval * 1e6),
-                    repr(claim.window * 1e6),
-                    claim.debt,
-                    claim.back,
-                    claim.wanted,
+                    *claim[1:],
                 )
             workers, *answers = await pipeline.execute()
         except NoScriptError:
@@ -79,7 +76,7 @@ class Ledger:
             raise Unreachable("it was started anew") from None
         except (RedisError, OSError, TimeoutError) as error:
             raise Unreachable(str(error)) from None
-        return Settlement([Grant(granted, int(whole) / 1e6) for granted, whole in answers], workers)
+        return Settlement([Grant(granted, int(whole)) for granted, whole in answers], workers)
 
     async def close(self) -> None:
         await self._redis.aclose()

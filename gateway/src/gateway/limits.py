@@ -5,7 +5,7 @@ from math import ceil
 from time import monotonic
 from typing import Final
 
-from gateway.leases import Leases
+from gateway.leases import SECOND, Leases
 from gateway.passage import Passage
 from gateway.routes import Limit
 from service_kit import gcra
@@ -40,37 +40,36 @@ class Addresses:
     def __init__(self, per_second: float, burst: int) -> None:
         self._interval = round(_SECOND / per_second) if per_second else 0
         self._burst = burst
-        self._arrivals: dict[bytes, int] = {}
+        self._tats: dict[bytes, int] = {}
         self._set_clock(monotonic())
 
     def __len__(self) -> int:
-        return len(self._arrivals)
+        return len(self._tats)
 
     def admit(self, address: bytes) -> None:
         if not self._interval:
             return
         if _COLON in address:
             address = network_of(address)
-        arrival = gcra.arrive(self._arrivals.get(address, 0), self._now, self._interval)
-        if arrival > self._latest:
-            wait = ceil((arrival - self._latest) / _SECOND)
-            raise AddressLimited(headers={"Retry-After": str(wait)})
-        self._arrivals[address] = arrival
+        tat = gcra.spend(self._tats.get(address, 0), self._now, self._interval)
+        if tat > self._latest:
+            raise AddressLimited(headers={"Retry-After": str(-((self._latest - tat) // _SECOND))})
+        self._tats[address] = tat
 
     def punish(self, address: bytes) -> None:
         """Charges a failed verification, beyond the request itself."""
         if self._interval:
             key = network_of(address)
             charge = (FAILED_VERIFICATION - 1) * self._interval
-            self._arrivals[key] = gcra.arrive(self._arrivals.get(key, 0), self._now, charge)
+            self._tats[key] = gcra.spend(self._tats.get(key, 0), self._now, charge)
 
     def sweep(self, now: float) -> None:
         """Sets the clock, and forgets the addresses whose allowance is whole again."""
         self._set_clock(now)
-        if len(self._arrivals) > _MOST_ADDRESSES // 2:
-            self._arrivals = {a: t for a, t in self._arrivals.items() if t > self._now}
-        if len(self._arrivals) > _MOST_ADDRESSES:
-            self._arrivals.clear()
+        if len(self._tats) > _MOST_ADDRESSES // 2:
+            self._tats = {a: t for a, t in self._tats.items() if t > self._now}
+        if len(self._tats) > _MOST_ADDRESSES:
+            self._tats.clear()
 
     def _set_clock(self, now: float) -> None:
         self._now = int(now * _SECOND)
@@ -86,7 +85,7 @@ class Limits:
         self.admit_address = addresses.admit
         self.punish_address = addresses.punish
 
-    def spend(self, passage: Passage, limit: Limit, now: float) -> bytes:
+    def spend(self, passage: Passage, limit: Limit, now: int) -> bytes:
         """Spends one request of the caller's allowance at this route; returns the answer's fields, now with RateLimit."""
         route = passage.route
         lease = self.leases.of(f"{route.service}:{route.name}:{_holder(passage, limit)}", limit)
@@ -100,7 +99,7 @@ class Limits:
             b"\r\n".join((passage.answer_fields, fields)) if passage.answer_fields else fields
         )
         if not admitted:
-            raise RouteLimited(headers={"Retry-After": str(max(1, ceil(lease.wait(now))))})
+            raise RouteLimited(headers={"Retry-After": str(max(1, -(-lease.wait(now) // SECOND)))})
         return passage.answer_fields
 
 

@@ -1,11 +1,11 @@
 """The path of every request, top to bottom: synchronous, in memory, one line a step."""
 
 from dataclasses import dataclass
-from time import monotonic
 
 from gateway import cors, forwarding, upgrade
 from gateway.callers import Callers, InvalidToken, refusal_of
 from gateway.head import Head
+from gateway.leases import microseconds
 from gateway.limits import Limits
 from gateway.origins import Origin
 from gateway.passage import Passage
@@ -49,7 +49,7 @@ class Pipeline:
             caller = passage.caller = None if route.public else self.callers.identify(head, now)
             route.admit(caller)
             if route.limit is not None:
-                passage.answer_fields = self.limits.spend(passage, route.limit, monotonic())
+                passage.answer_fields = self.limits.spend(passage, route.limit, microseconds())
             upgrade.consider(passage, self.public)
         except KeyUnknown as unknown:
             if again:

@@ -10,37 +10,37 @@ from service_kit import gcra
 
 class LocalAllowances:
     def __init__(self, size: int = 10_000) -> None:
-        self._arrivals: OrderedDict[str, int] = OrderedDict()
+        self._tats: OrderedDict[str, int] = OrderedDict()
         self._size = size
 
     def spend(self, allowances: Sequence[Allowance], now: int) -> Verdict:
         """`now` in milliseconds, of any clock that does not step back."""
         strict = [_quarter(each) for each in allowances]
-        arrivals = [gcra.arrive(self._arrivals.get(each.key, 0), now, each.interval) for each in strict]
+        tats = [gcra.spend(self._tats.get(each.key, 0), now, each.interval) for each in strict]
         verdicts = [
             Verdict(
-                wait=gcra.wait(arrival, now, each.interval, each.burst),
+                wait=gcra.wait(tat, now, each.interval, each.burst),
                 scarcest=each,
-                left=gcra.left(arrival, now, each.interval, each.burst),
-                reset=arrival - now,
+                left=gcra.remaining(tat, now, each.interval, each.burst),
+                reset=tat - now,
                 in_memory=True,
             )
-            for each, arrival in zip(strict, arrivals, strict=True)
+            for each, tat in zip(strict, tats, strict=True)
         ]
         verdict = max(verdicts, key=lambda each: (each.wait, -each.left))
         if not verdict.wait:
-            for each, arrival in zip(strict, arrivals, strict=True):
-                self._arrivals[each.key] = arrival
-                self._arrivals.move_to_end(each.key)
-            while len(self._arrivals) > self._size:
-                self._arrivals.popitem(last=False)
+            for each, tat in zip(strict, tats, strict=True):
+                self._tats[each.key] = tat
+                self._tats.move_to_end(each.key)
+            while len(self._tats) > self._size:
+                self._tats.popitem(last=False)
         return verdict
 
     def refund(self, allowances: Sequence[Allowance]) -> None:
         """The attempt that spent them counts as not made."""
         for each in map(_quarter, allowances):
-            if each.key in self._arrivals:
-                self._arrivals[each.key] -= each.interval
+            if each.key in self._tats:
+                self._tats[each.key] -= each.interval
 
 
 def _quarter(allowance: Allowance) -> Allowance:
