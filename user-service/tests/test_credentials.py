@@ -34,6 +34,12 @@ from user_service.users import repository
 NEW = "a brand new battery staple"
 
 
+@pytest.fixture
+def hasher() -> PasswordHasher:
+    """As long a hash as in service."""
+    return HASHER
+
+
 async def test_the_right_password_gives_the_present_state(service: Service) -> None:
     ada = await service.register()
     verdict = await service.verify(ada.email)

@@ -9,12 +9,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from conftest import PASSWORD, Service
 from PIL import Image
+
+from user_service.passwords.hashing import HASHER
 
 # A password's hash takes 24 ms and more, decoding a picture longer; what asyncio runs in one go, a few.
 LONGEST = 0.015
 TRIES = 6
+
+
+@pytest.fixture
+def hasher() -> PasswordHasher:
+    """As long a hash as everywhere else."""
+    return HASHER
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -42,7 +43,7 @@ from user_service.mails.sending import MailSender
 from user_service.mails.service import MailService
 from user_service.mails.smtp import SmtpServer
 from user_service.passwords.breached import BreachedPasswords
-from user_service.passwords.hashing import Passwords
+from user_service.passwords.hashing import HASHER, Passwords
 from user_service.passwords.policy import PasswordRules
 from user_service.users.allowance import own_changes, own_passwords
 from user_service.users.router import router as users_router
@@ -81,13 +82,15 @@ class Parts:
             await self.breached.close()
 
 
-def make_parts(settings: Settings) -> Parts:
+def make_parts(settings: Settings, hasher: PasswordHasher = HASHER) -> Parts:
     """Every part, with nothing connected yet."""
     deadline = settings.database_deadline_seconds
     engine = create_engine(settings.url(), pool_size=settings.database_pool_size, deadline=deadline)
     database = Database(engine, deadline)
     memory = heap.Heap()
-    passwords = Passwords(settings.hashing_threads, settings.hashing_queue, when_done=memory.work_ended)
+    passwords = Passwords(
+        settings.hashing_threads, settings.hashing_queue, hasher, when_done=memory.work_ended
+    )
     breached = BreachedPasswords(url) if (url := settings.breached_passwords_url) else None
     rules = PasswordRules(settings.password_min_length, breached)
     storage = Volume(settings.avatars_dir)
