@@ -11,6 +11,7 @@ from benchmarks.tokens import TokenMaker
 
 PATH = "/v1/items/42"
 ATTEMPTS = 2
+MOST_FRESH = 80_000  # tokens a second: more than any target here can verify
 SLACK = 0.25  # seconds that the last answers of a fixed rate may come late
 
 
@@ -49,22 +50,20 @@ class Load:
         self, target: Target, seconds: int, *, fresh: bool = False, connections: int = 64
     ) -> Reading:
         """As much as the target takes over `connections`, closed loop."""
+        wrk = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
+        wrk += ["--timeout", "10s", "--script", str(PEERS / "load.lua")]
+        wrk.append(f"http://127.0.0.1:{target.port}{PATH}")
         while True:
             count = self._fresh_per_second * seconds if fresh else 1
-            wrk = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
-            wrk += [
-                "--timeout",
-                "10s",
-                "--script",
-                str(PEERS / "load.lua"),
-                f"http://127.0.0.1:{target.port}{PATH}",
-            ]
             ran_out, reading = _read(target, [*wrk, "--", str(self._tokens.file(count))])
             if not ran_out:
                 return reading
-            self._fresh_per_second *= (
-                2  # a token used twice would not be fresh: once more, with enough of them
-            )
+            # A token used twice would not be fresh.
+            too_few = f"{target.name}: {count:,} fresh tokens were too few for {seconds} s"
+            if self._fresh_per_second >= MOST_FRESH:
+                raise Spoilt(too_few)
+            self._fresh_per_second *= 2
+            print(f"  {too_few}: once more, with twice as many", flush=True)
 
     def at_rate(self, target: Target, rate: int, seconds: int, *, fresh: bool = False) -> Reading:
         """`rate` requests a second, open loop; of a machine too busy for that, the reading that came closest."""
@@ -89,7 +88,8 @@ def _read(target: Target, command: list[str]) -> tuple[bool, Reading]:
             f"{target.name}: {command[0]} ended with {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}"
         )
     said = json.loads(done.stdout.splitlines()[-1])
-    if said["failed"]:
+    ran_out = said.get("ran_out", False)  # then the reading is none, and its last requests were stopped
+    if said["failed"] and not ran_out:
         raise Spoilt(f"{target.name}: {said['failed']} of {said['requests']} requests failed")
     reading = Reading(said["requests"], said["seconds"], used, said["p50_ms"], said["p99_ms"])
-    return said.get("ran_out", False), reading
+    return ran_out, reading

@@ -15,13 +15,17 @@ function init(args)
       return
    end
    local waiting = { second, first }
+   local token
    request = function()
-      local token = table.remove(waiting) or lines()
-      if not token then
+      -- The file is closed at its end. wrk asks on until all of its connections have stopped: the last token serves them.
+      local following = table.remove(waiting) or (not exhausted and lines())
+      if following then
+         token = following
+      else
          exhausted = true
          wrk.thread:stop()
       end
-      return wrk.format("GET", nil, { Authorization = "Bearer " .. (token or ""), Host = wrk.headers["Host"] })
+      return wrk.format("GET", nil, { Authorization = "Bearer " .. token, Host = wrk.headers["Host"] })
    end
 end
 
