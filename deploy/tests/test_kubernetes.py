@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -50,15 +51,20 @@ TALK: Final = {
 }
 
 
+@cache
+def documents(name: str) -> list[Part]:
+    """Those of a file, which is read once: one test looks into them thousands of times."""
+    return list(yaml.safe_load_all((FOLDER / name).read_text("utf-8")))
+
+
 def kustomization() -> Part:
-    found: Part = yaml.safe_load((FOLDER / "kustomization.yaml").read_text("utf-8"))
-    return found
+    return documents("kustomization.yaml")[0]
 
 
 def objects(kind: str) -> Iterator[Part]:
     """Each object of a kind in the files that the kustomization lists."""
     for name in kustomization()["resources"]:
-        for found in yaml.safe_load_all((FOLDER / name).read_text("utf-8")):
+        for found in documents(name):
             if found["kind"] == kind:
                 yield found
 
