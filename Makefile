@@ -34,9 +34,9 @@ verb = $(firstword $(subst /, ,$@))
 # and goes one by one). How far each is comes at once, by descriptor 9, which one alone does not have.
 side_by_side = $(if $(and $(word 2,$(1)),$(filter output-sync,$(.FEATURES))),$(MAKE) --keep-going --jobs=2 --output-sync=target $(1) 9>&2,$(MAKE) --keep-going $(1))
 tell = { printf '%s: %s %s\n' '$(verb)' $$room "$(1)" >&9; } 2>/dev/null || true
-# pytest's lines of dots, which end in how many percent are done
+# pytest's lines of dots, which end in how many percent are done, and what a run says that it left out
 percents = 2>&1 | while IFS= read -r line; do \
-	  [[ $$line == *%] ]] && { printf '%s: %s\n' $$room "$$line" >&9; } 2>/dev/null || printf '%s\n' "$$line"; done
+	  [[ $$line == *%] || $$line == INCOMPLETE:* ]] && { printf '%s: %s\n' $$room "$$line" >&9; } 2>/dev/null || printf '%s\n' "$$line"; done
 # $(call need,NAME,EXAMPLE): one line instead of a stack trace when a variable is missing
 need = @[ -n "$($(1))" ] || { echo "make $@: say $(1)=, as in: make $@ $(2)" >&2; exit 2; }
 # $(call fits,NAME,PATTERN,WHAT): the same for what a tool would only stumble over

@@ -483,8 +483,8 @@ def test_an_endless_name_costs_no_more_than_a_long_one() -> None:
     """Putting marks in order takes the square of their number, and it is done before any limit is asked."""
 
     def seconds(marks: int) -> float:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         fold("a" + "\u0301\u0327" * marks + "@example.com")
-        return time.perf_counter() - begun
+        return time.thread_time() - begun
 
     assert min(seconds(5000) for _ in range(3)) < 10 * min(seconds(500) for _ in range(3))

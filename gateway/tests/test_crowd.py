@@ -129,6 +129,7 @@ async def busy(folder: Path) -> AsyncIterator[Gateway]:
         yield gateway
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("seconds", [4, pytest.param(15, marks=pytest.mark.endurance)])
 async def test_at_three_times_what_a_service_can_do_the_admitted_are_served_in_bounded_time(
     tmp_path: Path, seconds: int
@@ -184,6 +185,7 @@ async def measure(port: int) -> float:
     return sum(await asyncio.gather(*(client() for _ in range(10)))) / 1.5
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("clients", [300, pytest.param(1000, marks=pytest.mark.endurance)])
 async def test_a_crowd_of_clients_that_are_gone_has_nobody_refused_a_second_later(
     tmp_path: Path, clients: int
@@ -213,6 +215,7 @@ async def hang_up(gateway: Gateway, all_at_once: asyncio.Barrier) -> None:
         await reader.read()
 
 
+@pytest.mark.quiet
 async def test_clients_that_ask_and_leave_pile_up_nowhere(tmp_path: Path) -> None:
     """At three times what the service can do, which hears of nobody's leaving until it has answered."""
     async with busy(tmp_path) as gateway:

@@ -52,6 +52,7 @@ async def load(
     return admitted, time.monotonic() - started
 
 
+@pytest.mark.quiet
 async def test_a_limit_holds_over_all_workers_within_a_tenth_over_ten_seconds(store: RedisServer) -> None:
     # Patient ones: a store that a busy machine keeps from answering for 0.2 s is away to a worker, which then goes alone.
     one, other = (Leases(Ledger(Redis.from_url(store.url, decode_responses=True)), 2) for _ in range(2))
@@ -244,6 +245,7 @@ def test_a_forged_token_costs_its_address_ten_requests() -> None:
     addresses.admit(b"192.0.2.2")
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("seconds", [4, pytest.param(10, marks=pytest.mark.endurance)])
 async def test_two_workers_of_a_gateway_admit_together_what_a_route_allows(
     tmp_path: Path, store: RedisServer, seconds: int

@@ -380,6 +380,7 @@ async def test_a_picture_waits_for_the_decoder_for_a_moment_only(
     assert (await ada.client.put("/v1/users/me/avatar", content=picture())).status_code == 204
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("accounts", [3, 30])
 async def test_costly_pictures_of_few_people_keep_nobody_waiting(
     service: Service, parts: Parts, accounts: int
