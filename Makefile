@@ -11,7 +11,6 @@ said = $(strip $(or $($(1)),$(shell sed -nE 's/^[[:space:]]*(export[[:space:]]+)
 PORT    := $(call said,PORT,8080)
 VAR     := $(call said,VAR,var)
 PROJECT := $(or $(PROJECT),$(shell deploy/compose/project_name))
-SCALE   ?= 1
 
 UV_VERSION := 0.13.9
 export UV := $(or $(shell command -v uv),$(CURDIR)/.tools/uv/bin/uv)
@@ -131,22 +130,21 @@ app: $(UV)  ## create a domain package in a service (SERVICE=orders NAME=invoice
 unwell = $(compose) ps --all --format '{{.Service}} {{.Health}} {{.ExitCode}}' | sed -n '/ healthy 0$$/!{/  0$$/!s/ .*//p;}' | sort -u
 
 .PHONY: up roll remove down logs ps test-containers e2e
-up:  ## build and start the containers, and wait until they are ready (PORT=8080 SCALE=1, PROJECT=the folder's name)
+up:  ## build and start the containers, and wait until they are ready (PORT=8080 PROJECT=the folder's name)
 	$(call fits,PORT,[1-9][0-9]*,a port number)
-	$(call fits,SCALE,[1-9][0-9]?,a number of replicas)
+	@[ -z "$(SCALE)" ] || { echo 'make up: SCALE= is gone: how many run of a service is GATEWAY_REPLICAS=, USER_SERVICE_REPLICAS=, … in .env' >&2; exit 2; }
 	$(call containers,start)
 	@$(compose) port front 8000 >/dev/null 2>&1 || ! (: </dev/tcp/127.0.0.1/$(PORT)) 2>/dev/null \
 	  || { echo 'make up: port $(PORT) is in use: choose another with PORT=' >&2; exit 2; }
-	@[ -z "$$($(compose) ps --quiet redis redis-limits)" ] || { $(compose) run --rm --no-deps secrets \
-	  && stale=$$(deploy/compose/stale_redis) && { [ -z "$$stale" ] || $(compose) restart $$stale; }; }
-	@$(compose) up --build --wait $(foreach s,$(filter $(or $(SERVICE),%),auth-service user-service),--scale $(s)=$(SCALE)) $(SERVICE) \
-	  || { echo; $(compose) ps --all; $(compose) logs --tail 15 $$($(unwell)); exit 1; }
+	@deploy/compose/roll.py up $(SERVICE) \
+	  || { echo; $(compose) ps --all; unwell=$$($(unwell)); [ -z "$$unwell" ] || $(compose) logs --tail 15 $$unwell; exit 1; }
 	@echo; echo "Gatehouse is up: http://localhost:$(PORT)   API: http://localhost:$(PORT)/docs   stop: make down PROJECT=$(PROJECT)"
 
-roll:  ## replace one service with a new release without an unanswered request (SERVICE=user-service)
+roll:  ## replace one service without an unanswered request (SERVICE=user-service; TO=previous: the release of before)
 	$(call need,SERVICE,SERVICE=user-service)
+	@[[ "$(TO)" =~ ^(previous)?$$ ]] || { echo 'make roll: TO=$(TO) is not previous' >&2; exit 2; }
 	$(call containers,start)
-	@deploy/compose/roll $(SERVICE)
+	@deploy/compose/roll.py roll $(SERVICE) $(TO:%=--to %)
 
 remove:  ## take a service of yours out of what runs: routes, then containers; its data stays (SERVICE=orders)
 	$(call need,SERVICE,SERVICE=orders)
@@ -208,9 +206,8 @@ grants:  ## print the SQL that makes the database users of a service, for a MySQ
 	  $(SECRETS:%=%/$(SERVICE)-database)
 
 clean:  ## delete VAR, the containers of PROJECT and their data, and every cache
-	@! docker compose ls >/dev/null 2>&1 || deploy/compose/acts_on
 	@python3 deploy/embedded/run.py clean
-	@! docker compose ls >/dev/null 2>&1 || $(compose) down -v --remove-orphans
+	@if docker compose ls >/dev/null 2>&1; then deploy/compose/acts_on && $(compose) down -v --remove-orphans; fi
 	@rm -rf .tools $(foreach d,.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis report,$(ROOMS:%=%/$(d)))
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -38,6 +38,7 @@ def new_service(root: Path, name: str) -> None:
     words = {
         "example-service": name,
         "example_service": package,
+        "EXAMPLE_SERVICE": package.upper(),
         "Example service": name.replace("-", " ").capitalize(),
         "../../../service-kit": "../service-kit",
     }

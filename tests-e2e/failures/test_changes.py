@@ -1,4 +1,4 @@
-"""What operators do while people use the system: rotate keys, change the schema, roll a release out."""
+"""What operators do while people use the system: rotate keys, change the schema."""
 
 from __future__ import annotations
 
@@ -102,37 +102,3 @@ def test_a_migration_runs_under_load_with_old_and_new_code_together(
                 parts.compose(*alone, "downgrade", "-1", seconds=90)
         time.sleep(2)
     promise("migration under load: errors", len(seen.failures()), at_most=0, unit="")
-
-
-@pytest.mark.parametrize("part", ["user-service", "auth-service"])
-def test_a_release_rolls_out_without_an_unanswered_request(
-    part: str, parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture, rounds: int
-) -> None:
-    readers = [people.signed_in() for _ in range(8)]
-    with steady(f"make roll SERVICE={part}", Share(80, Read(readers))) as seen:
-        for _ in range(rounds):
-            time.sleep(1)
-            before = set(parts.containers(part))
-            with seen.span("roll"):
-                parts.roll(part)
-            assert not before & set(parts.containers(part)), "others have taken their place"
-        time.sleep(2)
-    promise(f"{part} rolled out: failed", len(seen.failures()), at_most=0, unit="")
-
-
-def test_the_gateway_rolls_out_without_an_unanswered_request(
-    parts: Compose, people: People, steady: SteadyFixture, promise: PromiseFixture
-) -> None:
-    """Neither on connections that are kept nor on new ones."""
-    readers = [people.signed_in() for _ in range(40)]
-    kept, new = Share(150, Read(readers)), Share(150, Read(readers, once=True))
-    with steady("make roll SERVICE=gateway", kept, new) as seen:
-        for _ in range(2):
-            time.sleep(1)
-            before = set(parts.containers("gateway"))
-            with seen.span("roll"):
-                parts.roll("gateway")
-            assert not before & set(parts.containers("gateway")), "others have taken their place"
-        time.sleep(2)
-    promise("gateway rolled out: failed", len(seen.failures()), at_most=0, unit="")
-    promise("gateway rolled out: requests", len(seen.select()), at_least=10_000, unit="")

@@ -1,58 +1,238 @@
-"""`make roll` changes nothing that serves until the new release is ready, by a docker that only takes notes."""
+"""Which containers and image names are there after `make roll` and `make up`, by a docker that only takes notes.
 
-import os
-import subprocess
-from pathlib import Path
-
-ROLL = Path(__file__).parents[1] / "roll"
-DOCKER = """#!/usr/bin/env bash
-echo "$*" >>calls
-case "$*" in
-  *"ps --quiet auth-service") echo old ;;
-  *"ps --all --quiet auth-service") printf 'old\\nnew\\n' ;;
-  *"ps --quiet redis") echo redis ;;
-  *"port auth-service 8000") exit 1 ;;
-  "inspect --format {{.State.StartedAt}} redis") echo 2026-11-30T15:00:00Z ;;
-  "exec redis find /run/secrets/users.acl -newermt 2026-11-30T15:00:00Z") echo "$NEWER" ;;
-  *" up "*) exit "$UP" ;;
-  "logs --tail 15 new") echo "why it is not ready" ;;
-esac
+What a real engine does with it, killed at each step and under load: tests-e2e/failures/test_rolls.py.
 """
 
+import subprocess
+from pathlib import Path
+from typing import Any
 
-def roll(folder: Path, *, newer: str = "", up: int = 0) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    for name, text in (("docker", DOCKER), ("sleep", "#!/bin/sh\n")):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    done = subprocess.run(
-        [ROLL, "auth-service"],
-        cwd=folder,
-        env={"PATH": f"{folder}:{os.environ['PATH']}", "NEWER": newer, "UP": str(up)},
-        capture_output=True,
-        text=True,
-        check=False,
+import pytest
+from fake_docker import FakeDocker
+
+from containers import Container
+from release import read_release
+from roll import Failed, Project, Refused, one_at_a_time, roll, up, who_stays
+
+SERVICES: dict[str, Any] = {
+    "secrets": {"image": "python:3.13-slim", "restart": "no"},
+    "migrate": {"image": "of-a-test-people", "restart": "no", "depends_on": {"secrets": {}}},
+    "people": {
+        "image": "of-a-test-people",
+        "build": {"context": "/nowhere"},
+        "restart": "unless-stopped",
+        "deploy": {"replicas": 2},
+        "depends_on": {"migrate": {}},
+    },
+    "redis": {"image": "redis:8"},
+}
+A, B = "sha256:aaaaaaaaaaaa", "sha256:bbbbbbbbbbbb"
+SERVE = {"c1": {"service": "people", "image": A}, "c2": {"service": "people", "image": A}}
+LATEST, PREVIOUS, UNFINISHED = (f"of-a-test-people:{tag}" for tag in ("latest", "previous", "unfinished"))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks a name up here, and nobody presses Ctrl-C."""
+    monkeypatch.setattr("roll.NAMES_SECONDS", 0)
+    monkeypatch.setattr("roll.GRACE_SECONDS", 0)
+    monkeypatch.setattr("roll.hear_nobody", lambda: None)
+
+
+def engine(**state: Any) -> FakeDocker:
+    usual = {
+        "services": SERVICES,
+        "there": SERVE,
+        "images": {LATEST: A},
+        "built": B,
+        "begins": {},
+        "newer": "",
+    }
+    return FakeDocker(**usual | state)
+
+
+def people(docker: FakeDocker) -> dict[str, str]:
+    """Container -> image, of the service that is rolled here."""
+    return {name: one["image"] for name, one in docker.there.items() if one["service"] == "people"}
+
+
+def test_the_old_containers_go_once_the_new_are_ready() -> None:
+    docker = engine(begins={"migrate": {"exit": 0}, "secrets": {"exit": 0}})
+    roll(Project(docker), "people", to_previous=False)
+    assert list(people(docker).values()) == [B, B]
+    assert docker.images == {LATEST: B, PREVIOUS: A, "of-a-test-people:1.2.3": B}
+    calls = docker.calls
+    assert calls.index("stop c1") > max(n for n, call in enumerate(calls) if " --scale people=4 " in call)
+
+
+@pytest.mark.parametrize(
+    ("begins", "why"),
+    [
+        ({"people": {"exit": 3}}, "ended with exit code 3"),
+        ({"people": {"health": "unhealthy"}}, "is unhealthy"),
+        ({"people": {"health": "starting"}}, "is not ready after"),
+        ({"migrate": {"exit": 1}}, "migrate ended with exit code 1"),
+    ],
+)
+def test_a_release_of_no_use_is_told_with_its_last_lines_and_leaves_all_as_it_was(
+    begins: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docker = engine(begins=begins)
+    with pytest.raises(Failed, match="serves as before"):
+        roll(Project(docker), "people", to_previous=False)
+    said = capsys.readouterr().err
+    assert why in said
+    assert f"the last lines of {next(iter(begins))}" in said
+    assert people(docker) == {"c1": A, "c2": A}
+    assert docker.images == {LATEST: A}
+    assert not [call for call in docker.calls if call in ("stop c1", "stop c2")]
+
+
+def test_a_roll_back_is_one_command_and_the_next_up_leaves_it_so(capsys: pytest.CaptureFixture[str]) -> None:
+    docker = engine(images={LATEST: A, PREVIOUS: B}, built=A)
+    roll(Project(docker), "people", to_previous=True)
+    rolled_back = people(docker)
+    assert set(rolled_back.values()) == {B}
+    assert docker.images[PREVIOUS] == A
+    up(Project(docker), [])
+    assert "serves on" in capsys.readouterr().out
+    assert people(docker) == rolled_back
+    assert docker.images[LATEST] == B
+
+
+def test_there_is_nothing_before_the_first_release(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no release served here"):
+        roll(Project(engine()), "people", to_previous=True)
+
+
+@pytest.mark.parametrize("health", ["starting", "healthy"])
+def test_up_takes_back_a_roll_that_was_killed_before_its_end(health: str) -> None:
+    begun = {"service": "people", "image": B, "health": health}
+    one_shot = {"service": "migrate", "image": B, "exit": 0}
+    docker = engine(there=SERVE | {"c3": begun, "c4": one_shot}, images={LATEST: B, UNFINISHED: A})
+    up(Project(docker), [])
+    assert people(docker) == {"c1": A, "c2": A}
+    assert docker.images[LATEST] == A
+    assert "c4" not in docker.there, "compose would make people anew along with it"
+
+
+def test_up_finishes_a_roll_that_was_killed_while_the_old_went() -> None:
+    new = {f"c{number}": {"service": "people", "image": B} for number in (3, 4)}
+    docker = engine(there={"c2": SERVE["c2"]} | new, images={LATEST: B, PREVIOUS: A})
+    up(Project(docker), [])
+    assert people(docker) == {"c3": B, "c4": B}
+
+
+def test_up_touches_nothing_that_did_not_change() -> None:
+    docker = engine(built=A)
+    up(Project(docker), [])
+    assert people(docker) == {"c1": A, "c2": A}
+    assert not [call for call in docker.calls if call.startswith(("stop", "rm "))]
+
+
+def test_up_rolls_what_has_changed() -> None:
+    docker = engine()
+    up(Project(docker), [])
+    assert list(people(docker).values()) == [B, B]
+    assert not [call for call in docker.calls if "--force-recreate" in call]
+
+
+def test_what_is_not_built_here_or_owns_a_port_is_not_rolled() -> None:
+    published = SERVICES["people"] | {"ports": [{"target": 8000}]}
+    docker = engine(services=SERVICES | {"people": published})
+    for name, why in (("redis", "redis is not built here"), ("people", "port to itself")):
+        with pytest.raises(Refused, match=why):
+            roll(Project(docker), name, to_previous=False)
+
+
+def test_nothing_is_rolled_while_redis_has_the_users_of_before() -> None:
+    docker = engine(
+        newer="/run/secrets/users.acl",
+        there=SERVE | {"c9": {"service": "redis", "image": "sha256:redis"}},
     )
-    return done, (folder / "calls").read_text().splitlines()
+    with pytest.raises(Refused, match="First: docker compose restart redis"):
+        roll(Project(docker), "people", to_previous=False)
+    assert not [call for call in docker.calls if " up " in call or call.startswith("stop")]
 
 
-def test_the_old_containers_go_once_the_new_are_ready(tmp_path: Path) -> None:
-    done, calls = roll(tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert calls[-2:] == ["stop --time 35 old", "rm old"]
-    assert not [call for call in calls if call.endswith(" new")]
+def test_routes_are_published_once_the_new_containers_are_ready() -> None:
+    routes = {"image": "of-a-test-people", "restart": "no"}
+    people = SERVICES["people"] | {"depends_on": {"migrate": {}, "people-routes": {}}}
+    docker = engine(services=SERVICES | {"people": people, "people-routes": routes})
+    roll(Project(docker), "people", to_previous=False)
+    calls = docker.calls
+    (published,) = (number for number, call in enumerate(calls) if call.endswith("no-recreate people-routes"))
+    assert max(n for n, call in enumerate(calls) if "--scale" in call) < published < calls.index("stop c1")
 
 
-def test_a_release_that_does_not_become_ready_is_taken_back_and_the_old_one_stays(tmp_path: Path) -> None:
-    """Its name led to it, ready or not: half of all sign-ins were given to it for as long as it stood there."""
-    done, calls = roll(tmp_path, up=1)
-    assert done.returncode == 1
-    assert calls[-2:] == ["stop --time 35 new", "rm new"]
-    assert "stop --time 35 old" not in calls
-    assert "why it is not ready" in done.stderr + done.stdout
+@pytest.mark.parametrize("newer", ["", "/run/secrets/users.acl"])
+def test_up_restarts_a_redis_that_has_the_users_of_before(newer: str) -> None:
+    there = SERVE | {"c9": {"service": "redis", "image": "sha256:redis"}}
+    docker = engine(newer=newer, there=there, built=A)
+    up(Project(docker), [])
+    assert ("compose restart redis" in docker.calls) == bool(newer)
 
 
-def test_nothing_is_rolled_while_redis_has_the_users_of_before(tmp_path: Path) -> None:
-    done, calls = roll(tmp_path, newer="/run/secrets/users.acl")
-    assert done.returncode == 1
-    assert done.stderr.endswith("First: docker compose restart redis\n")
-    assert not [call for call in calls if " up " in call or call.startswith("stop")]
+def test_one_change_of_a_project_waits_for_another_and_for_what_a_killed_one_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with one_at_a_time("of-a-test") as lock:
+        orphan = subprocess.Popen(["sleep", "0.3"], pass_fds=(lock,))
+    with one_at_a_time("of-a-test"):
+        assert orphan.wait(5) == 0
+    assert "goes first" in capsys.readouterr().out
+
+
+def one(name: str, image: str = A, *, ready: bool = True) -> Container:
+    status = "running" if ready else "exited"
+    return Container(name, "people", image, "hash", name, "", status, 0, "", 0, 0)
+
+
+def ids(containers: list[Container]) -> str:
+    return "".join(sorted(container.id for container in containers))
+
+
+def test_what_serves_stays_rather_than_what_does_not() -> None:
+    assert ids(who_stays([one("1", ready=False), one("2", B)], 1, A, oldest=True)) == "2"
+    assert ids(who_stays([one("1"), one("2", ready=False)], 1, A, oldest=False)) == "1"
+
+
+def test_of_one_image_the_old_stay_until_the_new_are_ready_and_then_the_new() -> None:
+    there = [one("1"), one("2"), one("3"), one("4")]
+    assert ids(who_stays(there, 2, A, oldest=True)) == "12"
+    assert ids(who_stays(there, 2, A, oldest=False)) == "34"
+
+
+def test_what_was_begun_in_place_of_one_that_is_gone_does_not_stay() -> None:
+    assert ids(who_stays([one("1"), one("3", B)], 2, A, oldest=True)) == "1"
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=A", "-c", "user.email=a@example.com")
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_release_is_the_last_commit_of_what_goes_into_its_image(tmp_path: Path) -> None:
+    service = tmp_path / "people"
+    service.mkdir()
+    (service / "Dockerfile").touch()
+    (service / "Dockerfile.dockerignore").write_text("*\n!people/code.py\n")
+    (service / "code.py").touch()
+    (service / "pyproject.toml").write_text('[project]\nname = "people"\nversion = "1.4.0"\n')
+    build = {"context": str(tmp_path), "dockerfile": "people/Dockerfile"}
+    assert read_release(build).revision == "dev"
+    git(tmp_path, "init")
+    git(tmp_path, "remote", "add", "origin", "https://me:secret@git.example/people.git")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--message", "one")
+    first = read_release(build)
+    assert first.version == "1.4.0"
+    assert first.source == "https://git.example/people.git"
+    assert not first.dirty
+    (service / "test_code.py").touch()
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--message", "two")
+    assert read_release(build) == first
+    (service / "code.py").write_text("changed")
+    assert read_release(build).dirty

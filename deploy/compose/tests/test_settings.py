@@ -18,7 +18,9 @@ from supervisor import Fault
 ROOT = Path(__file__).parents[3]
 # Of `make run` and compose, not of a service.
 OUR_OWN = {"PORT", "VAR", "COMPOSE_PROJECT_NAME"} | {
-    f"{service}_WORKERS" for service in ("GATEWAY", "AUTH_SERVICE", "USER_SERVICE")
+    f"{service}_{what}"
+    for service in ("GATEWAY", "AUTH_SERVICE", "USER_SERVICE")
+    for what in ("REPLICAS", "WORKERS")
 }
 # Set by the worker itself, out of METRICS_DIR.
 DERIVED = {"PROMETHEUS_MULTIPROC_DIR"}
@@ -43,7 +45,9 @@ def test_compose_and_kubernetes_say_nothing_that_no_service_reads() -> None:
     assert not said - set(fields(ROOT))
 
 
-def test_what_env_says_reaches_each_service(tmp_path: Path, render: Callable[[Path], dict[str, Any]]) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The compose files, without anybody's .env."""
     for name in (
         "docker-compose.yml",
         "services.yaml",
@@ -57,13 +61,31 @@ def test_what_env_says_reaches_each_service(tmp_path: Path, render: Callable[[Pa
             copy = tmp_path / file.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, copy)
-    (tmp_path / ".env").write_text("GRANT_PASSWORD=off\nHASHING_QUEUE=7\nIDLE_SECONDS=9\nPORT=8123\n")
-    said = {name: service.get("environment") for name, service in render(tmp_path).items()}
+    return tmp_path
+
+
+def test_what_env_says_reaches_each_service(folder: Path, render: Callable[[Path], dict[str, Any]]) -> None:
+    (folder / ".env").write_text("GRANT_PASSWORD=off\nHASHING_QUEUE=7\nIDLE_SECONDS=9\nPORT=8123\n")
+    said = {name: service.get("environment") for name, service in render(folder).items()}
     assert said["auth-service"]["GRANT_PASSWORD"] == "off"
     assert said["user-service"]["HASHING_QUEUE"] == "7"
     assert said["user-service-migrate"]["HASHING_QUEUE"] == "7"
     assert said["gateway"]["IDLE_SECONDS"] == "9"
     assert said["gateway"]["PUBLIC_URL"] == "http://localhost:8123"
+
+
+def test_how_many_run_of_a_service_changes_nothing_else_so_none_is_made_anew(
+    folder: Path, render: Callable[[Path], dict[str, Any]]
+) -> None:
+    (folder / ".env").touch()
+    before = render(folder)
+    (folder / ".env").write_text("GATEWAY_REPLICAS=4\nAUTH_SERVICE_REPLICAS=2\nUSER_SERVICE_REPLICAS=3\n")
+    after = render(folder)
+    services = ("gateway", "auth-service", "user-service")
+    assert [after[name]["deploy"].pop("replicas") for name in services] == [4, 2, 3]
+    for name in services:
+        del before[name]["deploy"]["replicas"]
+    assert after == before
 
 
 def test_make_reads_env_as_compose_does_and_the_command_line_wins(tmp_path: Path) -> None:
@@ -79,9 +101,9 @@ def test_make_reads_env_as_compose_does_and_the_command_line_wins(tmp_path: Path
         ).stdout
 
     assert "http://localhost:8123" in up()
-    assert "docker compose -p second up" in up()
+    assert "docker compose -p second port" in up()
     assert "http://localhost:9000" in up("PORT=9000")
-    assert "docker compose -p third up" in up("PROJECT=third")
+    assert "docker compose -p third port" in up("PROJECT=third")
     (tmp_path / ".env").unlink()
     assert "http://localhost:8080" in up()
 

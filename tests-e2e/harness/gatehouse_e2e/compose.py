@@ -8,9 +8,10 @@ import os
 import re
 import socket
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from .toxics import ToxicControl
 from .waiting import until
 
 UP_SECONDS = 600
+ROLL = "deploy/compose/roll.py"
 PROJECT_LABEL, SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 CHECKOUT_LABEL = "gatehouse.e2e.checkout"  # of an image: the machine and the folder that it was built for
 METRICS = (
@@ -173,22 +175,93 @@ class Compose(System):
             run(["docker", "stop", "--time", "35", container], seconds=60)
             longest = max(longest, time.monotonic() - began)
             run(["docker", "start", container], seconds=60)
-            until(partial(self._healthy, container), 60, f"{container} healthy", every=0.3)
+            until(partial(self.is_healthy, container), 60, f"{container} healthy", every=0.3)
         return longest
 
-    def roll(self, part: str) -> None:
-        """What an operator does for a new release: `make roll`, on the files of this project."""
-        run(
-            [str(self.checkout / "deploy/compose/roll"), part],
+    def roll(self, part: str, *options: str) -> str:
+        """What an operator does for a new release: `make roll`, on the files of this project; what it said."""
+        return self._converge("roll", part, *options)
+
+    def up_again(self, *parts: str) -> str:
+        """`make up`, or `make up SERVICE=`, on what runs; what it said."""
+        return self._converge("up", *parts)
+
+    def watched_roll(self, part: str) -> list[tuple[float, str]]:
+        """What a roll says, each line with the seconds from its start; how it ends is not looked at."""
+        began = time.monotonic()
+        with self._rolling(part) as lines:
+            return [(time.monotonic() - began, line) for line in lines]
+
+    def killed_roll(self, part: str, *, step: int, after: float) -> None:
+        """SIGKILL a roll so many seconds into this step of its five; what it had started goes on."""
+        with self._rolling(part) as lines:
+            for line in lines:
+                if f": {step} of 5" in line:
+                    time.sleep(after)
+                    return
+
+    @contextmanager
+    def _rolling(self, part: str) -> Iterator[Iterable[str]]:
+        roll = subprocess.Popen(
+            [str(self.checkout / ROLL), "roll", part],
             cwd=self.checkout,
-            environment=self.environment
-            | {
-                "PROJECT": self.project,
-                "COMPOSE_FILE": os.pathsep.join(map(str, self.files)),
-                "COMPOSE_PROFILES": "*",
-            },
-            seconds=300,
+            env={**os.environ, **self._operators_environment()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
+        assert roll.stdout is not None
+        with roll:
+            try:
+                yield roll.stdout
+            finally:
+                roll.kill()
+
+    def _converge(self, *arguments: str) -> str:
+        command = [str(self.checkout / ROLL), *arguments]
+        return run(command, cwd=self.checkout, environment=self._operators_environment(), seconds=300)
+
+    # Releases of one part: made on top of its base, in a second
+
+    def tags(self, part: str) -> dict[str, str]:
+        """Tag -> id, of the part's images."""
+        command = ["docker", "images", "--no-trunc", "--format", "{{.Tag}} {{.ID}}", self._image(part)]
+        return dict(line.split() for line in run(command).splitlines() if "<none>" not in line)
+
+    def name_base(self, part: str) -> None:
+        """What serves now is what releases are made of."""
+        run(["docker", "tag", self._image(part), f"{self._image(part)}:base"])
+
+    @contextmanager
+    def release(self, part: str, *lines: str) -> Iterator[None]:
+        """Inside the block this checkout's release of the part is its base with these lines on top."""
+        files = self.files
+        with tempfile.TemporaryDirectory() as made:
+            (Path(made) / "Dockerfile").write_text("\n".join((f"FROM {self._image(part)}:base", *lines, "")))
+            build = {"context": made, "dockerfile": "Dockerfile"}
+            (Path(made) / "release.json").write_text(json.dumps({"services": {part: {"build": build}}}))
+            self.files = (*files, Path(made) / "release.json")
+            try:
+                yield
+            finally:
+                self.files = files
+
+    def forget_releases(self, part: str) -> None:
+        """The base serves again, and no other release has a name."""
+        run(["docker", "tag", f"{self._image(part)}:base", self._image(part)])
+        self.compose("up", "--no-build", "--wait", part)
+        run(["docker", "rmi", *(f"{self._image(part)}:{tag}" for tag in self.tags(part) if tag != "latest")])
+
+    def _image(self, part: str) -> str:
+        return f"{self.environment['E2E_IMAGES']}-{part}"
+
+    def _operators_environment(self) -> dict[str, str]:
+        """What makes a command of the checkout act on this project."""
+        return self.environment | {
+            "PROJECT": self.project,
+            "COMPOSE_FILE": os.pathsep.join(map(str, self.files)),
+            "COMPOSE_PROFILES": "*",
+        }
 
     def empty_volume(self, name: str) -> None:
         """Delete everything in one of the project's volumes; whoever uses it must be stopped."""
@@ -237,7 +310,9 @@ class Compose(System):
         self._repairs.pop(("disconnect " + network, part), None)
 
     def scale(self, part: str, count: int) -> None:
-        self.compose("up", "--no-deps", "--no-recreate", "--wait", "--scale", f"{part}={count}", part)
+        """As `<PART>_REPLICAS` in an operator's .env: whatever is done afterwards keeps to it."""
+        self.environment[f"{part.upper().replace('-', '_')}_REPLICAS"] = str(count)
+        self.compose("up", "--no-build", "--no-recreate", "--wait", part)
 
     def execute(self, part: str, *command: str, stdin: str | None = None, seconds: float = 30) -> str:
         container = self.containers(part)[0]
@@ -273,9 +348,9 @@ class Compose(System):
         return told
 
     def healthy(self, part: str) -> bool:
-        return all(self._healthy(container) for container in self.containers(part))
+        return all(self.is_healthy(container) for container in self.containers(part))
 
-    def _healthy(self, container: str) -> bool:
+    def is_healthy(self, container: str) -> bool:
         return bool(self.inspect(container)["State"].get("Health", {}).get("Status") == "healthy")
 
     def ready(self, part: str) -> bool:
