@@ -23,6 +23,15 @@ def test_the_address_with_the_fewest_requests_outstanding_is_next() -> None:
     assert balancing.choose([busy, free], 0.0, None) is free
 
 
+def test_addresses_that_are_equally_free_get_requests_in_turn() -> None:
+    pools = two_addresses()
+    for pool in pools:
+        balancing.succeeded(pool)
+    assert [balancing.choose(pools, 0.0, None) for _ in range(4)] == [*pools, *pools]
+    pools.append(Upstream("echo", parse("127.0.0.3:1", 8000), Bounds(), Clock(), Bodies(1, 1)).pools[0])
+    assert balancing.choose(pools, 0.0, None) is pools[2]
+
+
 def test_a_new_address_gets_one_request_until_it_has_answered_and_then_its_share() -> None:
     known, new = two_addresses()
     balancing.succeeded(known)

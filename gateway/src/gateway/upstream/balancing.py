@@ -11,6 +11,7 @@ class Address(Protocol):
     """What is known of one address."""
 
     outstanding: int
+    turn: int  # which of all choices it was chosen in last
     new: bool  # it has answered nothing yet
     failures: int
     ejections: int
@@ -23,16 +24,21 @@ AnAddress = TypeVar("AnAddress", bound=Address)
 def choose(addresses: Sequence[AnAddress], now: float, tried: AnAddress | None) -> AnAddress | None:
     """The address with the fewest requests outstanding; one tried before or ejected only if there is no other.
 
-    A new one gets one request until it has answered it: a replica has its name before it is ready to serve.
+    Among equals, who are all of them while there is little to do, it is the one whose turn is longest ago. A new one gets
+    one request until it has answered it: a replica has its name before it is ready to serve.
     """
     best: AnAddress | None = None
-    best_rank = (True, True, True, 0)
+    best_rank = (True, True, True, 0, 0)
+    turn = 0
     for address in addresses:
         outstanding = address.outstanding
         on_trial = address.new and outstanding > 0
-        rank = (address is tried, address.ejected_until > now, on_trial, outstanding)
+        rank = (address is tried, address.ejected_until > now, on_trial, outstanding, address.turn)
         if best is None or rank < best_rank:
             best, best_rank = address, rank
+        turn = max(turn, address.turn)
+    if best is not None:
+        best.turn = turn + 1
     return best
 
 

@@ -71,6 +71,7 @@ class Pool:
         self.port = port
         self.removed = False  # the name no longer leads here
         self.outstanding = 0  # exchanges that were given to this address and are not over
+        self.turn = 0
         self.uploads = 0  # those of them whose body is still coming
         self.uploaders = PerAddress(upstream.bounds.uploads_of_address)
         self.new = True
