@@ -206,8 +206,9 @@ grants:  ## print the SQL that makes the database users of a service, for a MySQ
 	  $(SECRETS:%=%/$(SERVICE)-database)
 
 clean:  ## delete VAR, the containers of PROJECT and their data, and every cache
+	@! docker compose ls >/dev/null 2>&1 || deploy/compose/acts_on
 	@python3 deploy/embedded/run.py clean
-	@if docker compose ls >/dev/null 2>&1; then deploy/compose/acts_on && $(compose) down -v --remove-orphans; fi
+	@! docker compose ls >/dev/null 2>&1 || $(compose) down -v --remove-orphans
 	@rm -rf .tools $(foreach d,.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis report,$(ROOMS:%=%/$(d)))
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
