@@ -25,7 +25,7 @@ from .history import History
 from .load import Load, Share
 from .mails import Mails
 from .people import People
-from .report import Report
+from .report import NEEDS_QUIET, Report
 from .steady import Steady
 from .systems import Embedded, NotHere, System
 from .toxics import ToxicControl
@@ -410,15 +410,20 @@ def _waiting() -> float:
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
+def require_quiet(patience: float = 0) -> None:
+    """Skip the test if the machine stays busy for so many seconds."""
+    with suppress(NeverHappened):
+        until(lambda: _waiting() <= BUSY, patience, "a quiet machine", every=1)
+    if _waiting() > BUSY:
+        pytest.skip(
+            f"{NEEDS_QUIET}: {_waiting():.0f} programs wait for each core, and what is seen would tell of them alone"
+        )
+
+
 @pytest.fixture
 def steady(regulars: Steady, evidence: Evidence, full: bool) -> SteadyFixture:
     """The load that every fault happens under: `with steady("MySQL killed") as seen:`."""
-    with suppress(NeverHappened):
-        until(lambda: _waiting() <= BUSY, 120 if full else 0, "a quiet machine", every=1)
-    if _waiting() > BUSY:
-        pytest.skip(
-            f"{_waiting():.0f} programs wait for each core: what is seen would tell of this machine alone"
-        )
+    require_quiet(120 if full else 0)
 
     def under(title: str, *more: Share, deadline: float = 10) -> AbstractContextManager[History]:
         return regulars.running(evidence, title, *more, deadline=deadline)

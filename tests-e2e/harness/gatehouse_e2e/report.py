@@ -40,6 +40,11 @@ SUITES = {
 LATENCY = ("requests", "p50", "p90", "p99", "max")
 
 
+NEEDS_QUIET = (
+    "needs a quiet machine"  # why a test skips of which a busy machine would tell more than of Gatehouse
+)
+
+
 @dataclass
 class Line:
     """One test as the report shows it."""
@@ -102,6 +107,13 @@ class Report:
             elif kind == "evidence":
                 line.evidence = str(value)
 
+    @property
+    def unjudged(self) -> list[Line]:
+        """What a busy machine left without a verdict."""
+        return [
+            line for line in self.lines.values() if line.outcome == "skipped" and NEEDS_QUIET in line.text
+        ]
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.promises:
             terminalreporter.section("promises")
@@ -119,6 +131,10 @@ class Report:
             for row in self.latencies:
                 figures = "".join(f"{row[name]:>10.0f}" for name in LATENCY)
                 terminalreporter.write_line(f"{row['load'] + ': ' + row['operation']:<{wide}}{figures}")
+        for line in self.unjudged:
+            terminalreporter.write_line(
+                f"INCOMPLETE: {line.node} {line.text.removeprefix('Skipped: ')}", red=True
+            )
         if self.lines:
             terminalreporter.write_line(f"report: {self.folder / 'report.html'}")
 
@@ -130,7 +146,7 @@ class Report:
         if self.promises:
             self._write_results(self.folder / "results.json")
             came_to_its_end = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-            if self.results is not None and came_to_its_end:
+            if self.results is not None and came_to_its_end and not self.unjudged:
                 self._write_results(self.results)
 
     def _write_results(self, file: Path) -> None:
@@ -139,6 +155,7 @@ class Report:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             **self.about,
             "tests": Counter(line.outcome for line in self.lines.values()),
+            "unjudged": [line.node for line in self.unjudged],
             "promises": list(self.promises.values()),
         }
         file.write_text(json.dumps(results, indent=2) + "\n")
@@ -154,12 +171,14 @@ class Report:
             if bad
             else f"Everything that ran passed ({seconds // 60} min {seconds % 60} s)"
         )
+        if self.unjudged:
+            verdict += f"; incomplete: {len(self.unjudged)} {NEEDS_QUIET}"
         return (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Gatehouse: end to end</title>'
             f"<style>{STYLE}</style><h1>Gatehouse, end to end</h1>"
             f'<p class="about">{self.began:%Y-%m-%d %H:%M} UTC, {seconds} s; {about}</p>'
             f"{_tiles(Counter(line.outcome for line in lines), len(self.promises), len(missed))}"
-            f'<div class="verdict {"bad" if bad else "good"}">{verdict}</div>'
+            f'<div class="verdict {"bad" if bad or self.unjudged else "good"}">{verdict}</div>'
             + (f"<h2>What failed</h2>{''.join(map(_test, bad))}" if bad else "")
             + self._promise_table()
             + self._latency_table()

@@ -54,6 +54,31 @@ def test_what_is_no_checkout_cannot_be_started_and_is_said(kind: str, pytester: 
     result.stdout.fnmatch_lines(["*is no checkout of Gatehouse: give --checkout DIR*"])
 
 
+def test_a_run_on_a_busy_machine_says_that_it_is_incomplete_and_what_the_last_full_one_found_stays(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from gatehouse_e2e import plugin
+        plugin._waiting = lambda: 7.0
+
+        def test_one(promise): promise("back", 1, at_most=1)
+        def test_two():
+            plugin.require_quiet()
+        """
+    )
+    with http_server(lambda *_: answer(200, {})) as url:
+        result = pytester.runpytest_inprocess("--system", url)
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(
+        ["INCOMPLETE: *::test_two needs a quiet machine: 7 programs wait for each core*"]
+    )
+    assert "incomplete: 1 needs a quiet machine" in (pytester.path / "report/report.html").read_text()
+    assert len(json.loads((pytester.path / "report/results.json").read_text())["unjudged"]) == 1
+    assert not (pytester.path / "results").exists()
+
+
 def test_a_missed_promise_fails_the_test_and_is_reported(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
@@ -126,17 +151,20 @@ def test_however_often_it_is_interrupted_a_run_ends_what_it_started(
     pytester.mkdir("deploy").joinpath("embedded").mkdir()
     (pytester.path / "deploy/embedded/run.py").write_text(SLOW_TO_END)
     pytester.makepyfile(
-        "import pathlib, time\ndef test_long(): pathlib.Path('begun').touch(); time.sleep(60)"
+        "import pathlib, time\ndef test_long(): pathlib.Path('begun').touch(); time.sleep(600)"
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:schemathesis", "--system", "embedded"]
-    run = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--checkout", "."], stdout=subprocess.PIPE, cwd=pytester.path, text=True
-    )
-    until((pytester.path / "begun").exists, 30, "the test has begun")
-    for _ in range(5):
-        run.send_signal(ending)
-        time.sleep(0.1)
-    said, _ = run.communicate(timeout=30)
+    ) as run:
+        try:
+            until((pytester.path / "begun").exists, 120, "the test has begun")
+            for _ in range(5):
+                run.send_signal(ending)
+                time.sleep(0.1)
+            said, _ = run.communicate(timeout=120)
+        finally:
+            run.kill()
     assert (pytester.path / "ended").exists(), said
     assert run.returncode == pytest.ExitCode.INTERRUPTED
 
