@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from auth_service.users import http
+from auth_service.users.client import UsersClient
+from auth_service.users.exceptions import UsersUnavailable
 from auth_service.users.http import Client, NoAnswer
 
 PLAIN = b'HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{"a":1}'
@@ -255,6 +257,26 @@ async def test_an_address_that_is_frozen_is_tried_last_for_a_while(
         await spreading.ask("GET", "/", {})
     assert replicas.counts()[0] > 2  # thawed
     spreading.close()
+
+
+async def test_one_frozen_replica_keeps_nobody_out_who_is_asked_about_at_the_other(
+    replicas: Replicas,
+) -> None:
+    replicas.peers["127.0.0.1"].answer = b""
+    body = b'{"code":"user_not_found"}'
+    replicas.peers["127.0.0.2"].answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: %d\r\n\r\n%s" % (
+        len(body),
+        body,
+    )
+    users = UsersClient(f"http://users.example:{replicas.port}", lambda: "token", timeout=0.2, concurrency=4)
+    refused = 0
+    for _ in range(20):
+        try:
+            assert await users.current("somebody") is None
+        except UsersUnavailable:
+            refused += 1
+    users.close()
+    assert refused == 1  # the one that waited at it
 
 
 async def test_a_name_is_asked_for_again_and_what_it_said_last_stays_while_nobody_knows(

@@ -30,9 +30,9 @@ class UsersClient:
     def __init__(self, url: str, token: Callable[[], str], *, timeout: float, concurrency: int) -> None:
         self._token = token
         self._http = Client(url, timeout)
-        self._sign_ins = _Lane(concurrency, timeout)
-        self._reads = _Lane(concurrency, timeout)
-        self._links = _Lane(min(concurrency, MOST_LINKS), timeout)
+        self._sign_ins = _Lane(self._http, concurrency, timeout)
+        self._reads = _Lane(self._http, concurrency, timeout)
+        self._links = _Lane(self._http, min(concurrency, MOST_LINKS), timeout)
 
     async def verify(self, email: str, password: str, while_connected: WhileConnected) -> User | Refused:
         answer = await while_connected(self._checked(email, password))
@@ -99,11 +99,12 @@ class UsersClient:
 class _Lane:
     """At most `width` calls at once, each within its deadline; the next is refused at once.
 
-    Once a call got no answer, and no other call did meanwhile, one call a second finds out whether that is over; the
-    others are refused at once.
+    Once a call got no answer, no other call did meanwhile, and no address is left to try, one call a second finds out
+    whether that is over; the others are refused at once.
     """
 
-    def __init__(self, width: int, deadline: float) -> None:
+    def __init__(self, http: Client, width: int, deadline: float) -> None:
+        self._http = http
         self._free = width
         self._deadline = deadline
         self._answered_at = -math.inf
@@ -121,7 +122,7 @@ class _Lane:
             async with asyncio.timeout(self._deadline):
                 yield
         except (NoAnswer, TimeoutError) as failure:
-            if self._answered_at < began:
+            if self._answered_at < began and self._http.failing:
                 self._next_try = time.monotonic() + RETRY_SECONDS
             logger.warning("user-service did not answer: %s", str(failure) or type(failure).__name__)
             raise UsersUnavailable from failure

@@ -77,6 +77,12 @@ class Client:
                 failure = failed
         raise failure
 
+    @property
+    def failing(self) -> bool:
+        """Whether no address is left that did not fail lately."""
+        now = time.monotonic()
+        return all(address.failed_lately(now) for address in self._addresses.values())
+
     def close(self) -> None:
         if self._resolving is not None:
             self._resolving.cancel()
@@ -135,7 +141,10 @@ class _Address:
         self._failed_at = -math.inf
 
     def rank(self, now: float) -> tuple[bool, int, float]:
-        return (now - self._failed_at < AVOIDED_SECONDS, self._under_way, self._used_at)
+        return (self.failed_lately(now), self._under_way, self._used_at)
+
+    def failed_lately(self, now: float) -> bool:
+        return now - self._failed_at < AVOIDED_SECONDS
 
     async def exchange(self, request: bytes) -> Answer:
         began = self._used_at = time.monotonic()
