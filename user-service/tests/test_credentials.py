@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, MutableMapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -27,7 +28,7 @@ from user_service.main import Parts
 from user_service.passwords import policy
 from user_service.passwords.breached import BreachedPasswords
 from user_service.passwords.exceptions import HashingBusy, PasswordRefused
-from user_service.passwords.hashing import HASHER, NICENESS, Passwords, Place
+from user_service.passwords.hashing import HASHER, NICENESS, Passwords, Place, usable_cores
 from user_service.passwords.policy import PasswordRules
 from user_service.users import repository
 
@@ -482,3 +483,24 @@ async def test_a_refused_password_says_what_to_do_and_not_what_was_sent(service:
     assert (answer.status_code, answer.json()["code"]) == (422, "password_refused")
     assert "12 characters" in answer.json()["detail"]
     assert "canary" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ({}, 64),
+    ],
+)
+def test_as_many_threads_hash_as_the_container_may_use_cores(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usable_cores(tmp_path) == cores

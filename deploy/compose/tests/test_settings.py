@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 OUR_OWN = {"PORT", "VAR", "COMPOSE_PROJECT_NAME"} | {
     f"{service}_{what}"
     for service in ("GATEWAY", "AUTH_SERVICE", "USER_SERVICE")
-    for what in ("REPLICAS", "WORKERS")
+    for what in ("REPLICAS", "WORKERS", "CPU_QUOTA")
 }
 # Set by the worker itself, out of METRICS_DIR.
 DERIVED = {"PROMETHEUS_MULTIPROC_DIR"}

@@ -27,6 +27,7 @@ def test_nothing_runs_as_root_with_a_capability_or_on_a_root_it_can_write(servic
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges=true"], name
         assert service["mem_limit"], name
+        assert service["cpu_quota"], name
         assert service["pids_limit"], name
         if name not in ROOT_BY_NATURE:
             assert not service["user"].startswith("0"), name

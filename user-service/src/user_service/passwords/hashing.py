@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import math
 import os
 import sys
 import threading
@@ -9,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from argon2 import PasswordHasher
@@ -26,6 +28,21 @@ HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1
 NICENESS: Final = 10
 
 
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """As many as the container's quota fills: more threads would spend it early, and the event loop then stands still."""
+    cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        if (limit := cgroup / "cpu.max").exists():  # cgroup v2; without a quota it says max
+            quota, period = limit.read_text().split()
+        else:
+            quota, period = (
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+        if int(quota) > 0:
+            return max(1, min(cores, math.floor(int(quota) / int(period))))
+    return cores
+
+
 class Passwords:
     """Hashes and checks passwords; every call costs one hash, whether there is an account or not."""
 
@@ -39,7 +56,7 @@ class Passwords:
         """`when_done` is called on the event loop whenever a caller has left."""
         self._hasher = hasher
         self._when_done = when_done
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or usable_cores()
         self._free = threads + queue
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="argon2", initializer=_step_back)
         self._dummy = self._hasher.hash("nobody's password")
