@@ -61,7 +61,8 @@ run: $(UV)  ## run the whole system without containers (PORT=8080 VAR=var)
 	@exec python3 deploy/embedded/run.py
 
 test: $(UV)  ## run every test that needs no container
-	+@$(call side_by_side,$(rooms:%=test/%))
+	+@$(call side_by_side,$(patsubst %,test/%,$(filter $(rooms),$(longest)) $(filter-out $(longest),$(rooms))))
+longest := tests-e2e gateway user-service auth-service service-kit  # first, so that none is left alone at the end
 
 test/%: rooms = $*
 test/%:
