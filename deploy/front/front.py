@@ -16,14 +16,16 @@ from contextlib import suppress
 from functools import partial
 
 STARTING, READY, LEAVING = b"", b"+", b"-"
-# Whoever connects while no gateway has the socket waits so long for one; after that they are refused.
-PATIENCE_SECONDS = 5.0
 
 
 class Front:
-    """The gateways that are connected, and who of them has the socket."""
+    """The gateways that are connected, and who of them has the socket.
 
-    def __init__(self, host: str, port: int, path: str) -> None:
+    Whoever connects while nobody has it waits `patience` seconds for a gateway; after that they are refused.
+    """
+
+    def __init__(self, host: str, port: int, path: str, patience: float) -> None:
+        self._wait = patience
         # Bound, not listening: the first gateway sets the options that its connections inherit, and then listens.
         self._public = socket.socket()
         self._public.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -92,7 +94,7 @@ class Front:
             return None
         now = time.monotonic()
         self._alone_since = self._alone_since or now
-        left = self._alone_since + PATIENCE_SECONDS - now
+        left = self._alone_since + self._wait - now
         self._refuse_all(left <= 0)
         return left if left > 0 else None
 
@@ -111,4 +113,4 @@ class Front:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    Front(sys.argv[1], int(sys.argv[2]), sys.argv[3]).run()
+    Front(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])).run()

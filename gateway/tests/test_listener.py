@@ -34,7 +34,15 @@ class Front:
         self.failed: list[str] = []
 
     async def start(self) -> None:
-        command = (sys.executable, "-I", str(PROGRAM), "127.0.0.1", str(self.port), str(self.path))
+        command = (
+            sys.executable,
+            "-I",
+            str(PROGRAM),
+            "127.0.0.1",
+            str(self.port),
+            str(self.path),
+            str(DEADLINE),
+        )
         self.process = await asyncio.create_subprocess_exec(*command)
 
     async def kill(self) -> None:

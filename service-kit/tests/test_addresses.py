@@ -1,13 +1,16 @@
 """The client's address is believed from named peers only."""
 
+import asyncio
 import ipaddress
 import re
+from types import SimpleNamespace
 
 import pytest
+from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_kit.addresses import ClientAddress, networks_of
+from service_kit.addresses import ClientAddress, client_address, networks_of
 
 
 def test_nobody_is_believed_unless_named() -> None:
@@ -104,6 +107,33 @@ async def test_a_host_name_is_resolved() -> None:
     assert not rule.trusts("127.0.0.1")
     await rule.resolve()
     assert rule.trusts("127.0.0.1")
+
+
+def arriving(rule: ClientAddress, peer: str, *values: bytes) -> Request:
+    headers = [(b"x-forwarded-for", value) for value in values]
+    app = SimpleNamespace(state=SimpleNamespace(client_address=rule))
+    return Request({"type": "http", "app": app, "client": (peer, 1), "headers": headers})
+
+
+async def test_a_gateway_that_has_just_started_is_believed_at_its_first_request() -> None:
+    rule = ClientAddress(["localhost"])
+    assert await client_address(arriving(rule, "127.0.0.1", b"203.0.113.7")) == "203.0.113.7"
+
+
+async def test_strangers_have_the_names_resolved_a_few_times_a_second_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rule, asked = ClientAddress(["localhost"]), 0
+
+    async def resolve() -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(rule, "resolve", resolve)
+    requests = [arriving(rule, "192.0.2.1", b"203.0.113.7") for _ in range(100)]
+    assert set(await asyncio.gather(*map(client_address, requests))) == {"192.0.2.1"}
+    assert await client_address(arriving(rule, "192.0.2.1")) == "192.0.2.1"
+    assert asked == 1
 
 
 async def test_a_name_that_cannot_be_one_is_nobodys_and_stops_nothing() -> None:

@@ -11,7 +11,7 @@ from service_kit.addresses import client_address
 # A coroutine, since FastAPI runs any other function in a thread: that costs more than the sign-in's own work.
 async def get_origin(request: Request) -> Origin:
     agent = request.headers.get("user-agent", "")
-    return Origin(client_address(request), "".join(char for char in agent if char.isprintable())[:200])
+    return Origin(await client_address(request), "".join(char for char in agent if char.isprintable())[:200])
 
 
 TheOrigin = Annotated[Origin, Depends(get_origin)]

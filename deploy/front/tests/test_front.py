@@ -32,7 +32,7 @@ class Running:
         self._opened = ExitStack()
 
     def start(self) -> None:
-        command = [sys.executable, "-I", str(PROGRAM), "127.0.0.1", str(self.port), str(self.path)]
+        command = [sys.executable, "-I", str(PROGRAM), "127.0.0.1", str(self.port), str(self.path), "1"]
         self.process = self._opened.enter_context(subprocess.Popen(command))
 
     def gateway(self, said: bytes = b"") -> "Gateway":
@@ -163,7 +163,7 @@ def test_who_connects_while_no_gateway_is_there_waits_for_one_and_is_refused_aft
     early = front.client()
     began = time.monotonic()
     assert early.recv(1) == b""
-    assert time.monotonic() - began > 4
+    assert time.monotonic() - began > 0.8
     assert front.client().recv(1) == b"", "at once now"
     listener = front.gateway(READY).socket()
     late = front.client()

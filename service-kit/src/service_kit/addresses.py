@@ -12,6 +12,9 @@ from typing import Final
 from fastapi import Request
 
 RESOLVE_SECONDS: Final = 5.0
+# Unknown peers have the names resolved again at most so often, and wait for it no longer than the second.
+_MEET_SECONDS: Final = 0.2
+_MEET_WAIT_SECONDS: Final = 1.0
 # What some proxies write: 192.0.2.1:80, [2001:db8::1]:80, [2001:db8::1]. Without brackets the last colon could be either.
 _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]*:[^\[\]]*)\]|([0-9.]+)(?=:))(?::([0-9]{1,5}))?")
 _MOST_PORT: Final = 65535
@@ -36,6 +39,8 @@ class ClientAddress:
             except ValueError:
                 self._names.append(peer)
         self._resolved: frozenset[Address] = frozenset()
+        self._meeting: asyncio.Task[None] | None = None
+        self._meet_again = 0.0
 
     def trusts(self, peer: str) -> bool:
         """Whether what this peer says about a request's origin is believed."""
@@ -79,6 +84,16 @@ class ClientAddress:
             logger.info("the trusted peers' names now stand for %d addresses", len(found))
             self._resolved = frozenset(found)
 
+    async def meet(self, peer: str) -> None:
+        """Resolves the names now if the peer is unknown: a gateway that has just started forwards before `run` looks."""
+        if not self._names or self.trusts(peer):
+            return
+        now = asyncio.get_running_loop().time()
+        if self._meeting is None or (self._meeting.done() and now >= self._meet_again):
+            self._meeting = asyncio.create_task(self.resolve())
+            self._meet_again = now + _MEET_SECONDS
+        await asyncio.wait([self._meeting], timeout=_MEET_WAIT_SECONDS)
+
     async def run(self) -> None:
         """Resolve the host names again and again until cancelled."""
         while self._names:
@@ -99,11 +114,13 @@ def networks_of(address: str, ipv4_bits: tuple[int, ...], ipv6_bits: tuple[int, 
     return tuple(str(ipaddress.ip_network((parsed, bits), strict=False)) for bits in lengths)
 
 
-def client_address(request: Request) -> str:
+async def client_address(request: Request) -> str:
     """The client's address by `app.state.client_address`, a ClientAddress."""
     rule: ClientAddress = request.app.state.client_address
     peer = request.client.host if request.client else ""
     values = [value for name, value in request.scope["headers"] if name == b"x-forwarded-for"]
+    if values:
+        await rule.meet(peer)
     return rule.of(peer, values)
 
 

@@ -42,8 +42,8 @@ def revoked(request: Request, user: User) -> dict[str, str]:
     return headers([Revocation("subject", str(user.id), until, user.credentials_version)])
 
 
-def origin_of(request: Request, caller: Caller | None) -> Origin:
-    return Origin(caller.subject if caller else "anonymous", client_address(request), request_id())
+async def origin_of(request: Request, caller: Caller | None) -> Origin:
+    return Origin(caller.subject if caller else "anonymous", await client_address(request), request_id())
 
 
 async def get_my_id(caller: Me) -> UUID:
@@ -61,11 +61,11 @@ async def get_own_or_any_as_admin(id: UUID, caller: Me) -> UUID:
 
 
 async def get_origin(request: Request, caller: Me) -> Origin:
-    return origin_of(request, caller)
+    return await origin_of(request, caller)
 
 
 async def get_anonymous_origin(request: Request) -> Origin:
-    return origin_of(request, None)
+    return await origin_of(request, None)
 
 
 # What a client may do here. Only the first-party client's `*` holds `account`: no client's record can name it.
