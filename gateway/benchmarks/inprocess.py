@@ -182,6 +182,7 @@ async def _front(folder: Path) -> AsyncIterator[Front]:
     settings = Settings(
         routes_dir=PEERS / "routes",
         upstreams={"items": "127.0.0.1:1"},
+        upstream_probe="off",
         public_url=ISSUER,
         jwks_url="http://127.0.0.1:1/",
         revocations_redis_url="redis://127.0.0.1:1/0",

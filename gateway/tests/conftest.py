@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from starlette.types import ASGIApp
 from uvicorn import Config
@@ -153,6 +154,7 @@ async def running(
     usual: dict[str, Any] = {
         "routes_dir": folder,
         "upstreams": {"echo": f"127.0.0.1:{behind.sockets[0].getsockname()[1]}"},
+        "upstream_probe": "off",
         "public_url": "http://localhost:8080",
         "jwks_url": "http://127.0.0.1:1/",
         "revocations_redis_url": revocations or "redis://127.0.0.1:1/0",
@@ -204,6 +206,13 @@ async def listening(
             while state.connections:
                 await asyncio.sleep(0.01)
         await lifespan.shutdown()
+
+
+async def internal(house: House, path: str) -> str:
+    """A page of the internal bind."""
+    transport = httpx.ASGITransport(house.internal)
+    async with httpx.AsyncClient(transport=transport, base_url="http://internal") as client:
+        return (await client.get(path)).text
 
 
 @asynccontextmanager

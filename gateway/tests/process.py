@@ -41,6 +41,7 @@ class Gateway:
             "INTERNAL_PORT": str(self.internal_port),
             "ROUTES_DIR": str(folder / "routes.d"),
             "UPSTREAMS": f'{{"echo": "127.0.0.1:{upstream_port}"}}',
+            "UPSTREAM_PROBE": "off",
             "PUBLIC_URL": "http://localhost:8080",
             "JWKS_URL": "http://127.0.0.1:1/",
             "REVOCATIONS_REDIS_URL": "redis://127.0.0.1:1/0",

@@ -7,14 +7,16 @@ from gateway.upstream import balancing
 from gateway.upstream.bodies import Bodies
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.dispatch import Upstream
-from gateway.upstream.names import parse
+from gateway.upstream.names import Endpoints, parse
 from gateway.upstream.pool import Bounds, Pool
 from gateway.upstream.retries import RetryBudget
 from tests.conftest import House
 
 
 def two_addresses() -> list[Pool]:
-    return Upstream("echo", parse("127.0.0.1:1,127.0.0.2:1", 8000), Bounds(), Clock(), Bodies(1, 1)).pools
+    return Upstream(
+        "echo", Endpoints.of(parse("127.0.0.1:1,127.0.0.2:1", 8000)), Bounds(), Clock(), Bodies(1, 1)
+    ).pools
 
 
 def test_the_address_with_the_fewest_requests_outstanding_is_next() -> None:
@@ -28,7 +30,9 @@ def test_addresses_that_are_equally_free_get_requests_in_turn() -> None:
     for pool in pools:
         balancing.succeeded(pool)
     assert [balancing.choose(pools, 0.0, None) for _ in range(4)] == [*pools, *pools]
-    pools.append(Upstream("echo", parse("127.0.0.3:1", 8000), Bounds(), Clock(), Bodies(1, 1)).pools[0])
+    pools.append(
+        Upstream("echo", Endpoints.of(parse("127.0.0.3:1", 8000)), Bounds(), Clock(), Bodies(1, 1)).pools[0]
+    )
     assert balancing.choose(pools, 0.0, None) is pools[2]
 
 
@@ -84,7 +88,9 @@ def test_a_replica_that_has_its_name_before_it_listens_does_not_close_the_servic
     None
 ):
     """As every new container of a rolling release; when the other cannot be reached either, the service is down."""
-    service = Upstream("echo", parse("127.0.0.1:1,127.0.0.2:1", 8000), Bounds(), Clock(), Bodies(1, 1))
+    service = Upstream(
+        "echo", Endpoints.of(parse("127.0.0.1:1,127.0.0.2:1", 8000)), Bounds(), Clock(), Bodies(1, 1)
+    )
     serving, starting = service.pools
     for _ in range(20):
         service.connect_failed(starting, ConnectionRefusedError())
@@ -96,7 +102,7 @@ def test_a_replica_that_has_its_name_before_it_listens_does_not_close_the_servic
 
 def test_what_is_not_answered_in_time_closes_no_service_that_answers_other_requests_meanwhile() -> None:
     """Else a pile of slow sign-ins would have the key set and every refresh refused."""
-    service = Upstream("echo", parse("127.0.0.1:1", 8000), Bounds(), Clock(), Bodies(1, 1))
+    service = Upstream("echo", Endpoints.of(parse("127.0.0.1:1", 8000)), Bounds(), Clock(), Bodies(1, 1))
     (pool,) = service.pools
     pool.answered_at = 10.0
     for _ in range(20):

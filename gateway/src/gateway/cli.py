@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from gateway import request
 from gateway.config import RouteSettings
 from gateway.main import read_routes
+from gateway.route_table import RouteTable
 from gateway.routes import OWN, Limit, Route, Routes, RoutesRefused
 from service_kit.problems import Problem
 from service_kit.settings import load
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         for line in _list(table):
             print(line)
         return 0
-    forwarded, lines = _explain(table, settings, asked.method, asked.path)
+    forwarded, lines = _explain(found, settings, asked.method, asked.path)
     print("\n".join(lines))
     return 0 if forwarded else 1
 
@@ -61,7 +62,8 @@ def _list(table: Routes) -> Iterator[str]:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _explain(table: Routes, settings: RouteSettings, method: str, target: str) -> tuple[bool, list[str]]:
+def _explain(found: RouteTable, settings: RouteSettings, method: str, target: str) -> tuple[bool, list[str]]:
+    table = found.routes
     lines = [f"{method} {target}"]
     try:
         head = request.read(f"{method} {target} HTTP/1.1\r\nHost: localhost".encode("latin-1", "replace"))
@@ -76,7 +78,8 @@ def _explain(table: Routes, settings: RouteSettings, method: str, target: str) -
     lines.append(f"declared   {route.source}")
     if route.service == OWN:
         return True, [*lines, "answer     by the gateway itself"]
-    upstreams = ", ".join(f"{host}:{port}" for host, port in settings.upstream_of(route.service))
+    endpoints = settings.endpoints_of(route.service, found.endpoints.get(route.service))
+    upstreams = ", ".join(f"{host}:{port}" for host, port in endpoints.public)
     sent = route.rewritten(head.target).decode()
     lines.append(f"upstream   {route.service} at {upstreams}, as {method} {sent}")
     lines.append(f"access     {_who(route)}")

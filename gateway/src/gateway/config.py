@@ -1,17 +1,15 @@
 """The gateway's settings: the only reader of its environment."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from gateway.routes import Cors
 from gateway.tables import Defaults
-from gateway.upstream.names import Address, parse
+from gateway.upstream.names import INTERNAL_PORT, PUBLIC_PORT, Endpoints, parse
 from service_kit.settings import Hosts, KitSettings, Names, RedisUrl, ServiceSettings, VerifierSettings
 
-_PUBLIC_PORT = 8000
-_INTERNAL_PORT = 9000
 _YEAR = 365 * 24 * 3600
 # No wildcard of Allow-Headers covers Authorization. Pages send no cookie: a token, and a device's value, are headers.
 _EVERY_HEADER: Final = ("*", "authorization")
@@ -23,9 +21,11 @@ _CountOrNone = Annotated[int, Field(ge=0)]
 class RouteSettings(KitSettings):
     """What reading the table of routes needs; the commands need no more."""
 
-    # One folder a service, named like it, with its *.toml; and where services are that are not at http://NAME:8000.
+    # One folder a service, named like it, with its *.toml; and where services are that are neither where their
+    # upstreams.toml says nor at NAME:8000 and NAME:9000.
     routes_dir: Path = Path("/etc/gateway/routes.d")
     upstreams: dict[str, str] = Field(default_factory=dict)
+    upstream_internal: dict[str, str] = Field(default_factory=dict)
     # What holds for a route that says nothing else.
     first_byte_seconds: _Seconds = 5.0
     idle_seconds: _Seconds = 30.0
@@ -43,12 +43,12 @@ class RouteSettings(KitSettings):
         except ValidationError as error:
             raise ValueError(str(error.errors()[0]["ctx"]["error"])) from None
 
-    @field_validator("upstreams", "upstream_internal", check_fields=False)
+    @field_validator("upstreams", "upstream_internal")
     @classmethod
     def _addresses(cls, services: dict[str, str]) -> dict[str, str]:
         for name, addresses in services.items():
             try:
-                parse(addresses, _PUBLIC_PORT)
+                parse(addresses, PUBLIC_PORT)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         return services
@@ -63,9 +63,14 @@ class RouteSettings(KitSettings):
             return None
         return Cors(origins=self.cors_origins, expose=("*",), headers=_EVERY_HEADER)
 
-    def upstream_of(self, service: str) -> list[Address]:
-        """Where the service's public bind is: as set, else the host that is named like it."""
-        return parse(self.upstreams.get(service, service), _PUBLIC_PORT)
+    def endpoints_of(self, service: str, published: Endpoints | None = None) -> Endpoints:
+        """Where the service is: as set, else as published, else at the host that is named like it."""
+        public, internal = published or Endpoints.of([(service, PUBLIC_PORT)])
+        if service in self.upstreams:
+            public, internal = Endpoints.of(parse(self.upstreams[service], PUBLIC_PORT))
+        if service in self.upstream_internal:
+            internal = tuple(parse(self.upstream_internal[service], INTERNAL_PORT))
+        return Endpoints(public, internal)
 
 
 class Settings(RouteSettings, ServiceSettings, VerifierSettings):
@@ -73,7 +78,6 @@ class Settings(RouteSettings, ServiceSettings, VerifierSettings):
 
     # Where front passes on the socket of the published port, beside our own public bind; none: there is no front.
     listen_from: Path | None = None
-    upstream_internal: dict[str, str] = Field(default_factory=dict)
     trusted_proxies: Hosts = ()
     # Those whose responses may say what has ended (service_kit.response_revocations).
     revoking_services: Names = ("auth-service", "user-service")
@@ -94,6 +98,8 @@ class Settings(RouteSettings, ServiceSettings, VerifierSettings):
     keepalive_seconds: _Seconds = 75.0
     connect_seconds: _Seconds = 0.45
     upstream_idle_seconds: _Seconds = 15.0
+    # Whether an address says that it is ready before its first request; off where somebody else balances.
+    upstream_probe: Literal["on", "off"] = "on"
     # In which a client or a service that is gone without a word is found.
     vanished_seconds: Annotated[float, Field(ge=6)] = 60.0
     socket_max_seconds: _Seconds = 12 * 3600.0
@@ -117,10 +123,3 @@ class Settings(RouteSettings, ServiceSettings, VerifierSettings):
         if self.hsts_seconds is not None:
             return self.hsts_seconds
         return _YEAR if self.public_url.startswith("https://") else 0
-
-    def internal_of(self, service: str) -> list[Address]:
-        """Where the service's internal bind is, for its health."""
-        set_to = self.upstream_internal.get(service)
-        if set_to is not None:
-            return parse(set_to, _INTERNAL_PORT)
-        return [(host, _INTERNAL_PORT) for host, _ in self.upstream_of(service)]

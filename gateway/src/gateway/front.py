@@ -1,6 +1,7 @@
 """What all connections of a worker share: the pipeline, the upstreams, the journal, the clock, the bounds."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp
@@ -14,16 +15,21 @@ from gateway.listener import Listener
 from gateway.per_address import PerAddress
 from gateway.pipeline import Pipeline
 from gateway.response_revocations import ResponseRevocations
+from gateway.route_table import RouteTable
 from gateway.sockets import Sockets
 from gateway.upstream.bodies import Bodies
 from gateway.upstream.dispatch import Upstream
 from gateway.upstream.exceptions import Overloaded
+from gateway.upstream.names import Endpoints
 from gateway.upstream.pool import Bounds
 from service_kit import background
 from service_kit.jwks import FetchOutcome, KeyCache
 from service_kit.problems import Problem
 
 TICK_SECONDS: Final = 0.1
+_FORGOTTEN_SECONDS: Final = (
+    60.0  # after its last route a service may still get a body that was being collected
+)
 _KEY_PLACES: Final = 64
 _KEY_SECONDS: Final = 1.0
 
@@ -81,6 +87,7 @@ class Front:
         sockets: Sockets,
         response_revocations: ResponseRevocations,
         listener: Listener | None = None,
+        where: Callable[[str], Endpoints] | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.journal = journal
@@ -101,7 +108,8 @@ class Front:
         self.head_seconds = settings.head_seconds
         self.keepalive_seconds = settings.keepalive_seconds
         self.idle_seconds = settings.idle_seconds
-        self._settings = settings
+        self._where = where or settings.endpoints_of
+        self._probing = settings.upstream_probe == "on"
         self._bounds = Bounds(
             connections=settings.upstream_connections,
             outstanding=settings.upstream_outstanding,
@@ -110,7 +118,7 @@ class Front:
             vanished_seconds=settings.vanished_seconds,
         )
         self._upstreams: dict[str, Upstream] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def admit(self, edge: Expiring, peer: bytes, network: bytes) -> tuple[float, type[Problem]]:
         """Counts a connection; by how many there are too many, in all or of a peer that is no trusted proxy."""
@@ -126,21 +134,51 @@ class Front:
             self.half_closed.remove(edge)
             self.connections.leave(network)
 
+    def use(self, table: RouteTable) -> None:
+        """The routes from now on, and where their services are. Each is asked before its first request whether it is
+        ready; one that has moved goes on as it is, and one that nothing leads to any more is forgotten in a while."""
+        self.pipeline.routes = table.routes
+        for service in table.used:
+            self.upstream(service)
+        for service, upstream in self._upstreams.items():
+            if (endpoints := self._where(service)) != upstream.endpoints:
+                upstream.move(endpoints)
+            if service in table.used:
+                upstream.withdrawn_at = None
+            elif upstream.withdrawn_at is None:
+                upstream.withdrawn_at = self.clock.now
+
     def upstream(self, service: str) -> Upstream:
-        """The service's upstream; made when the first request needs it."""
+        """The service's upstream; made when it is needed."""
         upstream = self._upstreams.get(service)
         if upstream is None:
-            hosts = self._settings.upstream_of(service)
-            upstream = Upstream(service, hosts, self._bounds, self.clock, self.bodies)
+            upstream = Upstream(
+                service, self._where(service), self._bounds, self.clock, self.bodies, self._probing
+            )
             self._upstreams[service] = upstream
-            task = asyncio.get_running_loop().create_task(background.always(upstream.run))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[service] = asyncio.get_running_loop().create_task(background.always(upstream.run))
         return upstream
+
+    def _forget_withdrawn(self, now: float) -> None:
+        for service, upstream in tuple(self._upstreams.items()):
+            since = upstream.withdrawn_at
+            if since is not None and now - since > _FORGOTTEN_SECONDS and not upstream.outstanding:
+                upstream.retire()
+                self._tasks.pop(service).cancel()
+                del self._upstreams[service]
 
     @property
     def upstreams(self) -> list[Upstream]:
         return list(self._upstreams.values())
+
+    def releases(self) -> dict[str, str]:
+        """What the addresses of each service say that they run."""
+        return {
+            service: ", ".join(
+                sorted({pool.release.removeprefix(f"{service}/") for pool in upstream.addresses.every} - {""})
+            )
+            for service, upstream in self._upstreams.items()
+        }
 
     async def run(self) -> None:
         """The one timer: deadlines of all connections, idle upstream connections, the journal."""
@@ -151,6 +189,7 @@ class Front:
                     edge.expire()
             for upstream in self.upstreams:
                 upstream.sweep(now)
+            self._forget_withdrawn(now)
             self.response_revocations.catch_up()  # sockets wait for no request
             self.sockets.sweep(now)
             self.half_closed.sweep(now)
@@ -159,5 +198,6 @@ class Front:
             await asyncio.sleep(TICK_SECONDS)
 
     async def stop(self) -> None:
-        await background.end(self._tasks)
+        probes = [probe for upstream in self.upstreams for probe in upstream.addresses.probes]
+        await background.end([*self._tasks.values(), *probes])
         self.journal.flush()

@@ -29,6 +29,7 @@ from gateway.route_table import RouteTable, read_table
 from gateway.routes import Routes
 from gateway.shared_revocations import SharedRevocations
 from gateway.sockets import Sockets
+from gateway.upstream.names import Endpoints
 from service_kit import answers, background, health, logs, metrics
 from service_kit.addresses import ClientAddress
 from service_kit.identity import Identity
@@ -60,9 +61,13 @@ def create_app(
     watch = Watch(
         settings.routes_dir,
         read,
-        lambda table: setattr(pipeline, "routes", table.routes),
+        lambda table: front.use(table),
         settings.routes_watch_seconds,
     )
+
+    def where(service: str) -> Endpoints:
+        return settings.endpoints_of(service, watch.table.endpoints.get(service))
+
     response_revocations = ResponseRevocations(
         identity.revocations,
         settings.revoking_services,
@@ -71,7 +76,7 @@ def create_app(
     callers = Callers(identity.verifier, response_revocations)
     public = origins.parse(settings.public_url.encode())
     pipeline = Pipeline(watch.begin(known).routes, proxies, callers, limits, public)
-    portal = public_pages(lambda: watch.table, settings)
+    portal = public_pages(lambda: watch.table, where, lambda: front.releases(), settings)
     sockets = Sockets(identity.revocations, settings.socket_max_seconds)
     journal = Journal(settings.access_log_share)
     checks: dict[str, health.Check] = {"identity": identity.check, "routes": watch.check}
@@ -79,7 +84,9 @@ def create_app(
     if settings.listen_from is not None:
         listener = Listener(settings.listen_from, list(checks.values()), settings.vanished_seconds)
         checks["listener"] = listener.check
-    front = Front(settings, pipeline, identity.keys, journal, portal, sockets, response_revocations, listener)
+    front = Front(
+        settings, pipeline, identity.keys, journal, portal, sockets, response_revocations, listener, where
+    )
     counts = Metrics(front, identity, watch, settings.prometheus_multiproc_dir)
 
     @asynccontextmanager
@@ -89,6 +96,7 @@ def create_app(
             works.append(proxies.run)
         try:
             async with identity.running(), background.running(*works):
+                front.use(watch.table)
                 yield {"front": front}
         finally:
             await front.stop()
@@ -113,7 +121,12 @@ def read_routes(
     return read_table(settings.routes_dir, OWN_ROUTES, settings.defaults, last, moving)
 
 
-def public_pages(table: Callable[[], RouteTable], settings: Settings) -> ASGIApp:
+def public_pages(
+    table: Callable[[], RouteTable],
+    where: Callable[[str], Endpoints],
+    releases: Callable[[], Mapping[str, str]],
+    settings: Settings,
+) -> ASGIApp:
     """The gateway's own pages on the public bind."""
 
     def routes() -> Routes:
@@ -122,8 +135,9 @@ def public_pages(table: Callable[[], RouteTable], settings: Settings) -> ASGIApp
     def refused() -> dict[str, str]:
         return {name: refusal.overlaps for name, refusal in table().refused.items()}
 
-    documents = Documents(routes, settings.upstream_of, settings.document_seconds)
-    return RequestContext(pages(routes, documents, Health(routes, settings.internal_of), VERSION, refused))
+    documents = Documents(routes, lambda service: where(service).public, settings.document_seconds)
+    states = Health(routes, lambda service: where(service).internal)
+    return RequestContext(pages(routes, documents, states, VERSION, refused, releases))
 
 
 def internal_pages(counts: Metrics, checks: Mapping[str, health.Check], lifespan: object = None) -> FastAPI:

@@ -43,6 +43,14 @@ _GAUGES: Final = {
         ("service",),
     ),
     "gateway_upstream_ejected": ("Addresses of a service that are left alone for a while.", ("service",)),
+    "gateway_upstream_unready": (
+        "Addresses of a service that have not said, or not again, that they are ready.",
+        ("service",),
+    ),
+    "gateway_upstream_addresses": (
+        "Addresses of a service by the release that they run, counted by each worker.",
+        ("service", "release"),
+    ),
     "gateway_breakers_open": ("Workers that stopped asking a service.", ("service",)),
     "gateway_revocations": ("Revocations held in memory.", ()),
     "gateway_routes_refused": (
@@ -120,16 +128,21 @@ class Metrics(Collector):
     def _counts(self) -> Counts:
         front, verifier = self._front, self._identity.verifier
         gauges: dict[str, dict[Labels, float]] = {name: {} for name in _GAUGES}
+        releases = gauges["gateway_upstream_addresses"]
         for upstream in front.upstreams:
-            service, pools = (upstream.name,), upstream.pools
+            service, pools = (upstream.name,), upstream.addresses.every
             idle = sum(pool.idle for pool in pools)
             gauges["gateway_upstream_connections"][*service, "idle"] = idle
             gauges["gateway_upstream_connections"][*service, "busy"] = sum(pool.open for pool in pools) - idle
-            gauges["gateway_upstream_outstanding"][service] = sum(pool.outstanding for pool in pools)
+            gauges["gateway_upstream_outstanding"][service] = upstream.outstanding
             gauges["gateway_upstream_waiting"][service] = sum(len(pool.waiting) for pool in pools)
             gauges["gateway_upstream_limit"][service] = upstream.crowd.limit
             ejected = sum(pool.ejected_until > front.clock.now for pool in pools)
             gauges["gateway_upstream_ejected"][service] = ejected
+            gauges["gateway_upstream_unready"][service] = sum(not pool.ready for pool in pools)
+            for pool in pools:
+                label = (upstream.name, pool.release)
+                releases[label] = releases.get(label, 0) + 1
             gauges["gateway_breakers_open"][service] = int(upstream.breaker.open)
         gauges["gateway_connections"][()] = len(front.edges)
         gauges["gateway_revocations"][()] = len(self._identity.revocations)

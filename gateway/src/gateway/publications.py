@@ -1,33 +1,52 @@
 """What each service has published in its folder of ROUTES_DIR: read for itself, so that a fault is its own."""
 
 import re
+import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from gateway.routes import OWN, Route, Routes, RoutesRefused
-from gateway.tables import Defaults, load_file, read_bytes
+from pydantic import Field, ValidationError, model_validator
+
+from gateway.routes import OWN, Route, Routes, RoutesRefused, Strict
+from gateway.tables import FILE_BYTES_MAX, Defaults, load_file, read_bytes
+from gateway.upstream.names import INTERNAL_PORT, PUBLIC_PORT, Endpoints, parse_address
 
 UPSTREAMS_FILE: Final = "upstreams.toml"
 _STAMP_FILE: Final = "published"
 _STAMP_BYTES_MAX: Final = 64
 _SERVICES_MAX: Final = 500
 _FILES_MAX: Final = 200
+_ADDRESSES_MAX: Final = 64
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 
 
+class UpstreamsEntry(Strict):
+    """upstreams.toml, which tools alone write: host:port of each bind, in the same order."""
+
+    stable: Annotated[tuple[str, ...], Field(max_length=_ADDRESSES_MAX)] = ()
+    internal: Annotated[tuple[str, ...], Field(max_length=_ADDRESSES_MAX)] = ()
+
+    @model_validator(mode="after")
+    def _paired(self) -> "UpstreamsEntry":
+        if self.internal and len(self.internal) != max(1, len(self.stable)):
+            raise ValueError("internal lists one address for each of stable")
+        return self
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Publication:
-    """One state of a service's folder. `routes` is None when its route files cannot be used, for the reason `fault`."""
+    """One state of a service's folder. What cannot be used, routes or endpoints, is None, for the reason `fault`."""
 
     service: str
     fingerprint: Fingerprint
     since: datetime | None = None  # when it was published first
     routes: tuple[Route, ...] | None = None
+    endpoints: Endpoints | None = None
     fault: str = ""
 
 
@@ -79,11 +98,16 @@ def _state_of(file: Path) -> tuple[str, int, int, int, int] | None:
 def read_publication(place: Path, fingerprint: Fingerprint, defaults: Defaults) -> Publication:
     """The state that the service's folder has now."""
     since = _read_stamp(place / _STAMP_FILE)
+    routes, endpoints, fault = None, None, ""
+    try:
+        endpoints = _read_endpoints(place)
+    except RoutesRefused as refused:
+        fault = str(refused)
     try:
         routes = _read_routes(place, defaults)
     except RoutesRefused as refused:
-        return Publication(place.name, fingerprint, since, fault=str(refused))
-    return Publication(place.name, fingerprint, since, routes)
+        fault = str(refused)
+    return Publication(place.name, fingerprint, since, routes, endpoints, fault)
 
 
 def _read_routes(place: Path, defaults: Defaults) -> tuple[Route, ...]:
@@ -100,6 +124,25 @@ def _read_routes(place: Path, defaults: Defaults) -> tuple[Route, ...]:
     routes = tuple(route for file in files for route in load_file(file, defaults))
     Routes(routes)  # refuses those that overlap among themselves
     return routes
+
+
+def _read_endpoints(place: Path) -> Endpoints:
+    """What tools wrote of where the service is; without it at the host that is named like it."""
+    file = place / UPSTREAMS_FILE
+    try:
+        said = UpstreamsEntry.model_validate(tomllib.loads(read_bytes(file, FILE_BYTES_MAX).decode()))
+        public = [parse_address(one, PUBLIC_PORT) for one in said.stable or (place.name,)]
+        return Endpoints.of(public, [parse_address(one, INTERNAL_PORT) for one in said.internal])
+    except (FileNotFoundError, NotADirectoryError):
+        return Endpoints.of([(place.name, PUBLIC_PORT)])
+    except OSError as error:
+        raise RoutesRefused(f"{file}: {error.strerror}") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise RoutesRefused(f"{file}: {where}: {fault['msg']}".replace(": : ", ": ")) from None
+    except (ValueError, RecursionError) as error:
+        raise RoutesRefused(f"{file}: {error}") from None
 
 
 def _read_stamp(file: Path) -> datetime | None:

@@ -86,9 +86,9 @@ class Watch:
             moving = {name for name in found.keys() | before.keys() if found.get(name) != before.get(name)}
             if _changed(self.table, found) - moving:
                 table = await asyncio.to_thread(self._read, self.table, moving)
-                in_use = self.table.routes
+                in_use = self.table
                 self._take(table)
-                if table.routes is not in_use:
+                if table.routes is not in_use.routes or table.endpoints != in_use.endpoints:
                     self.used += 1
                     self._use(table)
                     _log.info("the routes changed: %s", ", ".join(table.used) or "no service has any")

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from gateway.publications import Publication, fingerprints, read_publication
 from gateway.routes import Route, Routes, overlap_of
 from gateway.tables import Defaults
+from gateway.upstream.names import Endpoints
 
 # Nobody signs in without these, so no other service can keep a path from them.
 _FIRST: Final = ("auth-service", "user-service")
@@ -32,6 +33,7 @@ class RouteTable:
     routes: Routes = field(default_factory=Routes)
     read: Mapping[str, Publication] = field(default_factory=dict)
     used: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoints] = field(default_factory=dict)
     refused: Mapping[str, Refusal] = field(default_factory=dict)
 
 
@@ -53,33 +55,44 @@ def read_table(
             read[name] = known
         elif name not in moving:
             read[name] = read_publication(folder / name, fingerprint, defaults)
-    used, refused = combine(own, read, before.used)
+    endpoints = {
+        name: found for name, one in read.items() if (found := one.endpoints or before.endpoints.get(name))
+    }
+    wanted = {
+        name: one.routes
+        for name, one in sorted(read.items(), key=lambda item: _rank(item[1]))
+        if one.routes is not None and name in endpoints
+    }
+    kept = {name: before.used[name] for name in sorted(read) if name in before.used}
+    used, refused = combine(own, wanted, kept)
+    refused |= {name: Refusal(one.fault) for name, one in read.items() if one.fault}
     if last is not None and list(used.items()) == list(last.used.items()):
-        return RouteTable(last.routes, read, used, refused)
-    routes = Routes([*own, *chain.from_iterable(used.values())], defaults.cors)
-    return RouteTable(routes, read, used, refused)
+        routes = last.routes
+    else:
+        routes = Routes([*own, *chain.from_iterable(used.values())], defaults.cors)
+    return RouteTable(routes, read, used, endpoints, refused)
 
 
 def combine(
-    own: Sequence[Route], read: Mapping[str, Publication], last: Mapping[str, tuple[Route, ...]]
+    own: Sequence[Route],
+    wanted: Mapping[str, tuple[Route, ...]],
+    last: Mapping[str, tuple[Route, ...]],
 ) -> tuple[dict[str, tuple[Route, ...]], dict[str, Refusal]]:
-    """The routes in use from now on, by service in the order of precedence, and who is refused; `last` are those in use
-    until now."""
+    """The routes in use from now on by service, and who is refused, of those that are wanted, whoever came first first,
+    and those that are in use until now."""
     paths = _Paths(own)
-    refused = {name: Refusal(one.fault) for name, one in read.items() if one.routes is None}
-    ordered = sorted(read, key=lambda name: _rank(read[name]))
-    for group in (
-        [name for name in ordered if name in _FIRST],
-        [name for name in ordered if name not in _FIRST],
-    ):
+    refused: dict[str, Refusal] = {}
+    ordered = [*wanted, *(name for name in last if name not in wanted)]
+    for first in (True, False):
+        group = [name for name in ordered if (name in _FIRST) is first]
         for name in group:
             paths.enter(name, last.get(name, ()))
-        changed = [name for name in group if read[name].routes is not None]
+        changed = [name for name in group if name in wanted]
         # A path that one service gives up is free for another, whichever was looked at first.
-        while entered := [name for name in changed if paths.enter(name, read[name].routes or ()) is None]:
+        while entered := [name for name in changed if paths.enter(name, wanted[name]) is None]:
             changed = [name for name in changed if name not in entered]
         for name in changed:
-            if (refusal := paths.enter(name, read[name].routes or ())) is not None:
+            if (refusal := paths.enter(name, wanted[name])) is not None:
                 refused[name] = refusal
     return {name: paths.used[name] for name in ordered if paths.used.get(name)}, refused
 

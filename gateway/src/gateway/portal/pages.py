@@ -100,9 +100,10 @@ def pages(
     health: Health,
     version: str,
     refused: Callable[[], Mapping[str, str]] = dict,
+    releases: Callable[[], Mapping[str, str]] = dict,
 ) -> FastAPI:
     """The application that the gateway's own routes lead to. `refused` names services whose files cannot be used, each
-    with the one that has its path."""
+    with the one that has its path; `releases` what the services run."""
     app = FastAPI(
         title="Gateway",
         version=version,
@@ -118,7 +119,7 @@ def pages(
     @app.get("/", response_class=HTMLResponse, operation_id="home", tags=["public"])
     async def home() -> HTMLResponse:
         """Version, health of each service, links."""
-        page = _home(version, await health.states(), routes(), refused())
+        page = _home(version, await health.states(), routes(), refused(), releases())
         return HTMLResponse(page, headers=_fields(_HOME_POLICY))
 
     @app.get("/docs", response_class=HTMLResponse, operation_id="docs", tags=["public"])
@@ -153,14 +154,21 @@ def pages(
     return app
 
 
-def _home(version: str, states: Mapping[str, str], routes: Routes, refused: Mapping[str, str]) -> str:
+def _home(
+    version: str,
+    states: Mapping[str, str],
+    routes: Routes,
+    refused: Mapping[str, str],
+    releases: Mapping[str, str],
+) -> str:
     rows = "".join(
-        f"<tr><td>{escape(name)}<td class={state.replace(' ', '-')}>{state}" for name, state in states.items()
+        f"<tr><td>{escape(name)}<td class={state.replace(' ', '-')}>{state}<td>{escape(releases.get(name, ''))}"
+        for name, state in states.items()
     )
     # Why is in the log: this page is everybody's.
     rows += "".join(
-        f"<tr><td>{escape(name)}<td class=refused>routes refused{', ' if overlaps else ''}"
-        f"{escape(f'they overlap those of {overlaps}' if overlaps else '')}"
+        f"<tr><td>{escape(name)}<td class=refused>routes refused"
+        + (f", they overlap those of {escape(overlaps)}" if overlaps else "")
         for name, overlaps in sorted(refused.items())
     )
     links = "".join(

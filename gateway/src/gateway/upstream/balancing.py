@@ -43,13 +43,16 @@ def choose(addresses: Sequence[AnAddress], now: float, tried: AnAddress | None) 
     return best
 
 
-def failed(address: Address, now: float) -> None:
-    """Ejects an address after consecutive failures, each time for longer; choose() never runs out of addresses."""
+def failed(address: Address, now: float) -> bool:
+    """Ejects an address after consecutive failures, each time for longer; choose() never runs out of addresses. Returns
+    whether this one ejected it."""
     address.failures += 1
-    if address.failures >= _FAILURES:
-        address.failures = 0
-        address.ejections += 1
-        address.ejected_until = now + min(_LONGEST, 2.0 ** (address.ejections - 1))
+    if address.failures < _FAILURES:
+        return False
+    address.failures = 0
+    address.ejections += 1
+    address.ejected_until = now + min(_LONGEST, 2.0 ** (address.ejections - 1))
+    return True
 
 
 def succeeded(address: Address) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from gateway.clock import Clock
@@ -12,8 +14,9 @@ from gateway.upstream.bodies import Bodies
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.crowd import Crowd
 from gateway.upstream.exceptions import BreakerOpen, Overloaded, Unavailable
-from gateway.upstream.names import AGAIN_SECONDS, Address, Names
+from gateway.upstream.names import AGAIN_SECONDS, Address, Endpoints, Names
 from gateway.upstream.pool import Bounds, Exchange, Pool
+from gateway.upstream.readiness import Addresses
 from gateway.upstream.retries import RetryBudget
 
 _log = logging.getLogger("gateway.upstream")
@@ -24,7 +27,13 @@ class Upstream:
     """One service."""
 
     def __init__(
-        self, name: str, hosts: Sequence[Address], bounds: Bounds, clock: Clock, bodies: Bodies
+        self,
+        name: str,
+        endpoints: Endpoints,
+        bounds: Bounds,
+        clock: Clock,
+        bodies: Bodies,
+        probing: bool = False,
     ) -> None:
         self.name = name
         self.bounds = bounds
@@ -33,12 +42,26 @@ class Upstream:
         self.breaker = Breaker()
         self.budget = RetryBudget()
         self.crowd = Crowd(bounds.outstanding)
-        host, port = hosts[0]
+        self.withdrawn_at: float | None = None  # when the last route that leads here went
+        self.pools: list[Pool] = []  # those that get requests
+        self.addresses = Addresses(name, bounds.connect_seconds, probing, self._serve_from)
+        self._arriving = 0
+        self._moved = asyncio.Event()
+        self.move(endpoints)
+
+    def move(self, endpoints: Endpoints) -> None:
+        """The service is elsewhere from now on. What is under way ends where it began."""
+        self.endpoints = endpoints
+        host, port = endpoints.public[0]
         self.authority = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
-        self._names = Names(hosts)
-        self.pools: list[Pool] = []
+        self._names = Names(endpoints)
         if self._names.literal:
-            self._use(set(hosts))
+            self._use(self._names.written)
+        self._moved.set()
+
+    @property
+    def outstanding(self) -> int:
+        return sum(pool.outstanding for pool in self.addresses.every)
 
     def send(self, exchange: Exchange) -> None:
         """Gives the exchange to an address, or refuses it."""
@@ -58,7 +81,10 @@ class Upstream:
         pools = self.pools
         pool = pools[0] if len(pools) == 1 else balancing.choose(pools, now, exchange.pool)
         if pool is None:
-            # Before the first resolution, or while the name leads nowhere: ask, then decide.
+            # Before the first resolution, while the name leads nowhere, or while nobody is ready: ask, then decide.
+            if self._arriving >= self.bounds.outstanding:
+                exchange.refuse(Overloaded(headers=_SOON))
+                return
             exchange.resolving = asyncio.get_running_loop().create_task(self._resolve_and_give(exchange))
         elif pool.outstanding >= self.bounds.outstanding or (
             not exchange.body_done and pool.uploads >= self.bounds.uploads
@@ -70,14 +96,22 @@ class Upstream:
             pool.serve(exchange)
 
     async def _resolve_and_give(self, exchange: Exchange) -> None:
-        await self.resolve_again()
+        self._arriving += 1
+        try:
+            await self.resolve_again()
+            await self.addresses.wait(self.bounds.connect_seconds)
+        finally:
+            self._arriving -= 1
         if exchange.over:
             return
         if self.pools:
             self._give(exchange, self.clock.now)
         else:
             self.breaker.failed(self.clock.now)
-            exchange.refuse(Unavailable("its name leads to no address", headers=_SOON))
+            nowhere = (
+                "none of its addresses is ready" if self.addresses.every else "its name leads to no address"
+            )
+            exchange.refuse(Unavailable(nowhere, headers=_SOON))
 
     def connect_failed(self, pool: Pool, error: Exception) -> None:
         """No connection could be opened. Nothing was sent, so an exchange may go elsewhere whatever its method."""
@@ -87,7 +121,8 @@ class Upstream:
         elsewhere = any(other is not pool and other.ejected_until <= now for other in self.pools)
         if not elsewhere:
             self.breaker.failed(now)
-        balancing.failed(pool, now)
+        if balancing.failed(pool, now) or isinstance(error, ConnectionRefusedError):
+            self.addresses.doubt(pool)
         if exchange is not None:
             exchange.leave()
             if exchange.attempts == 0 and (elsewhere or self.budget.take(now)):
@@ -122,37 +157,52 @@ class Upstream:
 
     def failed(self, pool: Pool) -> None:
         self.breaker.failed(self.clock.now)
-        balancing.failed(pool, self.clock.now)
+        if balancing.failed(pool, self.clock.now):
+            self.addresses.doubt(pool)
 
     def timed_out(self, pool: Pool, since: float) -> None:
         """No answer has come to what was asked at `since`, by perf_counter. A service that has answered others in the
         meantime is slow, not down: whoever asks for something else of it must not be refused."""
-        if pool.answered_at < since:
-            balancing.failed(pool, self.clock.now)
+        if pool.answered_at < since and balancing.failed(pool, self.clock.now):
+            self.addresses.doubt(pool)
         if all(each.answered_at < since for each in self.pools):
             self.breaker.failed(self.clock.now)
 
     async def resolve_again(self) -> None:
         """Asks the name service before each opening, so that a stranger at an old address gets nothing."""
-        if not self._names.literal:
-            self._use(await self._names.resolve())
+        names = self._names
+        if not names.literal:
+            found = await names.resolve()
+            if names is self._names:
+                self._use(found)
 
     async def run(self) -> None:
         """Keeps names fresh, so that new replicas get their share and connections to gone ones are closed."""
-        while not self._names.literal:
+        while True:
+            self._moved.clear()
             await self.resolve_again()
-            await asyncio.sleep(AGAIN_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_SECONDS):
+                    await self._moved.wait()
 
     def sweep(self, now: float) -> None:
         self.budget.sweep(now)
         self.crowd.sweep(now)
-        for pool in self.pools:
+        for pool in self.addresses.every:
             pool.sweep(now)
 
-    def _use(self, addresses: set[Address]) -> None:
-        kept = [pool for pool in self.pools if (pool.host, pool.port) in addresses]
-        for pool in self.pools:
-            if (pool.host, pool.port) not in addresses:
-                pool.retire()
-        present = {(pool.host, pool.port) for pool in kept}
-        self.pools = kept + [Pool(self, host, port) for host, port in sorted(addresses - present)]
+    def retire(self) -> None:
+        """Nobody is led here any more."""
+        self._use({})
+
+    def _use(self, found: Mapping[Address, Address]) -> None:
+        for pool in self.addresses.use(found, partial(Pool, self)):
+            # Whoever waited there has not been sent.
+            while (exchange := pool.next_waiting()) is not None:
+                exchange.leave()
+                self._give(exchange, self.clock.now)
+
+    def _serve_from(self, pools: list[Pool]) -> None:
+        if pools and not self.pools:
+            self.breaker.succeeded()  # it opened because nobody was there
+        self.pools = pools

@@ -2,25 +2,38 @@
 
 import asyncio
 import ipaddress
+import re
 import socket
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 AGAIN_SECONDS: Final = 2.0
+PUBLIC_PORT: Final = 8000
+INTERNAL_PORT: Final = 9000
+_ADDRESSES_MAX: Final = 64  # that a name leads to; those beyond get no request
+_WRITTEN_MAX: Final = 64
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_][A-Za-z0-9._-]{0,252})(?::([0-9]{1,5}))?")
 Address = tuple[str, int]
+
+
+def parse_address(text: str, default_port: int) -> Address:
+    """`orders:8000`, `orders`, `[fd00::7]:8000`."""
+    found = _ADDRESS.fullmatch(text)
+    port = int(found[2]) if found and found[2] else default_port
+    if found is None or not 0 < port < 65536:
+        raise ValueError(f"{text!r} is not host:port")
+    host = found[1].strip("[]")
+    if host != found[1] and not is_literal(host):
+        raise ValueError(f"{text!r} is not host:port")
+    return host, port
 
 
 def parse(text: str, default_port: int) -> list[Address]:
     """`a:8000,b` as host and port pairs; an IPv6 address stands in brackets."""
-    found = []
-    for part in text.replace(" ", "").split(","):
-        host, colon, port = part.rpartition(":")
-        if not colon or (part.startswith("[") and part.endswith("]")):
-            host, port = part, str(default_port)
-        if not host or not port.isdigit():
-            raise ValueError(f"{part!r} is not host:port")
-        found.append((host.strip("[]"), int(port)))
-    return found
+    parts = text.replace(" ", "").split(",")
+    if len(parts) > _WRITTEN_MAX:
+        raise ValueError(f"more than {_WRITTEN_MAX} addresses")
+    return [parse_address(part, default_port) for part in parts]
 
 
 def is_literal(host: str) -> bool:
@@ -31,15 +44,42 @@ def is_literal(host: str) -> bool:
     return True
 
 
+class Endpoints(NamedTuple):
+    """The binds of a service: what the gateway forwards to, and where each of them says whether it is ready."""
+
+    public: tuple[Address, ...]
+    internal: tuple[Address, ...]
+
+    @classmethod
+    def of(cls, public: Iterable[Address], internal: Iterable[Address] = ()) -> "Endpoints":
+        """The internal binds are beside the public ones where nothing else is said."""
+        public = tuple(public)
+        return cls(public, tuple(internal) or tuple((host, INTERNAL_PORT) for host, _ in public))
+
+    def internal_of(self, index: int, found: str) -> Address:
+        """The internal bind of the replica at the address that the public host of this index leads to."""
+        paired = index if len(self.internal) == len(self.public) else 0
+        host, port = self.internal[paired]
+        return (found if host == self.public[paired][0] else host), port
+
+
 class Names:
-    """The addresses that the configured hosts have now."""
+    """The addresses that the configured hosts have now, each with its internal one."""
 
-    def __init__(self, hosts: Sequence[Address]) -> None:
-        self._hosts = hosts
-        self.literal = all(is_literal(host) for host, _ in hosts)
-        self._asking: asyncio.Task[set[Address]] | None = None
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self.literal = all(is_literal(host) for host, _ in endpoints.public)
+        self._asking: asyncio.Task[dict[Address, Address]] | None = None
 
-    async def resolve(self) -> set[Address]:
+    @property
+    def written(self) -> dict[Address, Address]:
+        """The addresses, where all of them are literal."""
+        public = self._endpoints.public
+        return {
+            address: self._endpoints.internal_of(index, address[0]) for index, address in enumerate(public)
+        }
+
+    async def resolve(self) -> dict[Address, Address]:
         """Asks now, or waits for a question already under way. A host that does not resolve has no address."""
         if self._asking is None:
             self._asking = asyncio.get_running_loop().create_task(self._resolve())
@@ -49,17 +89,20 @@ class Names:
     def _asked(self, _: object) -> None:
         self._asking = None
 
-    async def _resolve(self) -> set[Address]:
-        found: set[Address] = set()
-        for answer in await asyncio.gather(*(self._resolve_host(host, port) for host, port in self._hosts)):
-            found |= answer
+    async def _resolve(self) -> dict[Address, Address]:
+        found: dict[Address, Address] = {}
+        hosts = self._endpoints.public
+        for index, addresses in enumerate(await asyncio.gather(*(self._resolve_host(*one) for one in hosts))):
+            for host in sorted(addresses):
+                if len(found) < _ADDRESSES_MAX:
+                    found[host, hosts[index][1]] = self._endpoints.internal_of(index, host)
         return found
 
-    async def _resolve_host(self, host: str, port: int) -> set[Address]:
+    async def _resolve_host(self, host: str, port: int) -> set[str]:
         if is_literal(host):
-            return {(host, port)}
+            return {host}
         try:
             infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError:
             return set()
-        return {(str(info[4][0]), port) for info in infos}
+        return {str(info[4][0]) for info in infos}

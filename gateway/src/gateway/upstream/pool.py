@@ -69,6 +69,10 @@ class Pool:
         self.upstream = upstream
         self.host = host
         self.port = port
+        self.internal = (host, port)  # where it says whether it is ready
+        self.ready = True
+        self.was_ready = True  # since it was seen to listen
+        self.release = ""
         self.removed = False  # the name no longer leads here
         self.outstanding = 0  # exchanges that were given to this address and are not over
         self.turn = 0
