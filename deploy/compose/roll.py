@@ -348,7 +348,8 @@ def up(project: Project, names: Sequence[str]) -> None:
     if built:
         say(f"building {', '.join(one.name for one in built)}")
         with ThreadPoolExecutor(len(built)) as threads:
-            list(threads.map(lambda one: build(project, one), built))
+            for one, _ in zip(built, threads.map(lambda one: build(project, one), built), strict=True):
+                say(f"{one.name} is built")
     failures = roll_changed(project, serve, left)
     start(project, names, left, scope)
     for one in built:

@@ -95,6 +95,9 @@ def test_an_image_is_built_apart_from_what_runs_and_runs_as_nobody(dockerfile: P
     assert "COPY --from=build" in final
     assert "USER 10001:10001" in final
     assert "HEALTHCHECK" in final
+    for name in ("version", "revision", "source"):
+        assert f"org.opencontainers.image.{name}=${name.upper()}" in final
+    assert f"ENV RELEASE=${{REVISION:+{dockerfile.parent.name}/$VERSION+$REVISION}}" in final
     assert "pip install" not in final
     assert "apt-get" not in final
 
