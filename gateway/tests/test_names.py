@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.upstream.names import AGAIN_SECONDS
+from gateway.upstream.names import AGAIN_SECONDS, Endpoints, Names
 from service_kit import background
 from tests.conftest import House, running, turns
 from tests.process import until
@@ -194,3 +194,9 @@ async def _soon(house: House) -> bytes:
         assert time.monotonic() < ends
         await asyncio.sleep(0.05)
     return answer
+
+
+async def test_a_host_that_can_be_no_name_leads_nowhere() -> None:
+    assert await Names(Endpoints.of([("a" * 64, 8000), ("127.0.0.1", 1)])).resolve() == {
+        ("127.0.0.1", 1): ("127.0.0.1", 9000)
+    }

@@ -103,6 +103,6 @@ class Names:
             return {host}
         try:
             infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, UnicodeError):  # the latter where it can be no name
             return set()
         return {str(info[4][0]) for info in infos}

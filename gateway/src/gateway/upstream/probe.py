@@ -16,6 +16,8 @@ _RELEASE: Final = re.compile(
 # A server without such a page cannot say that it is not ready.
 _NO_SUCH_PAGE: Final = (404, 405, 410, 501)
 
+_UNREACHABLE: Final = (OSError, TimeoutError, UnicodeError)  # the last where a host can be no name
+
 
 class Finding(NamedTuple):
     """What an address said. `missing`: nobody listens at the internal bind, and somebody at the public one."""
@@ -32,9 +34,10 @@ async def ask(address: Address, internal: Address, connect_seconds: float) -> Fi
     try:
         async with asyncio.timeout(connect_seconds):
             reader, writer = await asyncio.open_connection(*internal, limit=_HEAD_BYTES_MAX)
-    except (OSError, TimeoutError):
+    except _UNREACHABLE:
         listens = await _listens(address, connect_seconds)
-        return Finding(False, "nobody listens at its internal bind", listens=listens, missing=listens)
+        where = " at its internal bind" if listens else ""
+        return Finding(False, f"nobody listens{where}", listens=listens, missing=listens)
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             writer.write(
@@ -63,7 +66,7 @@ async def _listens(address: Address, seconds: float) -> bool:
     try:
         async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(*address)
-    except (OSError, TimeoutError):
+    except _UNREACHABLE:
         return False
     writer.transport.abort()
     return True

@@ -4,11 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from gateway.upstream import probe
 from gateway.upstream.names import Address
 from gateway.upstream.pool import Pool
+from service_kit import background
 
 _log = logging.getLogger("gateway.upstream")
 _MISSING: Final = 3  # times in a row that only the public bind listens: this service has no internal one
@@ -82,7 +84,9 @@ class Addresses:
             self._any.clear()
 
     def _ask(self, pool: Pool) -> None:
-        self._probes[pool] = asyncio.get_running_loop().create_task(self._ask_until_ready(pool))
+        self._probes[pool] = asyncio.get_running_loop().create_task(
+            background.always(partial(self._ask_until_ready, pool))
+        )
 
     async def _ask_until_ready(self, pool: Pool) -> None:
         address, missing, said = (pool.host, pool.port), 0, ""
