@@ -105,6 +105,10 @@ class Project:
         needs = self.with_needs([service])
         return [one for one in needs if self.services[one].one_shot and one != routes_of(service)]
 
+    def needs_a_build(self, service: Service) -> bool:
+        """Whether it is built here, or depends on what is."""
+        return any(self.services[name].build for name in self.with_needs([service.name]))
+
     def changed(self, container: Container) -> bool:
         """Whether compose would make another in its place: it compares the image behind the name, too."""
         service = self.services[container.service]
@@ -362,7 +366,7 @@ def up(project: Project, names: Sequence[str]) -> None:
 def renew_stores(project: Project, scope: Sequence[Service]) -> None:
     """What runs has what a new release needs of it before that comes. Alone, so that nothing else is made anew."""
     docker = project.docker
-    stores = [one.name for one in scope if not one.build and not one.one_shot]
+    stores = [one.name for one in scope if not one.one_shot and not project.needs_a_build(one)]
     there = project.containers(*stores)
     if any(project.changed(one) for one in there):
         remove_outdated_one_shots(project, project.with_needs(stores))

@@ -20,6 +20,7 @@ from gatehouse_e2e.systems import CommandFailed, System
 pytestmark = pytest.mark.breaks
 
 PARTS = ("auth-service", "user-service")
+EVERY_PART = (*PARTS, "gateway")
 GOOD = ('LABEL release="another"',)
 DIES = ('CMD ["python", "-c", "import a_module_that_is_not_there"]',)
 NEVER_READY = ('CMD ["python", "-c", "import time; print(\'still loading\', flush=True); time.sleep(1000)"]',)
@@ -38,23 +39,26 @@ USELESS = {
 Loaded = Callable[[str], AbstractContextManager[History]]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def base(system: System) -> Iterator[None]:
     """What serves was brought in by an operator's command, and is there again in the end."""
     if not isinstance(system, Compose):
         yield
         return
     system.up_again()
-    for part in PARTS:
+    for part in EVERY_PART:
         system.name_base(part)
     yield
-    for part in PARTS:
+    for part in EVERY_PART:
         system.forget_releases(part)
 
 
 @pytest.fixture
-def load(steady: SteadyFixture, people: People, full: bool) -> Loaded:
+def load(steady: SteadyFixture, people: People, full: bool, request: pytest.FixtureRequest) -> Loaded:
     """Reads on connections that are kept and on new ones, beside what everybody does."""
+    request.getfixturevalue(
+        "base"
+    )  # not before `steady` has found the machine quiet enough to start anything in 18 s
     readers = [people.signed_in() for _ in range(16)]
     kept, once = (80, 40) if full else (5, 5)
 
@@ -69,7 +73,7 @@ def serving(parts: Compose, part: str) -> set[str]:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("part", [*PARTS, "gateway"])
+@pytest.mark.parametrize("part", EVERY_PART)
 def test_a_release_rolls_out_without_an_unanswered_request(
     part: str, parts: Compose, load: Loaded, promise: PromiseFixture
 ) -> None:
@@ -146,9 +150,9 @@ def test_up_changes_no_container_that_serves_however_it_came_to_be(
     part = "auth-service"
 
     def changed_by_up(*named: str) -> set[str]:
-        before = {one: serving(parts, one) for one in (*PARTS, "gateway", "mysql", "redis")}
+        before = {one: parts.containers(one) for one in (*EVERY_PART, "front", "mysql", "redis")}
         parts.up_again(*named)
-        return {one for one, ids in before.items() if serving(parts, one) != ids}
+        return {one for one, ids in before.items() if parts.containers(one) != ids}
 
     with load("make up of an unchanged tree") as seen:
         parts.roll(part)

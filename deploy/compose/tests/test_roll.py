@@ -137,6 +137,19 @@ def test_up_rolls_what_has_changed() -> None:
     assert not [call for call in docker.calls if "--force-recreate" in call]
 
 
+def test_up_makes_changed_stores_anew_before_it_rolls_and_nothing_that_depends_on_a_release() -> None:
+    beside = {"image": "of-a-test-beside", "depends_on": {"people": {}}}
+    there = {
+        "c8": {"service": "redis", "image": "sha256:old"},
+        "c9": {"service": "beside", "image": "sha256:old"},
+    }
+    docker = engine(services=SERVICES | {"beside": beside}, there=SERVE | there)
+    up(Project(docker), [])
+    calls = docker.calls
+    assert calls.index("compose up --no-build --wait redis") < calls.index("stop c1")
+    assert calls.index("stop c1") < calls.index("compose up --no-build --wait")
+
+
 def test_what_is_not_built_here_or_owns_a_port_is_not_rolled() -> None:
     published = SERVICES["people"] | {"ports": [{"target": 8000}]}
     docker = engine(services=SERVICES | {"people": published})
