@@ -250,8 +250,11 @@ def bring_in(project: Project, service: Service) -> list[Container]:
     # With what it depends on: without, its configuration has another hash, and the next `up` would make it anew.
     docker.compose("up", "--detach", "--no-build", "--no-recreate", "--scale", count, name)
     known = {one.id for one in old}
+    new = [one.id for one in project.containers(name) if one.id not in known]
+    if len(new) < max(1, service.replicas):
+        raise Failed(f"{len(new)} new containers came of {service.replicas}")
     say(f"{name}: 4 of 5, wait until ready")
-    wait_ready(docker, [one.id for one in project.containers(name) if one.id not in known])
+    wait_ready(docker, new)
     publish_routes(project, name)
     return old
 

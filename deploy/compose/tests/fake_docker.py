@@ -52,6 +52,8 @@ class FakeDocker(Docker):
 
     def _begin(self, name: str, count: int) -> None:
         """As many containers of the service as that, the new ones of its latest image."""
+        if name in self.begins and self.begins[name] is None:
+            return
         while sum(one["service"] == name for one in self.there.values()) < count:
             image = self.images.get(f"of-a-test-{name}:latest", "sha256:other")
             new = {"service": name, "image": image, **self.begins.get(name, {})}

@@ -88,6 +88,13 @@ def test_a_release_of_no_use_is_told_with_its_last_lines_and_leaves_all_as_it_wa
     assert not [call for call in docker.calls if call in ("stop c1", "stop c2")]
 
 
+def test_the_old_ones_stay_where_no_new_ones_come() -> None:
+    docker = engine(begins={"people": None})
+    with pytest.raises(Failed, match="serves as before"):
+        roll(Project(docker), "people", to_previous=False)
+    assert people(docker) == {"c1": A, "c2": A}
+
+
 def test_a_roll_back_is_one_command_and_the_next_up_leaves_it_so(capsys: pytest.CaptureFixture[str]) -> None:
     docker = engine(images={LATEST: A, PREVIOUS: B}, built=A)
     roll(Project(docker), "people", to_previous=True)
