@@ -212,3 +212,28 @@ async def _counts(house: House, service: str) -> bool:
 
 async def _counts_not(house: House, service: str) -> bool:
     return not await _counts(house, service)
+
+
+async def test_services_that_come_and_go_leave_the_connections_and_limits_of_others_as_they_are(
+    tmp_path: Path,
+) -> None:
+    limited = (
+        ROUTE.format(name="echo.few", path="/few")
+        + 'limit = { rate = 2, per_seconds = 600, by = "address" }\n'
+    )
+    async with running(tmp_path, table=limited, routes_watch_seconds=0.05) as house:
+        assert (await house.send(get(b"/few"))).startswith(b"HTTP/1.1 200 ")
+        for upstreams in ('stable = ["127.0.0.1:1"]', 'stable = ["127.0.0.1:2"]'):
+            publish(tmp_path, "other", upstreams)
+            await until(lambda: _counts(house, "other"), 10)
+        (tmp_path / "other" / "routes.toml").write_text("routes = 7")
+        await until(lambda: _is_refused(house, "other"), 10)
+        metrics = await internal(house, "/metrics")
+        assert 'gateway_upstream_connections{service="echo",state="idle"} 1' in metrics
+        assert (await house.send(get(b"/few"))).startswith(b"HTTP/1.1 200 ")
+        assert (await house.send(get(b"/few"))).startswith(b"HTTP/1.1 429 ")
+        assert len(house.upstream.got) == 2
+
+
+async def _is_refused(house: House, service: str) -> bool:
+    return f'gateway_routes_refused{{overlaps="",service="{service}"}} 1' in await internal(house, "/metrics")
