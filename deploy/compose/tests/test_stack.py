@@ -47,6 +47,16 @@ def test_no_release_and_no_setting_but_the_port_replaces_front(services: dict[st
     assert set(front["networks"]) == {"front"}
 
 
+def test_nobody_but_a_gateway_can_take_the_port_over(services: dict[str, Any]) -> None:
+    """Whoever reaches front's socket is passed the callers."""
+    reach = {
+        name
+        for name, service in services.items()
+        if any(volume.get("source") == "front" for volume in service.get("volumes", ()))
+    }
+    assert reach == {"front", "gateway"}
+
+
 def test_the_gateway_waits_for_no_service(services: dict[str, Any]) -> None:
     """compose replaces what depends on what it replaces."""
     assert set(services["gateway"]["depends_on"]) == {"secrets", "front"}
