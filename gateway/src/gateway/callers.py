@@ -1,9 +1,10 @@
 """Who is calling: the bearer token of a request, through the kit's verifier, into a caller."""
 
+import re
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
+from gateway.fields import elements
 from gateway.head import Head
 from gateway.response_revocations import ResponseRevocations
 from service_kit.problems import Problem
@@ -21,6 +22,10 @@ from service_kit.tokens import (
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 # Browsers cannot set a header on a WebSocket: there the token travels as one of the subprotocols.
 SUBPROTOCOL_PREFIX: Final = b"bearer."
+# The name `access_token`, with any of its characters escaped, where a parameter of a query begins.
+_TOKEN_IN_QUERY: Final = re.compile(
+    b"(?:^|&)" + b"".join(b"(?:%c|%%(?i:%02x))" % (char, char) for char in b"access_token") + b"(?:[=&]|$)"
+)
 
 
 class Unauthorized(Problem):
@@ -78,8 +83,7 @@ class Callers:
 
 def _refuse_token_in(query: bytes) -> None:
     """A query parameter may not be the token, however its name is written."""
-    names = (parameter.partition(b"=")[0] for parameter in query.split(b"&"))
-    if any(unquote_to_bytes(name) == b"access_token" for name in names):
+    if _TOKEN_IN_QUERY.search(query):
         raise InvalidRequest(
             "a token in the query is not accepted",
             headers={"WWW-Authenticate": 'Bearer error="invalid_request"'},
@@ -101,13 +105,11 @@ def _read_bearer(head: Head) -> bytes:
 
 def other_subprotocols(head: Head) -> bytes:
     """The offered subprotocols without the token."""
-    return b", ".join(p for p in _subprotocols(head) if p and not p.startswith(SUBPROTOCOL_PREFIX))
+    return b", ".join(p for p in _subprotocols(head) if not p.startswith(SUBPROTOCOL_PREFIX))
 
 
 def _subprotocols(head: Head) -> list[bytes]:
-    return [
-        p.strip(b" \t") for value in head.others.get(b"sec-websocket-protocol", ()) for p in value.split(b",")
-    ]
+    return elements(head.others.get(b"sec-websocket-protocol", ()))
 
 
 def refusal_of(refused: TokenRefused) -> InvalidToken:

@@ -1,7 +1,7 @@
 """Reads a request's header fields one way, or refuses them: what crosses as it came, what is dropped, what is meant."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from gateway.asserted import is_asserted
@@ -9,6 +9,7 @@ from gateway.head import BadRequest, CodingUnknown, ExpectationUnknown, Head, He
 from service_kit.response_revocations import HEADER
 
 MAX_FIELDS: Final = 100
+MAX_ELEMENTS: Final = 100  # of each list that is read
 
 # What becomes of a field: PASS crosses as it came, ONCE too but must not stand twice, DROP does not cross, any other
 # value is the lower-case name under which its values are collected, to be interpreted below.
@@ -115,12 +116,18 @@ def _interpret(head: Head) -> None:
         head.expects_continue = head.has_body
 
 
-def members(values: Iterable[bytes]) -> Iterator[bytes]:
-    """The members of a list (RFC 9110, 5.6.1) in lower case, in however many lines it came; empty ones say nothing."""
-    for value in values:
-        for member in value.split(b","):
-            if member := member.strip(b" \t"):
-                yield member.lower()
+def members(values: Iterable[bytes]) -> list[bytes]:
+    """The elements of a list in lower case."""
+    return [element.lower() for element in elements(values)]
+
+
+def elements(values: Iterable[bytes]) -> list[bytes]:
+    """The elements of a list (RFC 9110, 5.6.1), in however many lines it came; empty ones say nothing, but thousands of
+    them would hold up everybody else."""
+    parts = b",".join(values).split(b",", MAX_ELEMENTS)
+    if len(parts) > MAX_ELEMENTS:
+        raise HeadTooLarge(f"more than {MAX_ELEMENTS} elements in a list")
+    return [element for part in parts if (element := part.strip(b" \t"))]
 
 
 def _read_host(head: Head, values: list[bytes] | None) -> None:

@@ -1,11 +1,16 @@
 """The media types that a route takes and gives: a body of another is refused, and a client that wants none of them."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Final
 
 from gateway.head import Head
 from service_kit.problems import Problem
+
+_RANGES_MAX: Final = 64  # of an Accept; those beyond are not read
+_WEIGHT: Final = re.compile(r"(?:^|;)[ \t]*q=([^;]*)")
 
 
 class MediaTypeUnsupported(Problem):
@@ -57,12 +62,12 @@ def _values(head: Head, name: bytes) -> list[str]:
 def _ranges(values: Iterable[str]) -> dict[str, float]:
     """What Accept says of each range (RFC 9110, 12.5.1); empty where it says nothing that can be read."""
     found = {}
-    for element in ",".join(values).split(","):
-        media_range, *parameters = (part.strip() for part in element.split(";"))
-        if media_range:
-            weights = [parameter[2:] for parameter in parameters if parameter.startswith("q=")]
+    for element in ",".join(values).split(",", _RANGES_MAX)[:_RANGES_MAX]:
+        media_range, _, parameters = element.partition(";")
+        if media_range := media_range.strip():
+            weight = _WEIGHT.search(parameters)
             try:
-                found[media_range] = float(weights[0]) if weights else 1.0
+                found[media_range] = float(weight[1]) if weight else 1.0
             except ValueError:
                 found[media_range] = 1.0
     return found

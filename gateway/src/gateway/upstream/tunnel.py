@@ -9,6 +9,8 @@ from gateway.upstream.connections import Connection
 CLOSE_POLICY: Final = 1008
 CLOSE_GOING_AWAY: Final = 1001
 _FRAME_SECONDS: Final = 0.5
+_EXTENDED: Final = 126  # the first length that is written in more than its one byte
+_UNKNOWN: Final = 256
 
 
 class Served(Protocol):
@@ -49,36 +51,34 @@ class Frames:
 
     def feed(self, data: bytes, to_boundary: bool = False) -> int:
         """Follows the bytes, or only those up to the end of the frame they begin in; how many those are."""
-        at, end = 0, len(data)
-        while at < end:
-            if to_boundary and self.at_boundary:
+        begun, self._head = self._head, b""
+        data = begun + data
+        at, end = self._left, len(data)  # where the next frame begins, which may be behind the end
+        # One step a frame: a service can send a hundred thousand in one read, as answers to pings perhaps.
+        while at < end and not (to_boundary and (at or not begun)):
+            short = data[at + 1] if at + 1 < end else _UNKNOWN
+            following = at + 2 + short if short < _EXTENDED else _end_of_frame(data, at)
+            if not following:
+                self._head = data[at:]
+                at = end
                 break
-            if self._left:
-                step = min(self._left, end - at)
-                self._left -= step
-                at += step
-                continue
-            self._head += data[at : at + 1]
-            at += 1
-            self._left = self._payload_length()
-            if self._left >= 0:
-                self._head = b""
-            else:
-                self._left = 0
-        return at
+            at = following
+        self._left = max(0, at - end)
+        return min(at, end) - len(begun)
 
-    def _payload_length(self) -> int:
-        """Bytes that follow the frame's head, or -1 while the head is not complete."""
-        head = self._head
-        if len(head) < 2:
-            return -1
-        length = head[1] & 0x7F
-        extended = {126: 2, 127: 8}.get(length, 0)
-        if len(head) < 2 + extended:
-            return -1
-        if extended:
-            length = int.from_bytes(head[2 : 2 + extended])
-        return length + (4 if head[1] & 0x80 else 0)
+
+def _end_of_frame(data: bytes, at: int) -> int:
+    """Where the frame that begins here ends, whatever its length; 0 while its head is not complete."""
+    head = data[at : at + 10]
+    if len(head) < 2:
+        return 0
+    length = head[1] & 0x7F
+    extended = {126: 2, 127: 8}.get(length, 0)
+    if len(head) < 2 + extended:
+        return 0
+    if extended:
+        length = int.from_bytes(head[2 : 2 + extended])
+    return at + 2 + extended + (4 if head[1] & 0x80 else 0) + length
 
 
 def close_frame(code: int, reason: str) -> bytes:
