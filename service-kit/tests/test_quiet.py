@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 MEASURES = """
 import time
@@ -65,6 +68,13 @@ def test_what_does_not_say_that_it_measures_time_is_judged_anywhere(tmp_path: Pa
     code, output = run(tmp_path, seconds=0, other=False, setup=BUSY)
     assert code == 1
     assert "1 failed, 1 passed, 1 skipped" in output
+
+
+@given(st.integers())
+@settings(max_examples=2)
+def test_an_example_has_the_time_that_it_takes(number: int) -> None:
+    time.sleep(0.3)  # longer than Hypothesis gives one
+    assert number is not None
 
 
 @pytest.mark.skipif(not Path("/proc/thread-self/schedstat").exists(), reason="only Linux tells")
