@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from service_kit.tokens import Caller, CannotVerify, TokenRefused
 
 _EXPIRED_AT_ONCE = 2_000
-# Beyond the longest life of a token: clocks differ, and auth-service adds the deadline of a request.
+# Beyond the longest life of a token: clocks differ, and their writer adds the deadline of a request.
 _FURTHER_SECONDS = 300.0
 
 Kind = Literal["session", "subject", "key"]
