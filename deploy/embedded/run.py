@@ -5,32 +5,27 @@ import json
 import os
 import shutil
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from env_file import read, refuse_unread
 from parts import (
     ROOT,
-    SERVICES,
     Environment,
-    claim_ports,
+    claim,
+    claim_wanted,
     install,
     mail_command,
-    migrations_command,
-    redis_command,
     secrets_command,
-    service_command,
-    service_environments,
 )
+from services import Services, reloaded
+from stores import start_redis
 from supervisor import Fault, Stopped, Supervisor
 
-START_SECONDS = 180  # a busy machine takes its time; what cannot start says so at once, by ending
 NOT_RUNNING = 3
-USAGE = "usage: run.py [run | exec SERVICE -- COMMAND... | running | clean]     settings: PORT=8080 VAR=var"
+USAGE = "usage: run.py [run | exec SERVICE -- COMMAND... | running | clean]     settings: PORT=8080 VAR=var RELOAD="
 WELCOME = """
 Gatehouse is up: {url}    API document: {url}/docs    mail it sends: {mailbox}
 
@@ -49,28 +44,25 @@ Ctrl-C stops it; what it knows stays in {var}.
 def run(var: Path, given: Environment) -> None:
     """Start every part, say where it is, and watch over it until somebody asks for the end."""
     with occupied(var) as lock, Supervisor(keep_open=lock) as supervisor:
-        ports = claim_ports(given.get("PORT", "8080"))
+        gateway = claim_wanted(given.get("PORT", "8080"))
+        reloaded(given.get("RELOAD", ""))
         install(supervisor)
         supervisor.complete("secrets", secrets_command(var))
-        environments = service_environments(var, ports, given)
-        for name in ("redis", "redis-limits"):
-            supervisor.start(name, redis_command(var, name, ports[name]), store=True)
-        supervisor.start("mail", mail_command(ports), store=True)
-        supervisor.complete("migrations", migrations_command(), environments["user-service"])
-        for service in SERVICES:
-            supervisor.start(service, service_command(service), environments[service])
-        note_environments(var, environments)
-        wait_until_ready(supervisor, environments)
-        let_talk(supervisor, seconds=0.5)  # what they said meanwhile comes before what the reader needs
+        ports = {name: start_redis(supervisor, var, name) for name in ("redis", "redis-limits")}
+        mail = [claim(), claim()]
+        supervisor.start("mail", mail_command(*mail), store=True, sockets=mail)
+        ports |= {name: held.getsockname()[1] for name, held in zip(("smtp", "mailbox"), mail, strict=True)}
+        services = Services(supervisor, var, ports, given, gateway, partial(note_environments, var))
+        services.start()
         supervisor.say(
             WELCOME.format(
-                url=f"http://localhost:{ports['gateway']}",
+                url=f"http://localhost:{services.ports['gateway']}",
                 mailbox=f"http://localhost:{ports['mailbox']}",
                 var=var,
             )
         )
         while True:
-            supervisor.attend(seconds=5)
+            services.turn()
 
 
 def settings() -> dict[str, str]:
@@ -111,36 +103,9 @@ def note_environments(var: Path, environments: Mapping[str, Environment]) -> Non
         service: {key: value for key, value in environment.items() if os.environ.get(key) != value}
         for service, environment in environments.items()
     }
-    (var / "environments.json").write_text(json.dumps(added, indent=2))
-
-
-def wait_until_ready(supervisor: Supervisor, environments: Mapping[str, Environment]) -> None:
-    """Ready is what each service says of itself; the gateway has then caught up with every revocation."""
-    deadline = time.monotonic() + START_SECONDS
-    for service in SERVICES:
-        url = f"http://127.0.0.1:{environments[service]['INTERNAL_PORT']}/readyz"
-        while (trouble := unready(url)) is not None:
-            if time.monotonic() > deadline:
-                raise Fault(f"{service} is not ready after {START_SECONDS} s: {trouble}")
-            let_talk(supervisor, seconds=0.2)
-
-
-def let_talk(supervisor: Supervisor, seconds: float) -> None:
-    """Pass on what the children say, for so long."""
-    began = time.monotonic()
-    while time.monotonic() < began + seconds:
-        supervisor.attend(seconds)
-
-
-def unready(url: str) -> str | None:
-    """Why it does not say that it is ready."""
-    try:
-        with urllib.request.urlopen(url, timeout=2):  # noqa: S310, the URL is our own
-            return None
-    except urllib.error.HTTPError as error:
-        return error.read().decode(errors="replace")
-    except OSError as error:
-        return str(error)
+    draft = var / "environments.new"
+    draft.write_text(json.dumps(added, indent=2))
+    draft.rename(var / "environments.json")
 
 
 def exec_in(var: Path, service: str, command: Sequence[str]) -> None:

@@ -4,10 +4,11 @@ import ctypes
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType, TracebackType
@@ -35,9 +36,11 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     store: bool
+    essential: bool
     colour: int
     unfinished: bytes = b""  # output since the last line break
     said: str = "nothing"  # its last line
+    unsaid: str = ""  # its lines that begin so are not passed on
 
     def ending(self) -> str:
         """How it ended, and the last thing it said if it had a say in it."""
@@ -79,9 +82,16 @@ class Supervisor:
         self._stop()
 
     def start(
-        self, name: str, command: Sequence[str], environment: Environment = None, *, store: bool = False
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Environment = None,
+        *,
+        store: bool = False,
+        essential: bool = True,
+        sockets: Sequence[socket.socket] = (),
     ) -> Child:
-        """Start a part; a store is stopped last."""
+        """Start a part; a store is stopped last. Unless it is essential, its end is for whoever started it to see."""
         try:
             process = subprocess.Popen(
                 command,
@@ -90,35 +100,56 @@ class Supervisor:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
-                pass_fds=(self._keep_open,),
+                pass_fds=(self._keep_open, *(each.fileno() for each in sockets)),
                 preexec_fn=end_with_parent,
             )
         except OSError as error:
             raise Fault(f"{name} cannot be started: {error}") from error
         assert process.stdout is not None
-        child = Child(name, process, store, COLOURS[len(self._children) % len(COLOURS)])
+        child = Child(name, process, store, essential, COLOURS[len(self._children) % len(COLOURS)])
         os.set_blocking(process.stdout.fileno(), False)
         self._selector.register(process.stdout, selectors.EVENT_READ, child)
         self._children.append(child)
         return child
 
-    def complete(self, name: str, command: Sequence[str], environment: Environment = None) -> None:
+    def complete(
+        self, name: str, command: Sequence[str], environment: Environment = None, *, unsaid: str = ""
+    ) -> None:
         """Run a preparation to its end."""
-        child = self.start(name, command, environment)
-        while child.process.poll() is None:
-            self.attend(1, but=child)
-        self._read(child)
-        self._children.remove(child)
+        child = self.start(name, command, environment, essential=False)
+        child.unsaid = unsaid
+        while not self.ended(child):
+            self.attend(1)
         if child.process.returncode:
             raise Fault(f"{name} failed {child.ending()}")
 
-    def attend(self, seconds: float, but: Child | None = None) -> None:
+    def ended(self, child: Child) -> bool:
+        """Whether a part that is not essential has ended; then it is heard out, and what it left behind ends, too."""
+        if child.process.poll() is None:
+            return False
+        if child in self._children:
+            child.kill()
+            self._read(child)
+            self._children.remove(child)
+        return True
+
+    def stop(self, child: Child, patience: float = STOP_SECONDS) -> Iterator[None]:
+        """Ask the part to end, and make it when the patience is over. Each step is a moment for others."""
+        child.essential = False
+        child.process.terminate()
+        deadline = time.monotonic() + patience
+        while not self.ended(child):
+            if time.monotonic() > deadline:
+                child.kill()
+            yield
+
+    def attend(self, seconds: float) -> None:
         """Pass on what the children say, at most so long; raise Stopped or Fault when it is time to end."""
         self._turn(seconds)
         if self._asked:
             raise Stopped
         for child in self._children:
-            if child is not but and child.process.poll() is not None:
+            if child.essential and child.process.poll() is not None:
                 self._read(child)
                 raise Fault(f"{child.name} stopped by itself {child.ending()}")
 
@@ -168,6 +199,7 @@ class Supervisor:
     def _say_for(self, child: Child, line: str) -> None:
         if line:
             child.said = line
+        if line and not (child.unsaid and line.startswith(child.unsaid)):
             name = f"{child.name:<12} |"
             self.say(f"\x1b[{child.colour}m{name}\x1b[0m {line}" if sys.stdout.isatty() else f"{name} {line}")
 

@@ -13,6 +13,7 @@ import contextlib
 import html
 import json
 import signal
+import socket
 from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -199,19 +200,19 @@ def linked(text: str) -> str:
 
 
 async def listen(
-    mailbox: Mailbox, kind: type[SmtpSession | HttpSession], host: str, port: int
+    mailbox: Mailbox, kind: type[SmtpSession | HttpSession], listener: socket.socket
 ) -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
             await kind(mailbox, reader, writer).serve()
         writer.close()
 
-    return await asyncio.start_server(serve, host, port)
+    return await asyncio.start_server(serve, sock=listener)
 
 
-async def run(smtp: tuple[str, int], http: tuple[str, int]) -> None:
+async def run(smtp: socket.socket, http: socket.socket) -> None:
     mailbox = Mailbox()
-    servers = [await listen(mailbox, SmtpSession, *smtp), await listen(mailbox, HttpSession, *http)]
+    servers = [await listen(mailbox, SmtpSession, smtp), await listen(mailbox, HttpSession, http)]
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -220,16 +221,21 @@ async def run(smtp: tuple[str, int], http: tuple[str, int]) -> None:
         server.close()
 
 
-def host_and_port(text: str) -> tuple[str, int]:
+def listener(text: str) -> socket.socket:
+    """A new socket at host:port, or one that whoever starts us holds: fd://NUMBER."""
+    if text.startswith("fd://"):
+        return socket.socket(fileno=int(text.removeprefix("fd://")))
     host, _, port = text.rpartition(":")
-    return host.strip("[]") or "127.0.0.1", int(port)
+    host = host.strip("[]") or "127.0.0.1"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, int(port)), family=family)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--smtp", type=host_and_port, default="127.0.0.1:2525")
-    parser.add_argument("--http", type=host_and_port, default="127.0.0.1:8025")
+    parser.add_argument("--smtp", type=listener, default="127.0.0.1:2525")
+    parser.add_argument("--http", type=listener, default="127.0.0.1:8025")
     chosen = parser.parse_args()
     asyncio.run(run(chosen.smtp, chosen.http))

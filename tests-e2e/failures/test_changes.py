@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+import httpx
 import pytest
 
 from gatehouse_e2e.compose import Compose
 from gatehouse_e2e.load import Read, Share
 from gatehouse_e2e.people import People
 from gatehouse_e2e.plugin import PromiseFixture, SteadyFixture
+from gatehouse_e2e.systems import copy_checkout, run
+from gatehouse_e2e.waiting import until
 
 pytestmark = [pytest.mark.breaks, pytest.mark.full]
 
@@ -102,3 +106,57 @@ def test_a_migration_runs_under_load_with_old_and_new_code_together(
                 parts.compose(*alone, "downgrade", "-1", seconds=90)
         time.sleep(2)
     promise("migration under load: errors", len(seen.failures()), at_most=0, unit="")
+
+
+# What `make service` makes, with the names of this suite's images.
+JOINING = """
+x-build: &build
+  labels: {{ gatehouse.e2e.checkout: "${{E2E_CHECKOUT:-}}" }}
+services:
+  orders:
+    extends: {{ file: "{0}/orders/compose.yaml", service: orders }}
+    image: ${{E2E_IMAGES}}-orders
+    build: *build
+  orders-routes:
+    extends: {{ file: "{0}/orders/compose.yaml", service: orders-routes }}
+    image: ${{E2E_IMAGES}}-orders
+"""
+
+
+def test_a_service_joins_and_leaves_and_nobody_else_is_restarted_or_fails(
+    parts: Compose, steady: SteadyFixture, promise: PromiseFixture, tmp_path: Path
+) -> None:
+    checkout = copy_checkout(parts.checkout, tmp_path / "checkout")
+    run(["make", "service", "NAME=orders"], cwd=checkout, seconds=180)
+    overlay = tmp_path / "joining.yaml"
+    overlay.write_text(JOINING.format(checkout))
+    others = [part for part, state in parts.states().items() if not state.startswith("Exited")]
+    before = {part: (parts.containers(part), parts.started(part)) for part in others}
+    try:
+        with steady("a service joins and leaves") as seen, httpx.Client() as client:
+
+            def status() -> int:
+                return client.get(f"{parts.url}/v1/orders").status_code
+
+            assert status() == 404
+            with seen.span("joins"):
+                parts.compose("up", "--build", "--wait", "orders", overlays=[str(overlay)], seconds=300)
+            joined = until(lambda: status() == 401, 20, "served")
+            assert {part: (parts.containers(part), parts.started(part)) for part in others} == before
+            time.sleep(2)
+            with seen.span("leaves"):
+                run(
+                    [str(checkout / "deploy/compose/remove"), "orders"],
+                    environment={"PROJECT": parts.project},
+                    seconds=120,
+                )
+            assert status() == 404
+            assert "orders" not in parts.states()
+            time.sleep(2)
+    finally:
+        parts.compose(
+            "rm", "--force", "--stop", "orders", "orders-routes", overlays=[str(overlay)], seconds=120
+        )
+    assert {part: (parts.containers(part), parts.started(part)) for part in others} == before
+    promise("a service joins: served after it is up", joined, at_most=3)
+    promise("a service joins and leaves: failed", len(seen.failures()), at_most=0, unit="")

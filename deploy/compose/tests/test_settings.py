@@ -180,7 +180,7 @@ def test_no_service_takes_a_setting_of_another_for_a_misspelt_one_of_its_own() -
 
 @pytest.mark.parametrize("start", ["run.py", "env_file.py"])
 def test_a_start_says_it_and_ends(start: str, tmp_path: Path) -> None:
-    for name in ("docker-compose.yml", "deploy/embedded", "service-kit/src/service_kit/settings.py"):
+    for name in ("docker-compose.yml", "deploy/embedded", "service-kit/src"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
     (tmp_path / ".env").write_text("LOG_LEVLE=DEBUG\n")

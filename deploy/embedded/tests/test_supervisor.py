@@ -173,3 +173,15 @@ def test_half_a_line_waits_for_its_other_half(program: Program) -> None:
     with program(("writer", halves)) as running:
         output, _ = running.communicate(timeout=60)
     assert "writer       | first half\nwriter       | end\n" in output
+
+
+def test_lines_that_nobody_reads_are_not_passed_on() -> None:
+    source = f"""
+import sys, tempfile
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from supervisor import Supervisor
+with tempfile.TemporaryFile() as lock, Supervisor(keep_open=lock.fileno()) as supervisor:
+    supervisor.complete("uv", ["printf", "Downloading x\\n + x==1\\n"], unsaid=" + ")
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout == "uv           | Downloading x\n"

@@ -68,11 +68,10 @@ class Embedded(System):
 
     @classmethod
     def start(cls, checkout: Path, **settings: str) -> Embedded:
-        port = free_port()
-        system = cls(f"http://localhost:{port}", checkout=checkout, believes_addresses=True)
+        system = cls("", checkout=checkout, believes_addresses=True)
         environment = {
             **os.environ,
-            "PORT": str(port),
+            "PORT": "0",
             "VAR": str(system.folder / "var"),
             "TRUSTED_PROXIES": "127.0.0.0/8",
             **settings,
@@ -132,11 +131,20 @@ class Embedded(System):
             until(ready, START_SECONDS, "the embedded system ready", every=0.1)
         except AssertionError as error:
             raise RuntimeError(f"{error}\n{self._log()[-3000:]}") from None
-        if mailbox := re.search(r"mail it sends: (\S+)", self._log()):
-            self.mail_url = mailbox[1]
+        said = re.search(r"Gatehouse is up: (\S+) .* mail it sends: (\S+)", self._log())
+        assert said is not None
+        self.url, self.mail_url = said[1], said[2]
 
     def _log(self) -> str:
         return (self.folder / "system.log").read_text(errors="replace")
+
+
+def copy_checkout(checkout: Path, folder: Path) -> Path:
+    """Another checkout, with nothing in it that a run has made: to be changed, or to stand beside this one."""
+    made = shutil.ignore_patterns(
+        ".git", ".venv", ".tools", ".*_cache", ".hypothesis", "__pycache__", "var*", "report*"
+    )
+    return Path(shutil.copytree(checkout, folder, ignore=made))
 
 
 class CommandFailed(RuntimeError):
