@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import product
@@ -280,14 +281,39 @@ def test_every_address_among_the_settings_is_one_that_some_service_may_reach() -
             assert any(talk[1:] == (where.hostname, where.port) for talk in TALK), name
 
 
-def test_kustomize_makes_what_is_applied_of_them() -> None:
+def rendered(folder: Path) -> list[Any]:
+    """What `kubectl apply -k` sends."""
     if shutil.which("kubectl") is None:
-        pytest.skip("kubectl renders them, and there is none here")
+        pytest.skip("kubectl renders it, and there is none here")
     done = subprocess.run(
-        ["kubectl", "kustomize", str(FOLDER)], capture_output=True, text=True, timeout=60, check=False
+        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    made = list(yaml.safe_load_all(done.stdout))
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def test_what_the_page_has_people_write_changes_what_is_applied(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "gatehouse/deploy/k8s")
+    mine, more = re.findall(r"^ *```yaml\n(.*?)```", (FOLDER / "README.md").read_text("utf-8"), re.M | re.S)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/kustomization.yaml").write_text(mine + textwrap.dedent(more))
+    made = rendered(tmp_path / "mine")
+    (config,) = (each for each in made if each["kind"] == "ConfigMap")
+    said = yaml.safe_load(mine)["configMapGenerator"][0]["literals"]
+    assert config["data"] == settings() | dict(line.split("=", 1) for line in said)
+    deployments = {each["metadata"]["name"]: each["spec"] for each in made if each["kind"] == "Deployment"}
+    assert deployments["user-service"]["replicas"] == 4
+    gateway = deployments["gateway"]["template"]["spec"]
+    assert gateway["containers"][0]["image"] == "registry.internal/gatehouse-gateway:0.1.0"
+    assert gateway["containers"][0]["envFrom"][0]["configMapRef"]["name"] == config["metadata"]["name"]
+    assert "routes-orders" in [volume["name"] for volume in gateway["volumes"]]
+    assert "/etc/gateway/routes.d/orders" in [
+        each["mountPath"] for each in gateway["containers"][0]["volumeMounts"]
+    ]
+
+
+def test_kustomize_makes_what_is_applied_of_them() -> None:
+    made = rendered(FOLDER)
     assert made[0]["kind"] == "Namespace"
     (config,) = (each for each in made if each["kind"] == "ConfigMap")
     assert config["data"] == settings()
