@@ -306,6 +306,43 @@ async def test_a_connection_holds_no_more_than_a_head_and_a_quarter_mebibyte_eac
     await until(lambda: at_rest(gateway), 15)
 
 
+@pytest.mark.parametrize("connections", [100, long(800)])
+async def test_connections_that_pipeline_without_a_pause_hold_little(
+    gateway: Gateway, connections: int
+) -> None:
+    asked = request("/public/say/a") * 200
+    memory = gateway.memory()
+    before = memory.resident()
+    memory.mark()
+
+    got = 0
+
+    async def pipeline(number: int) -> None:
+        async with connected(gateway.port, 4096, f"127.0.0.{2 + number // 90}") as (reader, writer):
+            writer.transport.set_write_buffer_limits(high=len(asked))
+
+            async def read() -> None:
+                nonlocal got
+                while data := await reader.read(4096):
+                    got += len(data)
+                    await asyncio.sleep(0.01 * (number % 3))
+
+            reading = asyncio.create_task(read())
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(3 * connections / 100):
+                    while True:
+                        writer.write(asked)
+                        await writer.drain()
+            reading.cancel()
+
+    await asyncio.gather(*map(pipeline, range(connections)))
+    each = (memory.peak() - before) / connections / 1024
+    print(f"{connections} connections that pipeline: {each:.0f} KiB each, {got} bytes of answers")
+    assert got >= connections * 200  # each had an answer at least
+    assert each <= 32 * 1024 / 800
+    await until(lambda: at_rest(gateway), 15)
+
+
 @pytest.mark.parametrize("clients", [300, long(2760)])
 async def test_dripping_bodies_take_their_bytes_of_memory_and_no_connection_to_the_service(
     gateway: Gateway, clients: int

@@ -29,7 +29,11 @@ from service_kit.problems import Problem
 _LAST_WORD_SECONDS: Final = 0.5
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HELD_FOR_SWITCH: Final = 16 * 1024
-_AHEAD_MOST: Final = 64 * 1024  # bytes of requests that are held while the earlier ones' answers are not read
+# Bytes of requests that are held while the earlier ones' answers are not read; and of all connections together while
+# requests wait for earlier ones. Beyond it a connection keeps a head's.
+_AHEAD_MOST: Final = 64 * 1024
+_AHEAD_IN_ALL: Final = 8 * 1024 * 1024
+_ANSWERS_HELD: Final = 8 * 1024
 _SOON: Final = {"Retry-After": "1"}
 _TOLD: Final = 64  # connections beyond a bound that hear why; each of them lasts until it has
 
@@ -66,6 +70,8 @@ class Edge(Line):
         self._body_rests = False  # so does the rest of a chunked body
         self._wants_more = False  # while it does: whether reading goes on behind it
         self._resting = False  # the next request waits for other connections
+        self._pipelined = False  # sends requests before the earlier ones are answered
+        self._ahead = 0  # bytes of them, as counted among those of all connections
         self._ran_ahead = False  # more came than is held of a client that does not read
         self._watched = False  # carries a WebSocket or an event stream
         self._stopping = False
@@ -94,6 +100,7 @@ class Edge(Line):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         self._front.forget(self, self._network)
+        self._front.ahead -= self._ahead
         if self._place:
             self._leave_place()
         self._closing = True
@@ -178,7 +185,7 @@ class Edge(Line):
             switching = self._exchange is not None and self._exchange.passage.upgrading
             if len(reader.buffer) > _HELD_FOR_SWITCH or not switching:
                 self.hold()
-                self._bound_ahead()
+                self._pipelines()
         else:
             reader.buffer = reader.buffer + data if reader.buffer else data
             self._advance()
@@ -233,12 +240,26 @@ class Edge(Line):
         self._head_began = False
         head.peer = self._peer
         self._decide(head, started)
-        if self._reader.buffer and not self._busy:
-            self._rest()
+        if self._reader.buffer or self._ahead:
+            self._pipelines()
+            if self._reader.buffer and not self._busy:
+                self._rest()
+
+    def _pipelines(self) -> None:
+        """Of the answers to a client that does not wait for them few are held, and not as much as of a large one."""
+        if not self._pipelined:
+            self._pipelined = True
+            self._transport.set_write_buffer_limits(high=_ANSWERS_HELD)
+        self._bound_ahead()
+        held = len(self._reader.buffer)
+        self._front.ahead += held - self._ahead
+        self._ahead = held
 
     def _bound_ahead(self) -> None:
         """Drops what is too far ahead of answers that are not read: its client has to expect that (RFC 9112, 9.3.2)."""
-        if self.full and not self._reader.body_left and len(self._reader.buffer) > _AHEAD_MOST:
+        held = len(self._reader.buffer)
+        most = MAX_HEAD if self._front.ahead > _AHEAD_IN_ALL else _AHEAD_MOST if self.full else held
+        if held > most and not self._reader.body_left:
             self._reader.buffer = b""
             self._ran_ahead = True
 

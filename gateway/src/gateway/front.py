@@ -98,6 +98,7 @@ class Front:
         self.key_places = KeyPlaces(keys)
         self.clock = Clock()
         self.edges: set[Expiring] = set()
+        self.ahead = 0  # bytes of requests that wait for earlier ones of their connections
         self.connections = PerAddress(settings.address_connections)
         self.exchanges = PerAddress(settings.address_exchanges)
         self.half_closed = half_closed.HalfClosed()
