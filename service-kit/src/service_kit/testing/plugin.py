@@ -16,6 +16,12 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "quiet: measures time, so a failure on a machine that is busy with other things is no verdict",
     )
+    if config.pluginmanager.hasplugin("hypothesispytest"):
+        from hypothesis import HealthCheck, settings  # only some projects have it
+
+        # How long an example takes is the machine's business.
+        settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("any machine")
 
 
 @pytest.hookimpl(wrapper=True)
