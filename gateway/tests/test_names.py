@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gateway.portal.services import fetch_json
 from gateway.upstream.names import AGAIN_SECONDS, Endpoints, Names
 from service_kit import background
 from tests.conftest import House, running, turns
@@ -200,3 +203,32 @@ async def test_a_host_that_can_be_no_name_leads_nowhere() -> None:
     assert await Names(Endpoints.of([("a" * 64, 8000), ("127.0.0.1", 1)])).resolve() == {
         ("127.0.0.1", 1): ("127.0.0.1", 9000)
     }
+
+
+async def test_hosts_that_the_name_service_does_not_answer_for_hold_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+    asked: Counter[str] = Counter()
+
+    def resolve(host: str, port: Any, *_: Any, **__: Any) -> list[Any]:
+        asked[host] += 1
+        if host.startswith("silent"):
+            assert answered.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.9", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    silent = [Names(Endpoints.of([(f"silent-{number}.test", 8000)])) for number in range(40)]
+    waiting = [asyncio.create_task(names.resolve()) for names in silent]
+    given_up = asyncio.create_task(fetch_json([("silent-0.test", 9000)], "/readyz", 0.1))
+    try:
+        async with asyncio.timeout(30):
+            assert await given_up == ({}, "it did not answer in time")
+            assert await Names(Endpoints.of([("service.test", 8000)])).resolve() == {
+                ("127.0.0.9", 8000): ("127.0.0.9", 9000)
+            }
+        assert not any(one.done() for one in waiting)
+    finally:
+        answered.set()
+    assert [list(one) for one in await asyncio.gather(*waiting)] == [[("127.0.0.9", 8000)]] * 40
+    assert set(asked.values()) == {1}, "each is asked for once at a time, whoever asks"

@@ -1,6 +1,7 @@
 """The merged document and the pages, in front of services of every temper."""
 
 import asyncio
+import gzip
 import json
 import logging
 import re
@@ -209,6 +210,7 @@ async def test_a_document_is_fetched_once_in_its_lifetime_however_many_ask(servi
         ("200 OK", b"[1]"),
         ("200 OK", b"[" * 100_000),
         ("200 OK\r\nContent-Encoding: gzip", b"not zipped"),
+        ("200 OK\r\nContent-Encoding: gzip", gzip.compress(json.dumps(described("/a")).encode(), mtime=0)),
     ],
 )
 async def test_an_old_document_serves_while_there_is_no_new_one(

@@ -266,8 +266,14 @@ async def test_a_key_set_is_fetched(issuer: TestIssuer) -> None:
     document = json.dumps(issuer.jwks()).encode()
     async with answering(http(document)) as url:
         assert await http_fetch(url)() == issuer.jwks()
-    async with answering(http(gzip.compress(document), more="Content-Encoding: gzip\r\n")) as url:
-        assert await http_fetch(url)() == issuer.jwks()
+
+
+async def test_a_key_set_in_a_coding_that_was_not_asked_for_is_not_read(issuer: TestIssuer) -> None:
+    """However few bytes it has, nothing says how many they stand for."""
+    document = gzip.compress(gzip.compress(json.dumps(issuer.jwks()).encode()))
+    async with answering(http(document, more="Content-Encoding: gzip, gzip\r\n")) as url:
+        with pytest.raises(ValueError, match="not asked for"):
+            await http_fetch(url)()
 
 
 BAD: dict[str, bytes] = {

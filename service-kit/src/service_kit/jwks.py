@@ -190,18 +190,22 @@ def public_jwk(kid: str, key: ec.EllipticCurvePublicKey) -> dict[str, str]:
 def http_fetch(url: str, timeout: float = 2.0) -> Fetch:
     """Fetch the JWKS over HTTP, within `timeout` seconds in total."""
     tls = ssl.create_default_context() if url.startswith("https:") else False
+    # In no coding: a few bytes can be the coding of more than there is memory.
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
     async def fetch() -> Mapping[str, Any]:
         # A client of its own for each of these rare calls: one that is cut off leaves nothing behind.
         async with (
             asyncio.timeout(timeout),
             httpx.AsyncClient(verify=tls, timeout=timeout, trust_env=False) as client,
-            client.stream("GET", url, headers={"Accept": "application/json"}) as response,
+            client.stream("GET", url, headers=headers) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 raise ValueError(f"status {response.status_code}")
+            if "content-encoding" in response.headers:
+                raise ValueError("in a coding that was not asked for")
             content = bytearray()
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():
                 content += chunk
                 if len(content) > _MAX_DOCUMENT:
                     raise ValueError("larger than a JWKS may be")

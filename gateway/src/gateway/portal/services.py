@@ -11,7 +11,7 @@ import httpx
 from gateway.portal.merge import Part, refusal
 from gateway.portal.references import Document
 from gateway.routes import OWN, Routes
-from gateway.upstream.names import Address
+from gateway.upstream.names import Address, authority_of, resolve_host
 
 _FETCH_SECONDS: Final = 2.0
 _HEALTH_SECONDS: Final = 2.5  # a service itself may take two to find out
@@ -107,14 +107,13 @@ async def fetch_json(addresses: Sequence[Address], path: str, seconds: float) ->
     try:
         async with asyncio.timeout(seconds), _client(seconds) as client:
             for host, port in addresses:
-                try:
-                    return await _get(client, host, port, path), ""
-                except httpx.TransportError:
-                    continue
-                except _NoDocument as reason:
-                    trouble = str(reason)
-                except httpx.DecodingError:
-                    trouble = "its document is not in the coding that it says"
+                for found in sorted(await resolve_host(host)):
+                    try:
+                        return await _get(client, (found, port), authority_of(host, port), path), ""
+                    except httpx.TransportError:
+                        continue
+                    except _NoDocument as reason:
+                        trouble = str(reason)
     except TimeoutError:
         trouble = "it did not answer in time"
     return {}, trouble
@@ -124,13 +123,16 @@ class _NoDocument(Exception):
     """There was an answer, and not the one that was wanted."""
 
 
-async def _get(client: httpx.AsyncClient, host: str, port: int, path: str) -> Document:
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+async def _get(client: httpx.AsyncClient, found: Address, authority: str, path: str) -> Document:
     body = b""
-    async with client.stream("GET", f"http://{authority}{path}") as answer:
+    # In no coding: a few bytes can be the coding of more than there is memory.
+    headers = {"Host": authority, "Accept-Encoding": "identity"}
+    async with client.stream("GET", f"http://{authority_of(*found)}{path}", headers=headers) as answer:
         if answer.status_code != httpx.codes.OK:
             raise _NoDocument(f"it answered {answer.status_code}")
-        async for piece in answer.aiter_bytes():
+        if "content-encoding" in answer.headers:
+            raise _NoDocument("its document is in a coding that was not asked for")
+        async for piece in answer.aiter_raw():
             body += piece
             if len(body) > _MOST_BYTES:
                 raise _NoDocument("its document is too large")

@@ -14,7 +14,7 @@ from gateway.upstream.bodies import Bodies
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.crowd import Crowd
 from gateway.upstream.exceptions import BreakerOpen, Overloaded, Unavailable
-from gateway.upstream.names import AGAIN_SECONDS, Address, Endpoints, Names
+from gateway.upstream.names import AGAIN_SECONDS, Address, Endpoints, Names, authority_of
 from gateway.upstream.pool import Bounds, Exchange, Pool
 from gateway.upstream.readiness import Addresses
 from gateway.upstream.retries import RetryBudget
@@ -52,8 +52,7 @@ class Upstream:
     def move(self, endpoints: Endpoints) -> None:
         """The service is elsewhere from now on. What is under way ends where it began."""
         self.endpoints = endpoints
-        host, port = endpoints.public[0]
-        self.authority = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
+        self.authority = authority_of(*endpoints.public[0]).encode()
         self._names = Names(endpoints)
         if self._names.literal:
             self._use(self._names.written)

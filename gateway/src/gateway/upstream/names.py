@@ -5,15 +5,20 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any, Final, NamedTuple
 
 AGAIN_SECONDS: Final = 2.0
 PUBLIC_PORT: Final = 8000
 INTERNAL_PORT: Final = 9000
 _ADDRESSES_MAX: Final = 64  # that a name leads to; those beyond get no request
 _WRITTEN_MAX: Final = 64
+_QUESTIONS_MAX: Final = 1024  # to the name service that wait for its answer
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_][A-Za-z0-9._-]{0,252})(?::([0-9]{1,5}))?")
 Address = tuple[str, int]
+
+_questions: dict[str, Future[Any]] = {}  # those under way, by host: of the process, as its name service is
 
 
 def parse_address(text: str, default_port: int) -> Address:
@@ -36,12 +41,48 @@ def parse(text: str, default_port: int) -> list[Address]:
     return [parse_address(part, default_port) for part in parts]
 
 
+def authority_of(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_literal(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
         return False
     return True
+
+
+async def resolve_host(host: str) -> set[str]:
+    """Its addresses now; none if it does not resolve.
+
+    Each host is asked for in a thread of its own, and once at a time. In those of the event loop two hosts without an
+    answer would keep every other one from being asked for, the stores' among them.
+    """
+    if is_literal(host):
+        return {host}
+    question = _questions.get(host)
+    if question is None:
+        if len(_questions) >= _QUESTIONS_MAX:
+            return set()
+        question = _questions[host] = Future()
+        question.set_running_or_notify_cancel()  # whoever gives up does not end it for the others
+        Thread(target=_ask, args=(host, question), name=f"resolve {host}", daemon=True).start()
+    try:
+        return {str(info[4][0]) for info in await asyncio.wrap_future(question)}
+    except (OSError, UnicodeError):  # the latter where it can be no name
+        return set()
+
+
+def _ask(host: str, question: Future[Any]) -> None:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except Exception as error:  # noqa: BLE001 - whoever waits has to hear it
+        question.set_exception(error)
+    else:
+        question.set_result(found)
+    finally:
+        del _questions[host]
 
 
 class Endpoints(NamedTuple):
@@ -92,17 +133,8 @@ class Names:
     async def _resolve(self) -> dict[Address, Address]:
         found: dict[Address, Address] = {}
         hosts = self._endpoints.public
-        for index, addresses in enumerate(await asyncio.gather(*(self._resolve_host(*one) for one in hosts))):
+        for index, addresses in enumerate(await asyncio.gather(*(resolve_host(host) for host, _ in hosts))):
             for host in sorted(addresses):
                 if len(found) < _ADDRESSES_MAX:
                     found[host, hosts[index][1]] = self._endpoints.internal_of(index, host)
         return found
-
-    async def _resolve_host(self, host: str, port: int) -> set[str]:
-        if is_literal(host):
-            return {host}
-        try:
-            infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):  # the latter where it can be no name
-            return set()
-        return {str(info[4][0]) for info in infos}

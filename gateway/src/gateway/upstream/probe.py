@@ -4,7 +4,7 @@ import asyncio
 import re
 from typing import Final, NamedTuple
 
-from gateway.upstream.names import Address
+from gateway.upstream.names import Address, authority_of, resolve_host
 
 AGAIN_SECONDS: Final = 0.25
 _ANSWER_SECONDS: Final = 2.0  # a service itself may take one to find out
@@ -33,7 +33,7 @@ async def ask(address: Address, internal: Address, connect_seconds: float) -> Fi
     """Asks once. Bounded in time and size, and fails in no way."""
     try:
         async with asyncio.timeout(connect_seconds):
-            reader, writer = await asyncio.open_connection(*internal, limit=_HEAD_BYTES_MAX)
+            reader, writer = await _open(internal)
     except _UNREACHABLE:
         listens = await _listens(address, connect_seconds)
         where = " at its internal bind" if listens else ""
@@ -41,7 +41,8 @@ async def ask(address: Address, internal: Address, connect_seconds: float) -> Fi
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             writer.write(
-                b"GET /readyz HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % _authority(internal)
+                b"GET /readyz HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
+                % authority_of(*internal).encode()
             )
             return _read(await reader.readuntil(b"\r\n\r\n"))
     except TimeoutError:
@@ -65,13 +66,20 @@ def _read(head: bytes) -> Finding:
 async def _listens(address: Address, seconds: float) -> bool:
     try:
         async with asyncio.timeout(seconds):
-            _, writer = await asyncio.open_connection(*address)
+            _, writer = await _open(address)
     except _UNREACHABLE:
         return False
     writer.transport.abort()
     return True
 
 
-def _authority(address: Address) -> bytes:
+async def _open(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the first of the host's addresses that takes one."""
     host, port = address
-    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
+    fault = OSError("the name leads to no address")
+    for found in sorted(await resolve_host(host)):
+        try:
+            return await asyncio.open_connection(found, port, limit=_HEAD_BYTES_MAX)
+        except OSError as error:
+            fault = error
+    raise fault
