@@ -70,20 +70,22 @@ def running() -> Iterator[System]:
         with Path(folder, "bench.log").open("wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=ROOT)
         try:
-            _wait_for(port, process)
+            _wait_for(f"http://127.0.0.1:{port}/.well-known/jwks.json", process)
             asked = [*command, "exec", "user-service", "--", "printenv", "INTERNAL_PORT"]
             told = subprocess.check_output(asked, env=environment, text=True)
-            yield System(port, int(told.split()[-1]), process.pid)
+            internal = int(told.split()[-1])
+            _wait_for(f"http://127.0.0.1:{internal}/readyz", process)
+            yield System(port, internal, process.pid)
         finally:
             process.terminate()
             process.wait(40)
 
 
-def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urlopen(f"http://127.0.0.1:{port}/.well-known/jwks.json", timeout=2):
+            with urlopen(url, timeout=2):
                 return
         except OSError:
             time.sleep(0.2)

@@ -20,8 +20,8 @@ from parts import (
     mail_command,
     secrets_command,
 )
+from redis_servers import start_redis
 from services import Services, reloaded
-from stores import start_redis
 from supervisor import Fault, Stopped, Supervisor
 
 NOT_RUNNING = 3

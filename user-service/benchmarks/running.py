@@ -112,6 +112,9 @@ def _running(database: str) -> Iterator[System]:
         try:
             _wait_for(f"http://127.0.0.1:{port}/.well-known/jwks.json", process, log)
             told = json.loads(Path(folder, "environments.json").read_text())["user-service"]
+            _wait_for(
+                f"http://127.0.0.1:{told['INTERNAL_PORT']}/readyz", process, log
+            )  # its schema comes first
             yield System(
                 f"http://127.0.0.1:{port}",
                 f"http://127.0.0.1:{told['PUBLIC_PORT']}",

@@ -14,7 +14,7 @@ import pytest
 from checkout import ROOT, Checkout, get
 
 from parts import claim
-from stores import knows
+from redis_servers import knows
 
 
 @pytest.fixture
@@ -180,20 +180,20 @@ THIEF = """
 import socket, sys, tempfile
 from pathlib import Path
 sys.path.insert(0, {here!r})
-import stores
+import redis_servers
 from supervisor import Supervisor
 
 taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
 ports = [each.getsockname()[1] for each in taken]
-free = stores.claim
+free = redis_servers.claim
 class Taken:
     def __init__(self, port): self.port = port
     def __enter__(self): return self
     def __exit__(self, *_): pass
     def getsockname(self): return "127.0.0.1", self.port
-stores.claim = lambda: Taken(ports.pop()) if ports else free()
+redis_servers.claim = lambda: Taken(ports.pop()) if ports else free()
 with tempfile.TemporaryFile() as lock, Supervisor(keep_open=lock.fileno()) as supervisor:
-    port = stores.start_redis(supervisor, Path({var!r}), "redis")
+    port = redis_servers.start_redis(supervisor, Path({var!r}), "redis")
     print("port", port, port in [each.getsockname()[1] for each in taken])
 """
 
