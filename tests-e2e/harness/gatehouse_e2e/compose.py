@@ -238,7 +238,7 @@ class Compose(System):
         files = self.files
         with tempfile.TemporaryDirectory() as made:
             (Path(made) / "Dockerfile").write_text("\n".join((f"FROM {self._image(part)}:base", *lines, "")))
-            build = {"context": made, "dockerfile": "Dockerfile"}
+            build = {"context": made, "dockerfile": "Dockerfile", "network": "none"}
             (Path(made) / "release.json").write_text(json.dumps({"services": {part: {"build": build}}}))
             self.files = (*files, Path(made) / "release.json")
             try:
