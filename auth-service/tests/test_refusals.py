@@ -44,12 +44,15 @@ class Sources:
         """What a class, or else the nearest of its bases, says an attribute is; the last word of `A.B`."""
         if (value := _assigned(node, attribute)) is not None:
             return value
-        bases = (self._by_name.get(ast.unparse(base)) for base in node.bases)
-        return next((said for base in bases if base and (said := self.said(base, attribute))), None)
+        return next((said for base in self._bases(node) if (said := self.said(base, attribute))), None)
 
     def is_a(self, node: ast.ClassDef, name: str) -> bool:
-        bases = (self._by_name.get(ast.unparse(base)) for base in node.bases)
-        return node.name == name or any(base is not None and self.is_a(base, name) for base in bases)
+        return node.name == name or any(self.is_a(base, name) for base in self._bases(node))
+
+    def _bases(self, node: ast.ClassDef) -> list[ast.ClassDef]:
+        """Those that are ours: a library's may have the name of the class itself, or of another one here."""
+        found = (self._by_name.get(ast.unparse(base)) for base in node.bases)
+        return [base for base in found if base is not None and base.name != node.name]
 
     def codes(self, node: ast.ClassDef) -> Iterator[str]:
         """Those of a class that is raised; "internal_error" stands for one that only its subclasses have."""
