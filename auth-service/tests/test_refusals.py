@@ -50,9 +50,21 @@ class Sources:
         return node.name == name or any(self.is_a(base, name) for base in self._bases(node))
 
     def _bases(self, node: ast.ClassDef) -> list[ast.ClassDef]:
-        """Those that are ours: a library's may have the name of the class itself, or of another one here."""
+        """Those that are ours; a class of the standard library may have the name of one here."""
         found = (self._by_name.get(ast.unparse(base)) for base in node.bases)
-        return [base for base in found if base is not None and base.name != node.name]
+        return [base for base in found if base is not None and not self._is_circle(node, base)]
+
+    def _is_circle(self, node: ast.ClassDef, base: ast.ClassDef) -> bool:
+        """Whether the names lead back: then one of them is meant to be somebody else's class."""
+        seen, waiting = set[str](), [base.name]
+        while waiting:
+            name = waiting.pop()
+            if name == node.name:
+                return True
+            if name in self._by_name and name not in seen:
+                seen.add(name)
+                waiting += [ast.unparse(each) for each in self._by_name[name].bases]
+        return False
 
     def codes(self, node: ast.ClassDef) -> Iterator[str]:
         """Those of a class that is raised; "internal_error" stands for one that only its subclasses have."""
