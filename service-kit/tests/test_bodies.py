@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel, ConfigDict
 
 from service_kit import answers, strict_json
@@ -42,7 +42,24 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
     async def stream(request: Request) -> int:
         return sum([len(chunk) async for chunk in request.stream()])
 
+    class LargeRoute(JsonRoute):
+        most_bytes = 2 * 2**20
+
+    large = APIRouter(route_class=LargeRoute)
+
+    @large.post("/large")
+    async def large_thing(thing: Thing) -> int:
+        return len(thing.name)
+
+    async def nobody() -> None:
+        raise AssertionError("asked before the body was refused")
+
+    @router.post("/guarded", dependencies=[Depends(nobody)])
+    async def guarded(thing: Thing) -> Any:
+        return thing.name
+
     app.include_router(router)
+    app.include_router(large)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
         yield client
 
@@ -135,6 +152,31 @@ async def test_a_body_that_may_be_left_out_needs_no_type(http: httpx.AsyncClient
     assert (await http.post("/optional")).json() is False
     missing = await http.post("/things", headers=JSON)
     assert (missing.status_code, missing.json()["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("path", ["/things", "/own", "/guarded"])
+async def test_a_body_larger_than_the_route_takes_is_refused_before_it_is_there(
+    http: httpx.AsyncClient, path: str
+) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 64 * 2**20:
+            sent += 2**16
+            yield b" " * 2**16
+
+    answer = await http.post(path, content=endless(), headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large"), answer.text
+    assert answer.json()["detail"] == "more than 1048576 bytes"
+    assert sent <= 2**20 + 2**16
+
+
+async def test_a_body_as_large_as_the_route_takes_is_read(http: httpx.AsyncClient) -> None:
+    body = b'{"name":"%s"}' % (b"a" * (2**20 - len(b'{"name":""}')))
+    assert (await http.post("/things", content=body, headers=JSON)).status_code == 200
+    larger = await http.post("/large", content=body + b" ", headers=JSON)
+    assert larger.status_code == 200, "a route may take more"
 
 
 async def test_a_route_that_streams_its_body_takes_any_bytes(http: httpx.AsyncClient) -> None:

@@ -14,7 +14,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_kit import tracing
-from service_kit.bodies import InvalidJson, UnsupportedMediaType, require_json_routes, unreadable
+from service_kit.bodies import (
+    BodyTooLarge,
+    InvalidJson,
+    UnsupportedMediaType,
+    require_json_routes,
+    unreadable,
+)
 from service_kit.dependencies import (
     AmbiguousCredentials,
     InsufficientScope,
@@ -159,7 +165,7 @@ def _refusals_of(operation: Mapping[str, Any]) -> Iterator[type[ApiError]]:
         if any(any(scheme.values()) for scheme in security):
             yield InsufficientScope
     if "application/json" in operation.get("requestBody", {}).get("content", {}):
-        yield from (Incomplete, InvalidJson, UnsupportedMediaType)
+        yield from (Incomplete, InvalidJson, BodyTooLarge, UnsupportedMediaType)
     if "422" in operation["responses"]:
         yield InvalidRequest
 
@@ -190,6 +196,8 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
     for refusal in (NotFound, MethodNotAllowed):
         if refusal.status == status:
             return _render(refusal(headers=error.headers))
+    if status == BodyTooLarge.status:
+        return _render(BodyTooLarge(error.detail, headers=error.headers))
     content = body(status, status.name.lower(), status.phrase, error.detail, tracing.request_id() or "")
     return Response(content, status, error.headers, MEDIA_TYPE)
 
