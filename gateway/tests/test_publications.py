@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from gateway import publications
 from gateway.publications import fingerprints
 from gateway.route_table import RouteTable, read_table
-from gateway.routes import Routes, RoutesRefused
+from gateway.routes import Route, Routes, RoutesRefused
+from gateway.tables import Defaults, load_file
 from tests.process import ROUTE
 
 FIRST = ("auth-service", "user-service")
@@ -44,7 +47,10 @@ def test_who_published_first_keeps_a_path_and_then_the_name_decides(tmp_path: Pa
         shutil.rmtree(tmp_path / first)
 
 
-@pytest.mark.parametrize("stamp", ["", "yesterday", "2026-11-30T12:00:00", "2026-11-30T12:00:00Z" + " " * 64])
+@pytest.mark.parametrize(
+    "stamp",
+    ["", "yesterday", "2026-11-30T12:00:00", "2026-11-30T12:00:00Z" + " " * 64, "0001-01-01T00:00:00+14:00"],
+)
 def test_a_stamp_that_says_nothing_counts_as_none(tmp_path: Path, stamp: str) -> None:
     publish(tmp_path, "alpha", "/x", since=stamp)
     publish(tmp_path, "beta", "/x", since="2026-11-30T12:00:00.000002Z")
@@ -214,3 +220,47 @@ class Folders(RuleBasedStateMachine):
 
 TestFolders: Any = Folders.TestCase
 TestFolders.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def test_whatever_cannot_be_read_of_one_service_the_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path, "alpha", "/x")
+    publish(tmp_path, "beta", "/y")
+
+    def fail(file: Path, defaults: Defaults) -> Iterator[Route]:
+        if file.parent.name == "alpha":
+            raise ZeroDivisionError("nobody foresaw this")
+        return load_file(file, defaults)
+
+    monkeypatch.setattr(publications, "load_file", fail)
+    table = read_table(tmp_path)
+    assert list(table.used) == ["beta"]
+    assert "nobody foresaw this" in table.refused["alpha"].reason
+    assert "Traceback" in caplog.text
+
+
+def test_a_folder_whose_name_no_log_can_show_is_nobodys(tmp_path: Path) -> None:
+    for name in (b"a\nb", b"a\xffb"):
+        folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        folder.mkdir()
+        (folder / "routes.toml").write_text(ROUTE.format(name="a", path="/a"))
+    publish(tmp_path, "orders", "/x")
+    table = read_table(tmp_path)
+    assert (list(table.used), dict(table.refused)) == (["orders"], {})
+
+
+def test_thousands_of_routes_are_refused_before_the_time_that_they_take(tmp_path: Path) -> None:
+    publish(tmp_path, "orders", *(f"/x/{number}" for number in range(2001)))
+    publish(tmp_path, "stock", *(f"/y/{number}" for number in range(2000)))
+    table = read_table(tmp_path)
+    assert "more than 2000 routes" in table.refused["orders"].reason
+    # Each is named by the line at which it begins.
+    assert [route.source.rpartition(":")[2] for route in table.used["stock"][:3]] == ["1", "6", "11"]
+
+
+def test_a_services_files_have_a_bounded_size_in_all(tmp_path: Path) -> None:
+    publish(tmp_path, "orders", "/x")
+    for number in range(2):
+        (tmp_path / "orders" / f"{number}.toml").write_text("#" * 600_000)
+    assert "more than 1048576 bytes" in read_table(tmp_path).refused["orders"].reason

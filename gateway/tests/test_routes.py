@@ -158,3 +158,45 @@ def test_two_services_may_share_a_path_a_method_each(tmp_path: Path) -> None:
     write(tmp_path, "two", route("write", "/a/{name}", "POST"))
     routes = load(tmp_path)
     assert [routes.match(method, b"/a/7").service for method in (b"HEAD", b"POST")] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "limit = { rate = 1, per_seconds = inf }",
+        "limit = { rate = 1, per_seconds = 1e300 }",
+        "limit = { rate = 1, per_seconds = 31622400, burst = 2 }",
+        f"limit = {{ rate = {10**30} }}",
+        "first_byte_seconds = inf",
+        "idle_seconds = nan",
+        f"body_max_bytes = {10**30}",
+        'scopes = ["a\\r\\nSet-Cookie: b"]',
+        'scopes = ["\u0167"]',
+        'roles = ["a\\nb"]',
+        'cors = { origins = ["*"], expose = ["a\\r\\nSet-Cookie: b"] }',
+        'cors = { origins = ["*"], headers = ["\u0167"] }',
+        'cors = { origins = ["*"], max_age_seconds = -1 }',
+        'rewrite = "/a HTTP/1.1\\r\\nX-Forwarded-For: 192.0.2.1"',
+        'rewrite = "/\u0167"',
+        'rewrite = "/a//b"',
+        'rewrite = "/a/../b"',
+        'rewrite = "/a?b=c"',
+    ],
+)
+def test_what_no_response_or_clock_could_hold_is_refused_in_the_table(tmp_path: Path, wrong: str) -> None:
+    write(tmp_path, "one", PLAIN + wrong + "\n")
+    assert re.search(rf"one/routes.toml:5: {wrong.partition(' ')[0]}", refusal_of(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["/a" * 65, "/" + "a" * 1100])
+def test_a_path_has_a_bounded_length_as_finding_it_has(tmp_path: Path, path: str) -> None:
+    write(tmp_path, "one", route("a", path))
+    assert "at most 64 segments" in refusal_of(tmp_path)
+
+
+def test_a_segment_is_moved_in_one_way_alone(tmp_path: Path) -> None:
+    """Undoing `/{a}{b}` for the merged document tries every way to divide a segment, for as long as that takes."""
+    write(tmp_path, "one", PLAIN.replace("/a", "/{a}/{b}") + 'rewrite = "/{a}{b}"\n')
+    assert "at most one {parameter} in each" in refusal_of(tmp_path)
+    write(tmp_path, "two", PLAIN.replace("/a", "/c/{a}/{b}") + 'rewrite = "/v1/{a}.json/of-{b}/"\n')
+    assert [each.service for each in read_table(tmp_path).routes] == ["two"]

@@ -1,5 +1,6 @@
 """What each service has published in its folder of ROUTES_DIR: read for itself, so that a fault is its own."""
 
+import logging
 import re
 import tomllib
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from gateway.routes import OWN, Route, Routes, RoutesRefused, Strict
 from gateway.tables import FILE_BYTES_MAX, Defaults, load_file, read_bytes
 from gateway.upstream.names import INTERNAL_PORT, PUBLIC_PORT, Endpoints, parse_address
 
+_log = logging.getLogger("gateway.routes")
 UPSTREAMS_FILE: Final = "upstreams.toml"
 _STAMP_FILE: Final = "published"
 _STAMP_BYTES_MAX: Final = 64
 _SERVICES_MAX: Final = 500
 _FILES_MAX: Final = 200
+_ROUTES_MAX: Final = 2000
 _ADDRESSES_MAX: Final = 64
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -53,13 +56,18 @@ class Publication:
 def fingerprints(folder: Path) -> dict[str, Fingerprint]:
     """What tells one state of each service's files from another. A name that begins with a dot is still being written."""
     try:
-        places = sorted(place for place in folder.iterdir() if not place.name.startswith("."))
+        places = sorted(place for place in folder.iterdir() if _is_told(place.name))
         found = {place.name: _fingerprint(place) for place in places[: _SERVICES_MAX + 1]}
     except OSError as error:
         raise RoutesRefused(f"{error.filename}: {error.strerror} (ROUTES_DIR)") from None
     if len(places) > _SERVICES_MAX:
         raise RoutesRefused(f"{folder}: more than {_SERVICES_MAX} services")
     return {name: fingerprint for name, fingerprint in found.items() if fingerprint}
+
+
+def _is_told(name: str) -> bool:
+    """Whether a name is meant for us; one that no log, metric or page can show is nobody's."""
+    return name.isprintable() and not name.startswith(".")
 
 
 def _fingerprint(place: Path) -> Fingerprint:
@@ -107,6 +115,9 @@ def read_publication(place: Path, fingerprint: Fingerprint, defaults: Defaults) 
         routes = _read_routes(place, defaults)
     except RoutesRefused as refused:
         fault = str(refused)
+    except Exception as error:  # noqa: BLE001 - one team cannot stop the others
+        _log.exception("the routes of %s cannot be read", place.name)
+        fault = f"{place}: {error!r}"
     return Publication(place.name, fingerprint, since, routes, endpoints, fault)
 
 
@@ -117,11 +128,17 @@ def _read_routes(place: Path, defaults: Defaults) -> tuple[Route, ...]:
         raise RoutesRefused(f"{str(place)!r}: no service can have this name")
     try:
         files = sorted(file for file in place.iterdir() if _is_toml(file) and file.name != UPSTREAMS_FILE)
+        size = sum(file.stat().st_size for file in files if file.is_file())
     except OSError as error:
         raise RoutesRefused(f"{place}: {error.strerror}") from None
     if len(files) > _FILES_MAX:
         raise RoutesRefused(f"{place}: more than {_FILES_MAX} files of routes")
-    routes = tuple(route for file in files for route in load_file(file, defaults))
+    if size > FILE_BYTES_MAX:
+        raise RoutesRefused(f"{place}: more than {FILE_BYTES_MAX} bytes of routes")
+    found = (route for file in files for route in load_file(file, defaults))
+    routes = tuple(islice(found, _ROUTES_MAX + 1))
+    if len(routes) > _ROUTES_MAX:
+        raise RoutesRefused(f"{place}: more than {_ROUTES_MAX} routes")
     Routes(routes)  # refuses those that overlap among themselves
     return routes
 
@@ -149,6 +166,6 @@ def _read_stamp(file: Path) -> datetime | None:
     """RFC 3339 on one line. It decides an order and nothing else: who has none comes after those who have one."""
     try:
         stamp = datetime.fromisoformat(read_bytes(file, _STAMP_BYTES_MAX).decode("ascii").strip())
-    except (OSError, ValueError):
+        return stamp.astimezone(UTC) if stamp.tzinfo is not None else None
+    except (OSError, ValueError, OverflowError):
         return None
-    return stamp.astimezone(UTC) if stamp.tzinfo is not None else None

@@ -18,6 +18,8 @@ from service_kit.tokens import Caller
 _REMEMBERED: Final = 4096  # paths,
 _REMEMBERED_MAX: Final = 128  # of so many bytes at most
 OWN: Final = "gateway"  # the service of the gateway's own pages
+_YEAR: Final = 366 * 24 * 3600
+_COUNT_MAX: Final = 1_000_000_000
 LOOPBACK: Final = "loopback"  # among origins: those of localhost, 127.0.0.1 and [::1], with any port
 
 
@@ -45,6 +47,10 @@ class InsufficientRole(Problem):
     detail = "Ask an administrator for the role, then refresh: roles travel in the token."
 
 
+# As they stand in a response: `*` is a name, too.
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,255}$")]
+
+
 class RoutesRefused(Exception):
     """A table that cannot be used; the message names file, line and reason."""
 
@@ -58,20 +64,27 @@ class Strict(BaseModel):
 class Limit(Strict):
     """`rate` requests per `per_seconds`, of which `burst` may come at once."""
 
-    rate: Annotated[int, Field(gt=0)]
-    per_seconds: Annotated[float, Field(gt=0)] = 1.0
-    burst: Annotated[int, Field(gt=0)] | None = None
+    rate: Annotated[int, Field(gt=0, le=_COUNT_MAX)]
+    per_seconds: Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)] = 1.0
+    burst: Annotated[int, Field(gt=0, le=_COUNT_MAX)] | None = None
     by: Literal["address", "caller"] = "caller"
+
+    @model_validator(mode="after")
+    def _whole_within_a_year(self) -> "Limit":
+        # Redis counts in doubles, and refuses the whole pipeline where a time is beyond what it knows.
+        if (self.burst or self.rate) * self.per_seconds / self.rate > _YEAR:
+            raise ValueError("a burst takes more than a year to come back")
+        return self
 
 
 class Cors(Strict):
     """The exact origins that may read a route's answers."""
 
     origins: tuple[str, ...]
-    expose: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ("authorization", "content-type")
+    expose: tuple[HeaderName, ...] = ()
+    headers: tuple[HeaderName, ...] = ("authorization", "content-type")
     credentials: bool = False
-    max_age_seconds: int = 600
+    max_age_seconds: Annotated[int, Field(ge=0, le=_YEAR)] = 600
 
     @field_validator("origins")
     @classmethod

@@ -19,13 +19,27 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 _PATTERN: Final = re.compile(r"/|(?:/(?:[A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))*(?:/\*)?")
 FILE_BYTES_MAX: Final = 1024 * 1024
+_PATH_MAX: Final = 1024  # characters,
+_SEGMENTS_MAX: Final = 64  # and as many steps to find it
+# One parameter a segment: two could divide what they stand for in more than one way.
+_REWRITE: Final = re.compile(
+    r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]*(?:\{[a-z0-9_]+\}[A-Za-z0-9._~!$&'()*+,;=:@-]*)?)+"
+)
+_DAY: Final = 24 * 3600
+_BODY_MAX: Final = 2**40
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
 # Where pydantic's own words speak of Python.
 _REASONS: Final = {
     "extra_forbidden": "there is no such field",
     "tuple_type": "a list is needed: [ ... ]",
     "model_type": "a table is needed: { ... }",
+    "string_pattern_mismatch": "it is empty, too long, or holds a character that has no place there",
 }
+
+
+_Seconds = Annotated[float, Field(gt=0, le=_DAY, allow_inf_nan=False)]
+_Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,255}$")]  # RFC 6749, section 3.3
+_Role = Annotated[str, Field(pattern=r"^[\x20-\x7e]{1,255}$")]  # as in tokens
 
 
 class RouteEntry(Strict):
@@ -33,12 +47,12 @@ class RouteEntry(Strict):
     path: str
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]
     access: Literal["public", "authenticated"] = "authenticated"
-    scopes: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
+    scopes: tuple[_Scope, ...] = ()
+    roles: tuple[_Role, ...] = ()
     limit: Limit | None = None
-    first_byte_seconds: Annotated[float, Field(gt=0)] | None = None
-    idle_seconds: Annotated[float, Field(gt=0)] | None = None
-    body_max_bytes: Annotated[int, Field(ge=0)] | None = None
+    first_byte_seconds: _Seconds | None = None
+    idle_seconds: _Seconds | None = None
+    body_max_bytes: Annotated[int, Field(ge=0, le=_BODY_MAX)] | None = None
     consumes: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()
     websocket: bool = False
@@ -54,7 +68,22 @@ class RouteEntry(Strict):
             raise ValueError("a path is made of /literal, /{parameter} and a last /*")
         if path != "/" and any(segment in (".", "..") for segment in path.split("/")):
             raise ValueError("a path has no dot segments")
+        if len(path) > _PATH_MAX or path.count("/") > _SEGMENTS_MAX:
+            raise ValueError(f"a path has at most {_SEGMENTS_MAX} segments and {_PATH_MAX} characters")
         return path
+
+    @field_validator("rewrite")
+    @classmethod
+    def _one_path(cls, rewrite: str | None) -> str | None:
+        """What is forwarded is held to what is accepted: nobody behind reads it in another way."""
+        if rewrite is None:
+            return None
+        if len(rewrite) > _PATH_MAX or not _REWRITE.fullmatch(rewrite):
+            raise ValueError("rewrite is a path: /segments, with at most one {parameter} in each")
+        segments = rewrite.split("/")[1:]
+        if any(segment in (".", "..") for segment in segments) or "" in segments[:-1]:
+            raise ValueError("rewrite has no empty or dot segments")
+        return rewrite
 
     @field_validator("consumes", "produces")
     @classmethod
@@ -123,8 +152,9 @@ def load_file(file: Path, defaults: Defaults) -> Iterator[Route]:
     except (ValueError, RecursionError) as error:
         raise RoutesRefused(f"{file}: {error}") from None
     seen: set[str] = set()
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if _begins_route(line)] or [1]
     for index, entry in enumerate(entries):
-        source = f"{file}:{_line_of(text, index, '')}"
+        source = f"{file}:{lines[min(index, len(lines) - 1)]}"
         if entry.name in seen:
             raise RoutesRefused(f"{source}: a second route is named {entry.name}")
         seen.add(entry.name)
@@ -185,12 +215,16 @@ def _route(service: str, source: str, entry: RouteEntry, defaults: Defaults) -> 
     )
 
 
+def _begins_route(line: str) -> bool:
+    return line.strip().startswith("[[routes]]")
+
+
 def _line_of(text: str, index: int, key: str) -> int:
     """The line of the index-th [[routes]] table, or of a key in it; TOML's reader does not say."""
     found = -1
     start = 1
     for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip().startswith("[[routes]]"):
+        if _begins_route(line):
             found += 1
             if found > index:
                 break
