@@ -68,6 +68,8 @@ async def test_a_client_of_a_command_is_called_and_given_what_one_of_the_setting
         for name in ("a b", "é", "", "a/b", "x" * 65, "first-party", "billing", "reports"):
             with pytest.raises(ClientFault):
                 await clients.register(name, {"a"}, set())
+        with pytest.raises(ClientFault, match="remove it first, or give it a second secret"):
+            await clients.register("reports", {"a"}, set())
         for scope in ("*", "account", "a b", "é", "", '"'):
             with pytest.raises(ClientFault):
                 await clients.register("more", {"a", scope}, set())

@@ -114,6 +114,16 @@ def test_parameters_of_a_path_lead_to_the_route_of_that_shape() -> None:
     assert {"401", "403", "429", "502", "503", "504"} <= set(one["responses"])
 
 
+def test_each_way_to_authorize_says_when_it_is_the_right_one() -> None:
+    document = merged([], auth=issuing_tokens({"password": {"tokenUrl": "/auth/token", "scopes": {}}}))
+    assert {
+        name for name, way in document["components"]["securitySchemes"].items() if way["description"]
+    } == {
+        "bearer",
+        "oauth2",
+    }
+
+
 def test_addresses_in_the_document_are_relative() -> None:
     document = merged([], auth=issuing_tokens({"password": {"tokenUrl": "/auth/token", "scopes": {}}}))
     assert document["servers"] == [{"url": "./"}]

@@ -240,6 +240,7 @@ async def test_a_stopped_service_finishes_answers_until_it_has_drained_and_asks_
         lines = example.log.read_text().splitlines()
         assert len(lines) > 5
         assert all(json.loads(line)["service"] == "example" for line in lines)  # gunicorn's own among them
+        assert [line for line in lines if "Error while" in line] == []
 
 
 def test_a_service_with_a_broken_setting_says_so_in_one_line_and_does_not_start(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ class Worker(UvicornWorker):
             signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
         )
         _settle_collector()
-        await server.serve(sockets=self.sockets)
+        # Not gunicorn's wrappers: uvloop closes those a second time, and gunicorn reports that as an error.
+        await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
 

@@ -63,7 +63,9 @@ class Clients:
         text = await self._text(client_id)
         with suppress(ClientForged):
             if text is not None and self._read(client_id, text):
-                raise ClientFault(f"{client_id} exists")
+                raise ClientFault(
+                    f"{client_id} exists: remove it first, or give it a second secret with add-secret"
+                )
         secret = new_secret()
         await self._write(
             Client(client_id, (hash_secret(secret),), frozenset(scopes), frozenset(audiences)), text

@@ -22,7 +22,14 @@ from gateway.routes import Route, Routes
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch")
 _DEEPEST: Final = 100
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
-_SECURITY: Final[Document] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+_SECURITY: Final[Document] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "For an access token that you have already.",
+    }
+}
 
 
 @dataclass(frozen=True, slots=True)
