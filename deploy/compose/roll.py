@@ -3,7 +3,7 @@
 
 What is there is classified, never assumed: a run that was killed anywhere is finished by the next. The engine remembers
 for us. `:latest` is what compose starts, `:previous` is what served before it, and `:unfinished`, while a roll is under
-way, is the image that it began from.
+way, is the image that it began from. `:given-up` is what a killed roll was bringing in, until another roll ends well.
 """
 
 from __future__ import annotations
@@ -84,6 +84,9 @@ class Project:
         self._configuration = configuration = docker.configuration()
         self.name: str = configuration["name"]
         self.services = {name: read_service(name, said) for name, said in configuration["services"].items()}
+        if none := [one.name for one in self.services.values() if one.rollable and one.replicas < 1]:
+            name = f"{none[0].upper().replace('-', '_')}_REPLICAS"
+            raise Refused(f"{name} is below 1, and would stop all that {none[0]} has")
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -186,6 +189,7 @@ def unfinished(project: Project, service: Service) -> Iterator[None]:
         raise Failed(f"{service.name}: {docker.release(before)} serves as before") from error
     if docker.image(service.image) != before:
         docker.run("tag", before, service.tag("previous"))
+    docker.untag(service.tag("given-up"))
     docker.untag(mark)
 
 
@@ -201,8 +205,8 @@ def serving(project: Project, service: Service) -> str:
     return there[0].image if there else ""
 
 
-def settle(project: Project, service: Service) -> bool:
-    """Finish what a killed run left: as many containers as wanted, of one release. Whether a roll was under way.
+def settle(project: Project, service: Service) -> None:
+    """Finish what a killed run left: as many containers as wanted, of one release.
 
     Before its new containers were ready that is the release of before, after that the new one.
     """
@@ -216,7 +220,16 @@ def settle(project: Project, service: Service) -> bool:
     docker.remove([one for one in surplus if not one.ready])
     docker.retire([one for one in surplus if one.ready])
     remove_outdated_one_shots(project, project.with_needs([service.name]))
-    return bool(before)
+
+
+def give_up(project: Project, service: Service) -> None:
+    """The same for good: what was being brought in waits for a `roll`, whatever follows it does not."""
+    docker, mark = project.docker, service.tag("unfinished")
+    before, begun = docker.image(mark), docker.image(service.image)
+    if before and begun != before:
+        docker.run("tag", begun, service.tag("given-up"))
+    settle(project, service)
+    docker.untag(mark)
 
 
 def who_stays(there: Sequence[Container], wanted: int, image: str, *, oldest: bool) -> list[Container]:
@@ -347,23 +360,32 @@ def up(project: Project, names: Sequence[str]) -> None:
     scope = [project.services[name] for name in project.with_needs(names or project.services)]
     built = [one for one in scope if one.build]
     serve = [one for one in built if one.rollable and any(c.ready for c in project.containers(one.name))]
-    left = {one.name for one in serve if settle(project, one)}
+    for one in serve:
+        give_up(project, one)
     for one in built:
         if one not in serve:  # it starts from nothing, so nothing is unfinished
             docker.untag(one.tag("unfinished"))
     renew_stores(project, scope)
     if built:
-        say(f"building {', '.join(one.name for one in built)}")
-        with ThreadPoolExecutor(len(built)) as threads:
-            for one, _ in zip(built, threads.map(lambda one: build(project, one), built), strict=True):
-                say(f"{one.name} is built")
-    failures = roll_changed(project, serve, left)
+        build_all(project, built)
+    stay, failed = roll_changed(project, serve)
+    left = {*stay, *failed}
     start(project, names, left, scope)
     for one in built:
         if one.name not in left:
             tag_revision(project, one)
-    if failures:
-        raise Failed("\n".join(failures))
+    for why in stay.values():  # last, below all that compose says
+        say(why)
+    if failed:
+        raise Failed("\n".join(failed.values()))
+
+
+def build_all(project: Project, services: Sequence[Service]) -> None:
+    """All at once, each told when it is done."""
+    say(f"building {', '.join(one.name for one in services)}")
+    with ThreadPoolExecutor(len(services)) as threads:
+        for one, _ in zip(services, threads.map(lambda one: build(project, one), services), strict=True):
+            say(f"{one.name} is built")
 
 
 def renew_stores(project: Project, scope: Sequence[Service]) -> None:
@@ -380,34 +402,34 @@ def renew_stores(project: Project, scope: Sequence[Service]) -> None:
             docker.compose("restart", *stale)
 
 
-def roll_changed(project: Project, serve: Sequence[Service], left: set[str]) -> list[str]:
-    """Replace what serves another release or configuration; `left` are those that stay as they are. What failed."""
-    failures = []
+def roll_changed(project: Project, serve: Sequence[Service]) -> tuple[dict[str, str], dict[str, str]]:
+    """Replace what serves another release or configuration. What stays as it is, and what failed, each with why."""
+    stay, failed = {}, {}
     for one in serve:
-        if one.name in left or was_rolled_back(project, one):
-            leave(project, one)
-            left.add(one.name)
+        if was_decided_against(project, one):
+            stay[one.name] = leave(project, one)
         elif any(project.changed(container) for container in project.containers(one.name)):
             try:
                 replace(project, one)
-            except Failed as failed:
-                failures.append(str(failed))
-                left.add(one.name)
-    return failures
+            except Failed as failure:
+                failed[one.name] = str(failure)
+    return stay, failed
 
 
-def was_rolled_back(project: Project, service: Service) -> bool:
-    """Whether somebody chose another release than this folder's."""
+def was_decided_against(project: Project, service: Service) -> bool:
+    """Whether this folder's release was rolled back from, or its roll was killed."""
     image = project.docker.image
-    return image(service.image) == image(service.tag("previous")) != serving(project, service)
+    built = image(service.image)
+    decided = {image(service.tag("previous")), image(service.tag("given-up"))}
+    return built in decided and built != serving(project, service)
 
 
-def leave(project: Project, service: Service) -> None:
+def leave(project: Project, service: Service) -> str:
     """What serves goes on; what this folder holds is for whoever decided against it to bring in."""
     before = serving(project, service)
     project.docker.run("tag", before, service.image)
     publish_routes(project, service.name)
-    say(
+    return (
         f"{service.name}: {project.docker.release(before)} serves on, since the roll to another release was not finished "
         f"or was taken back. To this folder's: make roll SERVICE={service.name}"
     )

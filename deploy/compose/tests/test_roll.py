@@ -28,7 +28,9 @@ SERVICES: dict[str, Any] = {
 }
 A, B = "sha256:aaaaaaaaaaaa", "sha256:bbbbbbbbbbbb"
 SERVE = {"c1": {"service": "people", "image": A}, "c2": {"service": "people", "image": A}}
-LATEST, PREVIOUS, UNFINISHED = (f"of-a-test-people:{tag}" for tag in ("latest", "previous", "unfinished"))
+LATEST, PREVIOUS, UNFINISHED, GIVEN_UP = (
+    f"of-a-test-people:{tag}" for tag in ("latest", "previous", "unfinished", "given-up")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +123,34 @@ def test_up_takes_back_a_roll_that_was_killed_before_its_end(health: str) -> Non
     assert people(docker) == {"c1": A, "c2": A}
     assert docker.images[LATEST] == A
     assert "c4" not in docker.there, "compose would make people anew along with it"
+
+
+def test_what_a_killed_roll_brought_in_waits_for_a_roll_and_the_next_release_for_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    docker = engine(images={LATEST: B, UNFINISHED: A})
+    for _ in "twice":
+        up(Project(docker), [])
+        assert people(docker) == {"c1": A, "c2": A}
+        assert capsys.readouterr().out.splitlines()[-1].endswith("make roll SERVICE=people")
+    docker.built = "sha256:cccccccccccc"
+    up(Project(docker), [])
+    assert set(people(docker).values()) == {docker.built}
+    assert GIVEN_UP not in docker.images
+
+
+def test_a_roll_that_was_killed_before_it_had_built_anything_keeps_nothing_back() -> None:
+    docker = engine(images={LATEST: A, UNFINISHED: A})
+    up(Project(docker), [])
+    assert set(people(docker).values()) == {B}
+
+
+def test_fewer_than_one_container_of_a_service_is_refused_before_anything_stops() -> None:
+    none = SERVICES["people"] | {"deploy": {"replicas": -1}}
+    docker = engine(services=SERVICES | {"people": none})
+    with pytest.raises(Refused, match="PEOPLE_REPLICAS is below 1"):
+        up(Project(docker), [])
+    assert people(docker) == {"c1": A, "c2": A}
 
 
 def test_up_finishes_a_roll_that_was_killed_while_the_old_went() -> None:
