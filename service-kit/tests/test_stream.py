@@ -1,6 +1,7 @@
 """What a follower claims to know, whatever becomes of the servers that answer it; no I/O, no clock."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,7 @@ class Reading:
         offset: int = 100,
         acknowledged: int = 100,
         counts_replicas: bool = True,
+        clock: float = 0.0,
     ) -> None:
         self.now += 1
         until = str(int(self.now) + 400)
@@ -44,7 +46,7 @@ class Reading:
             (f"{n}-0", {"kind": "session", "sid": sid, "until": until}) for n, sid in enumerate(sessions, 1)
         ]
         replication = Replication(True, history, offset, acknowledged, counts_replicas)
-        self.reader.take(Reply(self.now, entries, epoch, last, replication))
+        self.reader.take(Reply(self.now, entries, epoch, last, replication, clock))
 
     def unready(self) -> str | None:
         return self.reader.unready
@@ -88,6 +90,37 @@ async def test_one_server_proves_what_was_before_the_question_and_no_more(
     alone.take("t", last=EntryId(1, 0))
     assert alone.unready() is None
     assert alone.proved == alone.now
+
+
+@pytest.mark.parametrize("ahead", [3600.0, -3600.0])
+async def test_what_was_forgotten_by_a_wrong_clock_is_read_again_by_the_right_one(
+    reading: Callable[[int], Reading], ahead: float
+) -> None:
+    """Else a session that has ended would be let in for as long as its token lives."""
+    following = reading(0)
+    following.take()
+    following.take("s", last=EntryId(1, 0))
+    assert following.revocations.staleness(following.now) == 0
+    following.now += ahead
+    following.take(clock=ahead)
+    assert following.revocations.staleness(following.now) == math.inf, "nothing is claimed meanwhile"
+    following.take("s", last=EntryId(1, 0), clock=ahead)
+    following.revocations.expire(following.now + 5000 - ahead)
+    assert len(following.revocations) == 0
+    following.now -= ahead
+    following.take(last=EntryId(1, 0))
+    assert following.revocations.staleness(following.now) == math.inf
+    following.take("s", last=EntryId(1, 0))
+    assert len(following.revocations) == 1
+    assert following.revocations.staleness(following.now) == 0
+
+
+async def test_a_clock_that_is_slewed_is_no_other_clock(reading: Callable[[int], Reading]) -> None:
+    following = reading(0)
+    following.take()
+    for tenth in range(100):
+        following.take(last=EntryId(0, 0), clock=tenth / 10)
+    assert following.proved == following.now
 
 
 async def test_a_first_start_warns_of_nothing_and_a_loss_warns(

@@ -68,14 +68,15 @@ class Follower:
                 if failures:
                     logger.info("revocations followed again after %d failures", failures)
                 failures = 0
-                if not self._reader.take(reply):
+                again = self._reader.take(reply)
+                # Only where an answer came: the next one tells whether the clock was right.
+                self._revocations.expire(time.time())
+                if not again:
                     await asyncio.sleep(_BLOCK_WHILE_CATCHING_UP)
                 # A failover may cut no connection: whoever stays on the former primary hears nothing more, and no error.
                 if time.monotonic() - self._connected_at > _RECONNECT:
                     await self._leave_connection()
-            now = time.time()
-            self._revocations.expire(now)
-            staleness_seconds.set(self._revocations.staleness(now))
+            staleness_seconds.set(self._revocations.staleness(time.time()))
 
     async def _leave_connection(self) -> None:
         self._connected_at = time.monotonic()
@@ -84,7 +85,7 @@ class Follower:
             await self._redis.connection_pool.disconnect()
 
     async def _ask(self) -> Reply:
-        began = time.time()
+        began, clock = time.time(), time.time() - time.monotonic()
         block = _BLOCK if self._reader.reading_on else _BLOCK_WHILE_CATCHING_UP
         # One after the other on one connection, but no MULTI, inside which nothing blocks: the epoch, the last id and
         # the replication's state are read after the entries, so they vouch for them.
@@ -105,7 +106,7 @@ class Follower:
             await self._leave_connection()
             raise NotPrimary("the server is no primary")
         last = EntryId.read(info["last-generated-id"]) if info is not None else None
-        return Reply(began, read[0][1] if read else [], epoch, last, state)
+        return Reply(began, read[0][1] if read else [], epoch, last, state, clock)
 
 
 def connect(url: str, user: str, password: str | None) -> Redis:

@@ -29,6 +29,7 @@ class EntryId(NamedTuple):
 
 
 _BEGINNING = EntryId(0, 0)
+_CLOCK_SET_SECONDS = 2.0  # between two rounds; less is within the leeway of every token
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Reply:
     epoch: str | None
     last: EntryId | None
     replication: Replication
+    clock: float = 0.0  # how far the wall clock was ahead of one that nobody can set, in seconds
 
 
 class StreamReader:
@@ -52,6 +54,7 @@ class StreamReader:
         self._acknowledged = AcknowledgedOffsets()
         self._epoch: str | None = None
         self._history: str | None = None
+        self._clock: float | None = None
         self._restarted_for = ""  # why it reads from the beginning, while it does
         self._unguarded = False
         self.cursor = _BEGINNING
@@ -84,6 +87,9 @@ class StreamReader:
             self._start_over("the server restarted or another was promoted")
             self._history = history
             return True
+        if self._is_clock_set(reply.clock):
+            self._unprove("the clock was set")
+            return True
         if reply.last < self.cursor:
             self._start_over("the stream ends before what was read of it")
             return True
@@ -94,6 +100,12 @@ class StreamReader:
         self.reading_on = not reply.entries or self.cursor >= reply.last
         self._prove(reply)
         return True
+
+    def _is_clock_set(self, clock: float) -> bool:
+        """Whether another time than before decides what has expired: what was forgotten by the one may count again by
+        the other, and the stream still has it."""
+        before, self._clock = self._clock, clock
+        return before is not None and abs(clock - before) > _CLOCK_SET_SECONDS
 
     def _prove(self, reply: Reply) -> None:
         began: float | None = reply.began if self.reading_on else None
