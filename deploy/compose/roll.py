@@ -3,7 +3,8 @@
 
 What is there is classified, never assumed: a run that was killed anywhere is finished by the next. The engine remembers
 for us. `:latest` is what compose starts, `:previous` is what served before it, and `:unfinished`, while a roll is under
-way, is the image that it began from. `:given-up` is what a killed roll was bringing in, until another roll ends well.
+way, is the image that it began from. `:given-up` is what was rolled back from, or what a killed roll was bringing in,
+until another roll ends well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,7 +143,7 @@ def roll(project: Project, name: str, *, to_previous: bool) -> None:
         raise Refused(
             f"Redis has the users of before, so nothing was rolled. First: docker compose restart {' '.join(stale)}"
         )
-    with unfinished(project, service):
+    with unfinished(project, service, to_previous=to_previous):
         if to_previous:
             docker.run("tag", previous, service.image)
         else:
@@ -172,7 +173,7 @@ def choose(project: Project, name: str) -> Service:
 
 
 @contextlib.contextmanager
-def unfinished(project: Project, service: Service) -> Iterator[None]:
+def unfinished(project: Project, service: Service, *, to_previous: bool = False) -> Iterator[None]:
     """Tags and containers are as before when the block fails; when it is killed, `settle` sees to that."""
     docker = project.docker
     before, mark = serving(project, service), service.tag("unfinished")
@@ -189,7 +190,10 @@ def unfinished(project: Project, service: Service) -> Iterator[None]:
         raise Failed(f"{service.name}: {docker.release(before)} serves as before") from error
     if docker.image(service.image) != before:
         docker.run("tag", before, service.tag("previous"))
-    docker.untag(service.tag("given-up"))
+    if to_previous:
+        docker.run("tag", before, service.tag("given-up"))
+    else:
+        docker.untag(service.tag("given-up"))
     docker.untag(mark)
 
 
@@ -366,10 +370,11 @@ def up(project: Project, names: Sequence[str]) -> None:
         if one not in serve:  # it starts from nothing, so nothing is unfinished
             docker.untag(one.tag("unfinished"))
     renew_stores(project, scope)
+    latest = {one.name: docker.image(one.image) for one in built}
     if built:
         build_all(project, built)
-    stay, failed = roll_changed(project, serve)
-    left = {*stay, *failed}
+    stay, failed = roll_changed(project, serve, latest)
+    left = {one.name for one in serve if one.name in stay or one.name in failed}
     start(project, names, left, scope)
     for one in built:
         if one.name not in left:
@@ -402,31 +407,35 @@ def renew_stores(project: Project, scope: Sequence[Service]) -> None:
             docker.compose("restart", *stale)
 
 
-def roll_changed(project: Project, serve: Sequence[Service]) -> tuple[dict[str, str], dict[str, str]]:
-    """Replace what serves another release or configuration. What stays as it is, and what failed, each with why."""
+def roll_changed(
+    project: Project, serve: Sequence[Service], latest: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Replace what serves another release or configuration than was built. What stays, and what failed, each with why.
+
+    `latest` are the images of before the build: of what does not run, the release that it is to start with.
+    """
     stay, failed = {}, {}
-    for one in serve:
-        if was_decided_against(project, one):
-            stay[one.name] = leave(project, one)
-        elif any(project.changed(container) for container in project.containers(one.name)):
+    for name, image in latest.items():
+        one = project.services[name]
+        before = serving(project, one) if one in serve else image
+        if was_given_up(project, one, before):
+            stay[name] = leave(project, one, before)
+        elif one in serve and any(project.changed(container) for container in project.containers(name)):
             try:
                 replace(project, one)
             except Failed as failure:
-                failed[one.name] = str(failure)
+                failed[name] = str(failure)
     return stay, failed
 
 
-def was_decided_against(project: Project, service: Service) -> bool:
-    """Whether this folder's release was rolled back from, or its roll was killed."""
-    image = project.docker.image
-    built = image(service.image)
-    decided = {image(service.tag("previous")), image(service.tag("given-up"))}
-    return built in decided and built != serving(project, service)
+def was_given_up(project: Project, service: Service, before: str) -> bool:
+    """Whether this folder's release was rolled back from, to that of before, or its roll was killed."""
+    built = project.docker.image(service.image)
+    return bool(before) and before != built == project.docker.image(service.tag("given-up"))
 
 
-def leave(project: Project, service: Service) -> str:
-    """What serves goes on; what this folder holds is for whoever decided against it to bring in."""
-    before = serving(project, service)
+def leave(project: Project, service: Service, before: str) -> str:
+    """That release goes on; what this folder holds is for whoever decided against it to bring in."""
     project.docker.run("tag", before, service.image)
     publish_routes(project, service.name)
     return (

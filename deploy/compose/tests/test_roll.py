@@ -109,6 +109,24 @@ def test_a_roll_back_is_one_command_and_the_next_up_leaves_it_so(capsys: pytest.
     assert docker.images[LATEST] == B
 
 
+@pytest.mark.parametrize(
+    "ended", [{}, {"c1": {"service": "people", "image": A, "status": "exited", "exit": 137}}]
+)
+def test_what_was_rolled_back_and_does_not_run_starts_with_the_release_of_before(
+    ended: dict[str, Any],
+) -> None:
+    docker = engine(there=ended, images={LATEST: A, GIVEN_UP: B})
+    up(Project(docker), [])
+    assert docker.images[LATEST] == A, "compose starts it"
+    assert "compose up --no-build --wait" in docker.calls, "of all, people included"
+
+
+def test_up_follows_a_tree_that_went_back_to_the_release_of_before() -> None:
+    docker = engine(images={LATEST: A, PREVIOUS: B})
+    up(Project(docker), [])
+    assert set(people(docker).values()) == {B}
+
+
 def test_there_is_nothing_before_the_first_release(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="no release served here"):
         roll(Project(engine()), "people", to_previous=True)
