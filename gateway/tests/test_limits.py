@@ -21,7 +21,9 @@ from gateway.pipeline import Pipeline
 from gateway.routes import Limit, Route, Routes
 from service_kit import background, gcra
 from service_kit.testing import RedisServer, redis_server
+from tests.conftest import running
 from tests.process import ROUTE, connected, echo, serving, until
+from tests.wire import get
 
 
 @pytest.fixture(name="store")
@@ -243,6 +245,18 @@ def test_a_forged_token_costs_its_address_ten_requests() -> None:
     with pytest.raises(AddressLimited):
         addresses.admit(b"192.0.2.1")
     addresses.admit(b"192.0.2.2")
+
+
+@pytest.mark.parametrize("kid", [None, "no-such-key"])
+async def test_a_token_of_a_key_that_nobody_has_costs_as_much_as_one_with_a_wrong_signature(
+    tmp_path: Path, kid: str | None
+) -> None:
+    async with running(tmp_path, address_rate=0.001, address_burst=20) as house:
+        token = house.issuer.token(header={"kid": kid} if kid else {})[:-6] + "AAAAAA"
+        answer = await house.send(get(b"/private", b"Authorization: Bearer " + token.encode()))
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        answers = [await house.send(get(b"/public/a")) for _ in range(20 - FAILED_VERIFICATION + 1)]
+    assert [answer[9:12] for answer in answers] == [b"200"] * (20 - FAILED_VERIFICATION) + [b"429"]
 
 
 @pytest.mark.quiet

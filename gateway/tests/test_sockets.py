@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from gateway.sockets import Sockets
 from gateway.upstream.tunnel import Frames, close_frame
 from service_kit.follower import EPOCH, STREAM
+from service_kit.revocations import Revocation, Revocations
 from service_kit.testing import RedisServer, redis_server
+from service_kit.tokens import Caller
 from tests.conftest import House, Upstream, running
 from tests.process import reset, until
 
@@ -232,3 +235,27 @@ def test_frames_are_followed_to_the_boundary_however_they_are_split() -> None:
         used = frames.feed(stream[split:], to_boundary=True)
         assert frames.at_boundary
         assert split + used in (split, 5, 265, 267)
+
+
+def test_all_sockets_of_a_session_are_closed_though_closing_one_tells_of_more_that_has_ended() -> None:
+    """A stream that ends lets the next request of its connection be read, and this one what other workers were told."""
+    revocations = Revocations()
+    revocations.prove(time.time())
+    sockets = Sockets(revocations, 3600)
+    closed: list[str] = []
+
+    class Socket:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def close_socket(self, code: str) -> None:
+            closed.append(self.name)
+            revocations.add(Revocation("subject", "ada", int(time.time()) + 600, 2))
+
+    nobody = frozenset[str]()
+    ada = Caller("ada", "web", ADA["sid"], nobody, nobody, 1, "t", "k", 0, 1e12, None, "http://a", "http://a")
+    for name in "abc":
+        sockets.add(Socket(name), ada, 0)
+    revocations.add(Revocation("session", ADA["sid"], int(time.time()) + 600))
+    assert sorted(closed) == ["a", "b", "c"]
+    assert len(sockets) == 0

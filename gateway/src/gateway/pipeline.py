@@ -54,6 +54,7 @@ class Pipeline:
         except KeyUnknown as unknown:
             if again:
                 passage.refusal = refusal_of(unknown)
+                self.limits.punish_address(passage.client)
             passage.unknown_key = unknown.kid
         except Problem as refusal:
             if isinstance(refusal, InvalidToken):

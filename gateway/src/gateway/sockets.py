@@ -58,7 +58,8 @@ class Sockets:
 
     def _revoked(self, revocation: Revocation) -> None:
         for socket in tuple(self._concerned.get((revocation.kind, revocation.value), ())):
-            caller, _ = self._open[socket]
+            # Closing one can have told of more that has ended, and so have closed others of these.
+            caller, _ = self._open.get(socket, (None, 0.0))
             if caller is not None:
                 self._close_if_revoked(socket, caller)
 
