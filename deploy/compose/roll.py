@@ -414,18 +414,30 @@ def roll_changed(
 
     `latest` are the images of before the build: of what does not run, the release that it is to start with.
     """
-    stay, failed = {}, {}
+    stay, failed, old = {}, {}, []
     for name, image in latest.items():
         one = project.services[name]
         before = serving(project, one) if one in serve else image
         if was_given_up(project, one, before):
             stay[name] = leave(project, one, before)
         elif one in serve and any(project.changed(container) for container in project.containers(name)):
-            try:
-                replace(project, one)
-            except Failed as failure:
-                failed[name] = str(failure)
+            old.append(one)
+    if old:
+        start_first(project, [name for name in latest if project.services[name] not in serve])
+    for one in old:
+        try:
+            replace(project, one)
+        except Failed as failure:
+            failed[one.name] = str(failure)
     return stay, failed
+
+
+def start_first(project: Project, down: Sequence[str]) -> None:
+    """What does not serve is missed now, what is only old is not; whether it came well, `start` says."""
+    if down:
+        remove_outdated_one_shots(project, project.with_needs(down))
+        project.docker.remove([one for one in project.containers(*down) if project.changed(one)])
+        project.docker.compose_aloud("up", "--detach", "--no-build", "--no-recreate", *down)
 
 
 def was_given_up(project: Project, service: Service, before: str) -> bool:

@@ -192,6 +192,16 @@ def test_up_rolls_what_has_changed() -> None:
     assert not [call for call in docker.calls if "--force-recreate" in call]
 
 
+def test_up_starts_what_is_down_before_it_rolls_what_is_old() -> None:
+    door = {"image": "of-a-test-door", "build": {"context": "/nowhere"}}
+    dead = {"service": "door", "image": "sha256:old", "exit": 137}
+    docker = engine(services=SERVICES | {"door": door}, there=SERVE | {"c9": dead})
+    up(Project(docker), [])
+    calls = docker.calls
+    begun = calls.index("compose up --detach --no-build --no-recreate door")
+    assert calls.index("rm --force c9") < begun < calls.index("stop c1"), "of this release, and at once"
+
+
 def test_up_makes_changed_stores_anew_before_it_rolls_and_nothing_that_depends_on_a_release() -> None:
     beside = {"image": "of-a-test-beside", "depends_on": {"people": {}}}
     there = {
