@@ -152,6 +152,24 @@ async def test_no_answer_of_an_earlier_epoch_counts(keys: KeyCache, answers: Ans
     assert keys.find(answers.issuer.kid) is not None
 
 
+async def test_a_revoked_key_does_not_come_back_from_an_issuer_that_has_not_heard_of_it(
+    keys: KeyCache, answers: Answers
+) -> None:
+    await keys.refresh()
+    kid = answers.issuer.kid
+    assert keys.find(kid)
+    keys.drop(kid)
+    await keys.refresh()
+    assert keys.find(kid) is None
+    assert await keys.fetch_for(kid) is FetchOutcome.ABSENT
+
+
+async def test_few_revoked_keys_are_remembered(keys: KeyCache) -> None:
+    for number in range(5000):
+        keys.drop(f"made-up-{number}")
+    assert len(keys._revoked) == 1000
+
+
 async def test_the_version_changes_when_a_key_is_gone_or_another_and_not_when_one_comes(
     keys: KeyCache, answers: Answers
 ) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -211,6 +212,31 @@ async def test_an_absent_or_new_epoch_unproves_at_once(
     following.take(**answer)  # type: ignore[arg-type] # one of them
     assert following.proved < 0
     assert following.keys.loaded is (answer.get("epoch", "e1") != "e2"), "stale keys never cross an epoch"
+
+
+@pytest.mark.parametrize(
+    ("unheard", "unconfirmed", "held"), [(400, 400, False), (400, 200, True), (1, 400, True)]
+)
+async def test_who_was_cut_off_from_stream_and_issuer_for_long_asks_for_the_keys_anew(
+    reading: Callable[[int], Reading],
+    issuer: TestIssuer,
+    monkeypatch: pytest.MonkeyPatch,
+    unheard: int,
+    unconfirmed: int,
+    held: bool,
+) -> None:
+    server = reading(0)
+    server.take()
+    server.take(last=EntryId(0, 0))
+    await server.keys.refresh()
+    server.take(last=EntryId(0, 0))
+    assert server.keys.find(issuer.kid)
+    assert server.unready() is None
+    began = time.monotonic()
+    monkeypatch.setattr("service_kit.jwks.time.monotonic", lambda: began + unconfirmed)
+    server.now += unheard
+    server.take(last=EntryId(9, 0))  # what was between has been trimmed
+    assert (server.keys.find(issuer.kid) is not None) is held
 
 
 def test_missing_members_prove_nothing() -> None:

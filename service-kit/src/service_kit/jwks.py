@@ -24,6 +24,7 @@ KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _MAX_DOCUMENT = 64 * 1024
 _MAX_KEYS = 32
+_MOST_REVOKED = 1000  # ids; operators revoke few, and whoever can write to the stream may write any
 
 fetches = Counter(
     "key_fetches",
@@ -49,9 +50,11 @@ class KeyCache:
 
     def __init__(self, fetch: Fetch, lifetime: float = 300, cooldown: float = 1.0) -> None:
         self._fetch = fetch
-        self._lifetime = lifetime
+        self.lifetime = lifetime
         self._cooldown = cooldown
         self._keys: dict[str, ec.EllipticCurvePublicKey] = {}
+        self._revoked: dict[str, None] = {}  # ids, the oldest first
+        self._fetched_at = -float("inf")  # when those held were asked for
         self._fetching: asyncio.Task[bool] | None = None
         self._asked_at = -float("inf")
         self._answered = False
@@ -62,6 +65,10 @@ class KeyCache:
     def find(self, kid: str) -> ec.EllipticCurvePublicKey | None:
         """The key, if held; no I/O."""
         return self._keys.get(kid)
+
+    def is_revoked(self, kid: str) -> bool:
+        """Whether the key was dropped for good."""
+        return kid in self._revoked
 
     async def refresh(self) -> bool:
         """Fetch once, or join the fetch in flight; False, and the old keys stay, if it failed."""
@@ -84,7 +91,10 @@ class KeyCache:
         return FetchOutcome.ABSENT if answered else FetchOutcome.UNAVAILABLE
 
     def drop(self, kid: str) -> None:
-        """Forget one key now, and fetch what took its place."""
+        """Forget one key for good, whoever may publish it still, and fetch what took its place."""
+        self._revoked[kid] = None
+        if len(self._revoked) > _MOST_REVOKED:
+            del self._revoked[next(iter(self._revoked))]
         if self._keys.pop(kid, None) is not None:
             self._changed()
 
@@ -94,13 +104,18 @@ class KeyCache:
         self.loaded = False
         self._changed()
 
+    def drop_outdated(self) -> None:
+        """Forget keys that the issuer has not confirmed within their lifetime."""
+        if self._keys and time.monotonic() - self._fetched_at > self.lifetime:
+            self.drop_all()
+
     async def run(self) -> None:
         """Keep the keys fresh until cancelled."""
         failures = 0
         while True:
             self._wake.clear()
             failures = 0 if await self.refresh() and self.loaded else failures + 1
-            pause = min(0.1 * 2**failures, 1.0 if not self.loaded else 10.0) if failures else self._lifetime
+            pause = min(0.1 * 2**failures, 1.0 if not self.loaded else 10.0) if failures else self.lifetime
             try:
                 async with asyncio.timeout(pause * random.uniform(0.8, 1.0)):  # noqa: S311 - spreads load
                     await self._wake.wait()
@@ -114,7 +129,7 @@ class KeyCache:
 
     async def _load(self) -> bool:
         version = self.version
-        self._asked_at = time.monotonic()
+        asked_at = self._asked_at = time.monotonic()
         self._answered = False
         try:
             keys = parse(await self._fetch())
@@ -127,6 +142,8 @@ class KeyCache:
             fetches.labels("overtaken").inc()
             return False  # asked before keys were dropped: the answer may hold what was dropped
         fetches.labels("fetched").inc()
+        self._fetched_at = asked_at
+        keys = {kid: key for kid, key in keys.items() if kid not in self._revoked}
         gone = any(key != keys.get(kid) for kid, key in self._keys.items())
         self._keys = keys
         self.loaded = self._answered = True

@@ -1,6 +1,7 @@
 """Reading the revocation stream: what each answer adds, what it proves, and when to read from the beginning."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -57,6 +58,7 @@ class StreamReader:
         self._clock: float | None = None
         self._restarted_for = ""  # why it reads from the beginning, while it does
         self._unguarded = False
+        self._proved_until = -math.inf
         self.cursor = _BEGINNING
         self.reading_on = False  # whether the last answer reached the stream's end
         self.caught_up = False  # whether it was ever proved that all of it is known
@@ -112,6 +114,11 @@ class StreamReader:
         if self._replicas:
             began = self._prove_by_replicas(reply)
         if began is not None:
+            # The stream keeps a key's revocation for longer than a key set may be held, but not for as long as anybody
+            # may be cut off.
+            if began - self._proved_until > self._keys.lifetime:
+                self._keys.drop_outdated()
+            self._proved_until = began
             self._revocations.prove(began)
             self._restarted_for = ""
             self.caught_up = True

@@ -186,7 +186,7 @@ class Verifier:
         caller = self._caller(claims, kid, now)
         key = self._keys.find(kid)
         if key is None:
-            raise KeyUnknown(kid)
+            raise TokenRefused("key_revoked") if self._keys.is_revoked(kid) else KeyUnknown(kid)
         if not jws.is_signed(signed, key, signature):
             raise TokenRefused("bad_signature")
         if known is None and len(self._headers) < _HEADERS:
