@@ -190,10 +190,10 @@ def unfinished(project: Project, service: Service, *, to_previous: bool = False)
         raise Failed(f"{service.name}: {docker.release(before)} serves as before") from error
     if docker.image(service.image) != before:
         docker.run("tag", before, service.tag("previous"))
-    if to_previous:
-        docker.run("tag", before, service.tag("given-up"))
-    else:
-        docker.untag(service.tag("given-up"))
+        if to_previous:
+            docker.run("tag", before, service.tag("given-up"))
+        else:
+            docker.untag(service.tag("given-up"))
     docker.untag(mark)
 
 
@@ -420,7 +420,7 @@ def roll_changed(
         before = serving(project, one) if one in serve else image
         if was_given_up(project, one, before):
             stay[name] = leave(project, one, before)
-        elif one in serve and any(project.changed(container) for container in project.containers(name)):
+        if one in serve and any(project.changed(container) for container in project.containers(name)):
             old.append(one)
     if old:
         start_first(project, [name for name in latest if project.services[name] not in serve])

@@ -121,6 +121,16 @@ def test_what_was_rolled_back_and_does_not_run_starts_with_the_release_of_before
     assert "compose up --no-build --wait" in docker.calls, "of all, people included"
 
 
+def test_what_was_rolled_back_gets_changed_settings_with_its_own_release() -> None:
+    there = {"c1": {"service": "people", "image": A, "hash": "of other settings"}}
+    docker = engine(there=there, images={LATEST: A, GIVEN_UP: B})
+    for _ in "twice":
+        up(Project(docker), [])
+        assert set(people(docker).values()) == {A}
+        assert "c1" not in people(docker)
+        assert docker.images[GIVEN_UP] == B
+
+
 def test_up_follows_a_tree_that_went_back_to_the_release_of_before() -> None:
     docker = engine(images={LATEST: A, PREVIOUS: B})
     up(Project(docker), [])
