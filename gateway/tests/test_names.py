@@ -219,6 +219,7 @@ async def test_hosts_that_the_name_service_does_not_answer_for_hold_up_no_other(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     silent = [Names(Endpoints.of([(f"silent-{number}.test", 8000)])) for number in range(40)]
+    silent += [Names(Endpoints.of([(f"silent-{number}.test", 8000) for number in range(100, 164)]))]
     waiting = [asyncio.create_task(names.resolve()) for names in silent]
     given_up = asyncio.create_task(fetch_json([("silent-0.test", 9000)], "/readyz", 0.1))
     try:
@@ -228,7 +229,21 @@ async def test_hosts_that_the_name_service_does_not_answer_for_hold_up_no_other(
                 ("127.0.0.9", 8000): ("127.0.0.9", 9000)
             }
         assert not any(one.done() for one in waiting)
+        assert len(asked) == 40 + 4 + 1, "of the many hosts of one service a few are asked for at a time"
     finally:
         answered.set()
-    assert [list(one) for one in await asyncio.gather(*waiting)] == [[("127.0.0.9", 8000)]] * 40
+    assert [list(one) for one in await asyncio.gather(*waiting)] == [[("127.0.0.9", 8000)]] * 41
     assert set(asked.values()) == {1}, "each is asked for once at a time, whoever asks"
+
+
+async def test_a_host_is_asked_for_again_though_there_was_no_thread_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    names = Names(Endpoints.of([("localhost", 8000)]))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        assert await names.resolve() == {}
+    assert ("127.0.0.1", 8000) in await names.resolve()

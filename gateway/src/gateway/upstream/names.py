@@ -14,7 +14,8 @@ PUBLIC_PORT: Final = 8000
 INTERNAL_PORT: Final = 9000
 _ADDRESSES_MAX: Final = 64  # that a name leads to; those beyond get no request
 _WRITTEN_MAX: Final = 64
-_QUESTIONS_MAX: Final = 1024  # to the name service that wait for its answer
+_QUESTIONS_MAX: Final = 100  # to the name service that wait for its answer: each has a thread,
+_OF_A_SERVICE: Final = 4  # and so many of them at most
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_][A-Za-z0-9._-]{0,252})(?::([0-9]{1,5}))?")
 Address = tuple[str, int]
 
@@ -67,7 +68,11 @@ async def resolve_host(host: str) -> set[str]:
             return set()
         question = _questions[host] = Future()
         question.set_running_or_notify_cancel()  # whoever gives up does not end it for the others
-        Thread(target=_ask, args=(host, question), name=f"resolve {host}", daemon=True).start()
+        try:
+            Thread(target=_ask, args=(host, question), name=f"resolve {host}", daemon=True).start()
+        except RuntimeError:  # the system gives no more threads now
+            del _questions[host]
+            return set()
     try:
         return {str(info[4][0]) for info in await asyncio.wrap_future(question)}
     except (OSError, UnicodeError):  # the latter where it can be no name
@@ -111,6 +116,7 @@ class Names:
         self._endpoints = endpoints
         self.literal = all(is_literal(host) for host, _ in endpoints.public)
         self._asking: asyncio.Task[dict[Address, Address]] | None = None
+        self._places = asyncio.Semaphore(_OF_A_SERVICE)
 
     @property
     def written(self) -> dict[Address, Address]:
@@ -133,8 +139,14 @@ class Names:
     async def _resolve(self) -> dict[Address, Address]:
         found: dict[Address, Address] = {}
         hosts = self._endpoints.public
-        for index, addresses in enumerate(await asyncio.gather(*(resolve_host(host) for host, _ in hosts))):
+        for index, addresses in enumerate(
+            await asyncio.gather(*(self._resolve_host(host) for host, _ in hosts))
+        ):
             for host in sorted(addresses):
                 if len(found) < _ADDRESSES_MAX:
                     found[host, hosts[index][1]] = self._endpoints.internal_of(index, host)
         return found
+
+    async def _resolve_host(self, host: str) -> set[str]:
+        async with self._places:
+            return await resolve_host(host)
