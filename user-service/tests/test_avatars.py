@@ -430,6 +430,22 @@ async def test_whoever_had_the_least_of_the_decoder_is_next() -> None:
     decoder.close()
 
 
+async def test_who_leaves_as_they_are_refused_gives_nobody_a_turn() -> None:
+    decoder = avatar_decoder.Decoder()
+    lane = decoder._costly
+    await lane._take_turn(0.0)
+    had = [9.0] + [1.0] * avatar_decoder.MOST_WAITING
+    waiting = [asyncio.create_task(lane._take_turn(seconds)) for seconds in had]
+    await asyncio.sleep(0)
+    waiting[0].cancel()  # the last has them refused, which they have not seen
+    await asyncio.wait(waiting, timeout=0.05)
+    assert [turn.done() for turn in waiting] == [True] + [False] * avatar_decoder.MOST_WAITING
+    for turn in waiting:
+        turn.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    decoder.close()
+
+
 async def test_whoever_leaves_the_decoders_queue_takes_nobodys_turn() -> None:
     decoder, busy = avatar_decoder.Decoder(), threading.Event()
     lane = decoder._light

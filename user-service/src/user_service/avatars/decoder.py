@@ -135,8 +135,9 @@ class _Lane:
             await turn
         except asyncio.CancelledError:
             self._waiting.pop(place, None)
-            if not turn.cancelled():
-                self._end_turn()  # the turn came at the same moment
+            # The turn, or the refusal, came at the same moment.
+            if not turn.cancelled() and turn.exception() is None:
+                self._end_turn()
             raise
 
     def _end_turn(self) -> None:
