@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway import publications
+from gateway.portal.pages import OWN_ROUTES
 from gateway.publications import fingerprints
 from gateway.route_table import RouteTable, read_table
 from gateway.routes import Route, Routes, RoutesRefused
@@ -264,3 +265,29 @@ def test_a_services_files_have_a_bounded_size_in_all(tmp_path: Path) -> None:
     for number in range(2):
         (tmp_path / "orders" / f"{number}.toml").write_text("#" * 600_000)
     assert "more than 1048576 bytes" in read_table(tmp_path).refused["orders"].reason
+
+
+@pytest.mark.parametrize(
+    ("path", "overlaps"),
+    [
+        ("/docs/start.js", "gateway"),
+        ("/v1/users/0197a1b2-0000-7000-8000-000000000001", "user-service"),
+        ("/v1/users/{name}/export", ""),
+        ("/v1/users/0197a1b2-0000-7000-8000-000000000001/avatar", "user-service"),
+        ("/v1/files/a/{b}", "user-service"),
+        ("/v1/files/a/*", "user-service"),
+        ("/v1/files", ""),
+        ("/v1/users/{id}/*", ""),
+        ("/v1/*", ""),
+    ],
+)
+def test_nobody_takes_one_of_the_values_of_a_parameter_of_those_by_whom_people_sign_in(
+    tmp_path: Path, path: str, overlaps: str
+) -> None:
+    """A record's path that is written out would decide before `{id}`, and get the tokens of whoever opens it."""
+    publish(tmp_path, "orders", path, since="2020-01-01T00:00:00Z")
+    table = read_table(tmp_path, OWN_ROUTES)
+    publish(tmp_path, "user-service", "/v1/users/{id}", "/v1/users/{id}/avatar", "/v1/files/*")
+    table = read_table(tmp_path, OWN_ROUTES, last=table)
+    assert paths_of(table, "orders") == ([] if overlaps else [path])
+    assert {refusal.overlaps for refusal in table.refused.values()} == ({overlaps} if overlaps else set())

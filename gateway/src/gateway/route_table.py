@@ -1,7 +1,7 @@
 """The table of all services: each enters it whole or stays out of it, and what is in use is not taken from anybody."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -100,8 +100,9 @@ def combine(
 class _Paths:
     """Which route has which method of which path."""
 
-    def __init__(self, own: Iterable[Route]) -> None:
+    def __init__(self, own: Sequence[Route]) -> None:
         self.used: dict[str, tuple[Route, ...]] = {}
+        self._own = own
         self._holders = {key: route for route in own for key in _keys(route)}
 
     def enter(self, service: str, routes: tuple[Route, ...]) -> Refusal | None:
@@ -111,12 +112,36 @@ class _Paths:
                 present = self._holders.get(key)
                 if present is not None and present.service != service:
                     return Refusal(overlap_of(route, present, key[1]), present.service)
+            if service not in _FIRST and (guarded := self._guarded(route)) is not None:
+                return Refusal(overlap_of(route, guarded, min(route.methods)), guarded.service)
         for route in self.used.get(service, ()):
             for key in _keys(route):
                 del self._holders[key]
         self._holders |= {key: route for route in routes for key in _keys(route)}
         self.used[service] = routes
         return None
+
+    def _guarded(self, route: Route) -> Route | None:
+        """The route of the gateway's pages, or of a service that people sign in by, of whose paths this one would take
+        some: what is written out decides before a parameter, and the page's script, or a person's record, would be
+        another's."""
+        first = chain(self._own, *(self.used.get(name, ()) for name in _FIRST))
+        return next((present for present in first if _takes_some(route.path, present.path)), None)
+
+
+def _takes_some(path: str, present: str) -> bool:
+    """Whether all paths of the one are paths of the other, which is less exact."""
+    own, others = path.split("/"), present.split("/")
+    if _PARAMETER.sub("{}", path) == _PARAMETER.sub("{}", present):
+        return False
+    for index, segment in enumerate(others):
+        if segment == "*":
+            return len(own) > index
+        if index >= len(own) or own[index] == "*":
+            return False
+        if segment != own[index] and not segment.startswith("{"):
+            return False
+    return len(own) == len(others)
 
 
 def _keys(route: Route) -> Iterator[tuple[str, str]]:
