@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PAGES = HERE / "pages"
+PAGES = HERE / ".pages"  # no pages of the repository
 OF_A_SITE = {".md", ".png", ".svg"}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 

@@ -1,5 +1,7 @@
 """The fixtures of service_kit.testing, and the mark of tests that measure time; loaded by pytest itself."""
 
+import gc
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +37,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         ran, waited = _on_cores()
         if waited - waited_before <= ran - ran_before:
             raise
-        pytest.skip(f"{NEEDS_QUIET}: it waited for a core longer than it had one ({failure!r:.200})")
+        reason = f"{NEEDS_QUIET}: it waited for a core longer than it had one ({failure!r:.200})"
+    with warnings.catch_warnings():
+        # What the test left open is no fault of the test that runs when it is collected.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    pytest.skip(reason)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
