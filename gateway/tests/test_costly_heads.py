@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway import request
 from gateway.callers import Callers
 from gateway.head import Head
 from gateway.leases import Leases, Nowhere
@@ -19,6 +20,7 @@ from gateway.request import MAX_HEAD, MAX_TARGET
 from gateway.response_revocations import ResponseRevocations
 from gateway.routes import Route, Routes
 from gateway.shared_revocations import SharedRevocations
+from gateway.upstream.answer import read_answer
 from gateway.upstream.tunnel import Frames
 from service_kit.jwks import KeyCache
 from service_kit.revocations import Revocations
@@ -112,3 +114,21 @@ def test_a_frame_takes_no_step_of_its_own() -> None:
     frames = Frames()
     assert steps_of(lambda: frames.feed(b"\x8a\x00" * 10_000 + b"\x81\x01a" * 10_000)) < 100
     assert frames.at_boundary
+
+
+def test_whoever_sends_thousands_of_names_keeps_none_from_being_remembered() -> None:
+    def read(*lines: bytes) -> None:
+        request.read(get(b"/", *lines)[:-4])
+
+    for number in range(5000):
+        read(b"X-Odd-%d: 1" % number)
+        request.read(b"GET / HTTP/1.1\r\nHost: odd-%d" % number)
+        read_answer(b"HTTP/1.1 200 Odd %d\r\nX-Odd-%d: 1" % (number, number))
+    for work in (
+        lambda: read(b"X-Usual: 1"),
+        lambda: request.read(b"GET / HTTP/1.1\r\nHost: usual"),
+        lambda: read_answer(b"HTTP/1.1 200 Usual"),
+        lambda: read_answer(b"HTTP/1.1 200 OK\r\nX-Usual: 1"),
+    ):
+        first = steps_of(work)
+        assert steps_of(work) < first, "it is classified once"

@@ -93,7 +93,9 @@ def _classify(name: bytes) -> bytes:
         treatment = ONCE
     else:
         treatment = PASS
-    if len(_treatments) < _MEMO_LIMIT and len(name) <= 64:
+    if len(name) <= 64:
+        if len(_treatments) >= _MEMO_LIMIT:
+            _treatments.clear()  # whoever filled it shall not keep it from everybody
         _treatments[name] = treatment
     return treatment
 
@@ -138,7 +140,9 @@ def _read_host(head: Head, values: list[bytes] | None) -> None:
         match = HOST.fullmatch(host)
         if match is None:
             raise BadRequest("Host is not a host name or address with an optional port")
-        if len(_hosts) < _MEMO_LIMIT and len(host) <= 255:
+        if len(host) <= 255:
+            if len(_hosts) >= _MEMO_LIMIT:
+                _hosts.clear()
             _hosts.add(host)
     if not head.host:
         head.host = host

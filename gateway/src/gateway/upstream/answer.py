@@ -133,7 +133,9 @@ def _read_status(line: bytes) -> Status:
     _check_text(line)
     ours = b"HTTP/1.1 " + (reason if len(reason) > 3 else reason + b" ")
     status = Status(int(code), version == b"HTTP/1.1 ", ours)
-    if len(_statuses) < _MEMO_LIMIT and len(line) <= 64:
+    if len(line) <= 64:
+        if len(_statuses) >= _MEMO_LIMIT:
+            _statuses.clear()
         _statuses[line] = status
     return status
 
@@ -152,7 +154,9 @@ def _classify(name: bytes) -> bytes:
         treatment = DROP
     else:
         treatment = PASS
-    if len(_treatments) < _MEMO_LIMIT and len(name) <= 64:
+    if len(name) <= 64:
+        if len(_treatments) >= _MEMO_LIMIT:
+            _treatments.clear()  # whoever filled it shall not keep it from everybody
         _treatments[name] = treatment
     return treatment
 
