@@ -1,6 +1,7 @@
 """Chunked request bodies: read one way however they are cut, and never for longer than a turn."""
 
 import asyncio
+import contextlib
 import itertools
 from pathlib import Path
 from typing import Any
@@ -219,14 +220,17 @@ class Slow(Upstream):
         self.go, self.size, self.done = asyncio.Event(), 0, asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        await self.go.wait()
-        while size := int(await reader.readline(), 16):
-            self.size += len(await reader.readexactly(size))
-            await reader.readexactly(2)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        await writer.drain()
-        self.done.set()
+        with contextlib.suppress(asyncio.IncompleteReadError), contextlib.closing(writer):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await self.go.wait()
+                while size := int(await reader.readline(), 16):
+                    self.size += len(await reader.readexactly(size))
+                    await reader.readexactly(2)
+                await reader.readexactly(2)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                await writer.drain()
+                self.done.set()
 
 
 async def test_no_byte_of_tiny_chunks_is_lost_or_held_however_slow_the_service(
@@ -251,8 +255,7 @@ async def test_no_byte_of_tiny_chunks_is_lost_or_held_however_slow_the_service(
         await asyncio.wait_for(upstream.done.wait(), 30)
         await reader.readuntil(b"\r\n\r\nok")
         # Behind it the connection serves the next request.
-        upstream.go.clear()
         writer.write(post(CHUNKED) + b"1\r\nx\r\n0\r\n\r\n")
-        upstream.go.set()
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 30)
     assert upstream.size >= chunks
     assert most <= 2 * READ
