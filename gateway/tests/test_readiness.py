@@ -112,12 +112,12 @@ async def _town(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, town: Town, **settings: Any) -> AsyncIterator[House]:
+async def gateway(folder: Path, town: Town, probe: str = "on", **settings: Any) -> AsyncIterator[House]:
     async with running(
         folder,
         upstreams={"echo": f"{NAME}:{town.port}"},
         upstream_internal={"echo": f"{NAME}:{town.internal_port}"},
-        upstream_probe="on",
+        upstream_probe=probe,
         **settings,
     ) as house:
         yield house
@@ -254,12 +254,7 @@ async def test_a_service_without_an_internal_bind_gets_requests_and_the_log_says
 
 async def test_where_somebody_else_balances_nobody_is_asked(tmp_path: Path, town: Town) -> None:
     replica = await town.settle("127.0.0.2")
-    async with running(
-        tmp_path,
-        upstreams={"echo": f"{NAME}:{town.port}"},
-        upstream_internal={"echo": f"{NAME}:{town.internal_port}"},
-        upstream_probe="off",
-    ) as house:
+    async with gateway(tmp_path, town, probe="off") as house:
         assert await said(house) == "127.0.0.2"
     assert replica.asked == 0
 
