@@ -380,17 +380,18 @@ async def test_a_picture_waits_for_the_decoder_for_a_moment_only(
     assert (await ada.client.put("/v1/users/me/avatar", content=picture())).status_code == 204
 
 
-@pytest.mark.quiet
 @pytest.mark.parametrize("accounts", [3, 30])
 async def test_costly_pictures_of_few_people_keep_nobody_waiting(
-    service: Service, parts: Parts, accounts: int
+    service: Service, parts: Parts, accounts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Turns are counted instead of seconds, which a busy machine stretches.
+    monkeypatch.setattr(avatar_decoder, "WAIT_SECONDS", 60.0)
     costly = jpeg(5500, 5500, frame=0xC2, components=1, scans=30)
-    ada, ended, decoded = await service.register(), asyncio.Event(), 0
+    ada, decoded = await service.register(), 0
 
     async def send_again_and_again(person: UUID) -> None:
         nonlocal decoded
-        while not ended.is_set():
+        while True:
             with suppress(AvatarsBusy):
                 await parts.avatars._decoder.reencode(person, io.BytesIO(costly))
                 decoded += 1
@@ -398,17 +399,19 @@ async def test_costly_pictures_of_few_people_keep_nobody_waiting(
 
     hostile = [asyncio.create_task(send_again_and_again(uuid4())) for _ in range(accounts) for _ in range(2)]
     await until(lambda: decoded > 0, 20)
-    began = time.monotonic()
-    for colour in ("red", "green", "blue", "white"):
-        answer = await ada.client.put("/v1/users/me/avatar", content=picture(colour))
+    for photo in [
+        *map(picture, ("red", "green", "blue", "white")),
+        # A costly one of somebody honest has its turn before a second one of those who sent one.
+        jpeg(3000, 3000, frame=0xC2),
+    ]:
+        before = decoded
+        answer = await ada.client.put("/v1/users/me/avatar", content=photo)
         assert answer.status_code == 204, answer.text
-    # A costly one of somebody honest has its turn before a second one of those who sent one.
-    answer = await ada.client.put("/v1/users/me/avatar", content=jpeg(3000, 3000, frame=0xC2))
-    assert answer.status_code == 204, answer.text
-    took = time.monotonic() - began
-    ended.set()
-    await asyncio.gather(*hostile)
-    assert took < 5 * 2
+        # The one that is being decoded, and one that ends while the answer is on its way.
+        assert decoded - before <= 2
+    for task in hostile:
+        task.cancel()
+    await asyncio.gather(*hostile, return_exceptions=True)
 
 
 async def test_whoever_had_the_least_of_the_decoder_is_next() -> None:
@@ -562,13 +565,15 @@ async def test_health_is_quick_while_a_large_picture_is_decoded(service: Service
     photo = io.BytesIO()
     Image.effect_noise((2000, 1500), 90).save(photo, "PNG", compress_level=1)
     upload = asyncio.create_task(ada.client.put("/v1/users/me/avatar", content=photo.getvalue()))
-    slowest, loop = 0.0, asyncio.get_running_loop()
+    slowest, began = 0.0, time.monotonic()
     while not upload.done():
-        before = loop.time()
+        before = time.monotonic()
         await asyncio.sleep(0.002)
-        slowest = max(slowest, loop.time() - before)
+        slowest = max(slowest, time.monotonic() - before)
+    took = time.monotonic() - began
     assert (await upload).status_code == 204
-    assert slowest < 0.25
+    # Decoding is most of it: on the loop it would be one pause of nearly the whole length.
+    assert slowest < took / 2
 
 
 async def test_somebody_who_is_gone_gets_no_picture(
