@@ -18,9 +18,12 @@ WIDTH = 6  # one more than may fail at once before the next one has to wait
 class Leaver:
     """Signs in, and leaves when told to."""
 
-    def __init__(self, app: ASGIApp, password: str = People.PASSWORD) -> None:
+    def __init__(
+        self, app: ASGIApp, password: str = People.PASSWORD, email: str = "ada@example.com", address: str = ""
+    ) -> None:
         self._app = app
-        form = {"grant_type": "password", "username": "ada@example.com", "password": password}
+        self._address = address or "127.0.0.1"
+        form = {"grant_type": "password", "username": email, "password": password}
         self._messages = [{"type": "http.request", "body": urlencode(form).encode()}]
         self.left = asyncio.Event()
 
@@ -35,7 +38,7 @@ class Leaver:
             "query_string": b"",
             "scheme": "http",
             "server": ("auth", 8000),
-            "client": ("127.0.0.1", 1),
+            "client": (self._address, 1),
             "headers": [(b"content-type", b"application/x-www-form-urlencoded")],
         }
         await self._app(scope, self._receive, self._send)
@@ -66,7 +69,7 @@ async def until_checked(people: People, passwords: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_those_who_leave_while_their_password_is_checked_keep_no_place_and_spend_no_attempt(
+async def test_those_who_leave_while_their_password_is_checked_keep_no_place_and_hold_up_no_account(
     service: Service, people: People
 ) -> None:
     people.delay = 60
@@ -79,6 +82,30 @@ async def test_those_who_leave_while_their_password_is_checked_keep_no_place_and
         await asyncio.gather(*signing_in)
     people.delay = 0
     await service.sign_in()
+
+
+async def test_those_who_leave_again_and_again_are_counted_by_their_address(
+    service: Service, people: People
+) -> None:
+    """Else somebody with two addresses and no account could keep every place in which passwords are checked."""
+    people.delay = 60
+
+    async def leave(number: int) -> None:
+        before = people.hashed
+        leaver = Leaver(service.app, email=f"{number}@example.com", address="192.0.2.1")
+        signing_in = asyncio.create_task(leaver.sign_in())
+        await until_checked(people, before + 1)
+        leaver.left.set()
+        await signing_in
+
+    for number in range(20):
+        await leave(number)
+    people.delay = 0
+    async with service.client(address="192.0.2.1") as there, service.client(address="192.0.2.2") as elsewhere:
+        form = {"grant_type": "password", "username": "ada@example.com", "password": People.PASSWORD}
+        refused = await there.post("/auth/token", data=form)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_attempts")
+        assert (await elsewhere.post("/auth/token", data=form)).status_code == 200
 
 
 async def test_a_wrong_password_counts_although_its_caller_left_before_hearing_so(

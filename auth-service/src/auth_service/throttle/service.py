@@ -82,13 +82,24 @@ class Throttle:
 
     async def give_back(self, admission: Admission, *, succeeded: bool) -> None:
         """Only failures count: an attempt that succeeded, or that nobody could decide, is given back."""
+        await self._give_back(admission.allowances, admission, succeeded=succeeded)
+
+    async def forgive(self, admission: Admission) -> None:
+        """Not held against the account, as its caller left: but it took a place all the same, and whoever leaves again
+        and again would take all of them for nothing."""
+        of_account = [each for each in admission.allowances if each.name == ACCOUNT]
+        await self._give_back(of_account, admission, succeeded=False)
+
+    async def _give_back(
+        self, allowances: Sequence[Allowance], admission: Admission, *, succeeded: bool
+    ) -> None:
         if admission.verdict.in_memory:
-            self._local.refund(admission.allowances)
+            self._local.refund(allowances)
             return
         try:
             await self._store.run(
                 REFUND,
-                allowances=_as_arguments(admission.allowances),
+                allowances=_as_arguments(allowances),
                 backoff=admission.backoff,
                 succeeded=succeeded,
             )

@@ -210,8 +210,11 @@ class Tokens:
     async def _verified(self, given: SignIn, admission: Admission, while_connected: WhileConnected) -> User:
         try:
             user = await self._users.verify(given.email, given.password, while_connected)
-        except (UsersUnavailable, ClientDisconnect):
+        except UsersUnavailable:
             await self._throttle.give_back(admission, succeeded=False)
+            raise
+        except ClientDisconnect:
+            await self._throttle.forgive(admission)
             raise
         if isinstance(user, Refused):
             raise InvalidCredentials(user.reason, admission.verdict.headers())
