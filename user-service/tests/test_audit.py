@@ -1,20 +1,24 @@
 """The audit is only ever added to: the database refuses anything else, and erasing takes the person out of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Service
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import user_service
 from service_kit.identity import Identity
 from service_kit.testing import TestIssuer
+from user_service.audit import repository as audit
+from user_service.audit.models import Origin
 from user_service.config import Settings
 from user_service.database import DatabaseUnavailable
 from user_service.main import Parts, create_app
 from user_service.pagination import encode_cursor
+from user_service.users.models import utc_now
 
 
 @pytest.mark.parametrize(
@@ -69,6 +73,43 @@ async def test_an_erased_person_is_nobody_in_what_they_did_and_what_was_done_to_
     assert len({row.subject_id for row in kept}) == 1
     assert str(ada.id) not in [row.actor for row in kept]
     assert [row.address for row in kept[:2]] == [None, None]
+
+
+async def test_whoever_has_years_of_records_is_erased_some_at_a_time(
+    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All at once they would be more than the deadline of a transaction has time for, at every try."""
+    monkeypatch.setattr("user_service.users.service.RECORDS_AT_ONCE", 4)
+    ada, grace, admin = await service.register(), await service.register(), service.admin()
+
+    async def add(connection: AsyncConnection) -> None:
+        by_ada = Origin(str(ada.id), "192.0.2.7")
+        for _ in range(9):
+            await audit.append(connection, by_ada, "user.updated", ada.id, utc_now())
+            await audit.append(connection, by_ada, "user.disabled", grace.id, utc_now())
+            await audit.append(connection, Origin("command", "192.0.2.8"), "user.enabled", ada.id, utc_now())
+
+    await parts.database.transaction(add)
+    changed: list[int] = []
+
+    def count(*result: Any) -> None:
+        if result[2].startswith("UPDATE audit"):
+            changed.append(result[1].rowcount)
+
+    await admin.delete(f"/v1/users/{ada.id}")
+    event.listen(parts.database.engine.sync_engine, "after_cursor_execute", count)
+    assert (await admin.post(f"/v1/users/{ada.id}/erase")).status_code == 204
+    assert len(changed) > 7
+    assert max(changed) == 4
+    query = text("SELECT subject_id, actor, action, address FROM audit")
+    kept = (await parts.database.read(lambda connection: connection.execute(query))).all()
+    assert len(kept) == 31
+    assert ada.id.bytes not in [row.subject_id for row in kept]
+    assert str(ada.id) not in [row.actor for row in kept]
+    assert len({row.subject_id for row in kept}) == 2
+    assert len({row.actor for row in kept if row.action in ("user.updated", "user.disabled")}) == 1
+    assert {row.address for row in kept if row.action in ("user.updated", "user.disabled")} == {None}
+    assert {row.address for row in kept if row.actor == "command"} == {"192.0.2.8"}
 
 
 async def test_a_wrong_password_of_who_is_signed_in_is_on_record_at_every_door(service: Service) -> None:

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any, Final
-from uuid import UUID, uuid4
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Case, case, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from user_service.audit.models import AuditRow, Origin, Record
 from user_service.pagination import CursorInvalid, Page, decode_cursor, encode_cursor
+
+T = TypeVar("T")
 
 _MOST_IN_AN_HOUR: Final = 10_100  # rows about one person: CHANGES_PER_HOUR at its highest, and some
 _ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)  # what a BIGINT holds
@@ -78,17 +81,32 @@ async def page(connection: AsyncConnection, subject_id: UUID, limit: int, cursor
     return Page(records[:limit], encode_cursor(str(records[limit - 1].id)) if more else None)
 
 
-async def pseudonymise(connection: AsyncConnection, user_id: UUID) -> None:
-    """Replace a person by one name that means nobody, and drop the addresses that they came from."""
-    nobody = uuid4()
-    theirs = AuditRow.actor.in_([str(user_id), "anonymous"])
-    await connection.execute(
-        update(AuditRow).where(AuditRow.subject_id == user_id, theirs).values(address=None)
-    )
-    await connection.execute(update(AuditRow).where(AuditRow.subject_id == user_id).values(subject_id=nobody))
-    await connection.execute(
-        update(AuditRow).where(AuditRow.actor == str(user_id)).values(actor=str(nobody), address=None)
-    )
+async def pseudonymise(connection: AsyncConnection, user_id: UUID, nobody: UUID, limit: int) -> int:
+    """Name `nobody` instead of a person, and drop the addresses they came from; in how many rows, at most `limit`."""
+    person = str(user_id)
+    ids = [
+        *(await connection.scalars(select(AuditRow.id).where(AuditRow.subject_id == user_id).limit(limit))),
+        *(await connection.scalars(select(AuditRow.id).where(AuditRow.actor == person).limit(limit))),
+    ][:limit]
+    if ids:
+        await connection.execute(
+            update(AuditRow)
+            .where(AuditRow.id.in_(ids))
+            # In this order: MySQL reads what it has just set.
+            .ordered_values(
+                (
+                    AuditRow.address,
+                    case((AuditRow.actor.in_([person, "anonymous"]), None), else_=AuditRow.address),
+                ),
+                (AuditRow.subject_id, _replaced(AuditRow.subject_id, user_id, nobody)),
+                (AuditRow.actor, _replaced(AuditRow.actor, person, str(nobody))),
+            )
+        )
+    return len(ids)
+
+
+def _replaced(column: InstrumentedAttribute[T], old: T, new: T) -> Case[T]:
+    return case((column == old, literal(new, column.type)), else_=column)
 
 
 def _record_id(cursor: str) -> int:

@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
-from uuid import UUID
+from typing import Final, Protocol
+from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,6 +23,8 @@ from user_service.users.idempotency import AlreadyAnswered, KeyedRequest
 from user_service.users.models import ADMIN, Status, User, new_user, utc_now
 from user_service.users.repository import Filters
 from user_service.users.schemas import NewUser, UserChanges, UserOut
+
+RECORDS_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,17 +176,24 @@ class UserService:
 
     async def erase(self, user_id: UUID, origin: Origin) -> None:
         """Remove a deleted person for good; the audit keeps what happened, under a name that means nobody."""
+        nobody = uuid4()
         if (await self.find(user_id)).status is not Status.DELETED:
             raise NotDeleted
         # First the files: without the row nobody would find them again.
         await self._forget_files(user_id)
 
+        async def forget_records(connection: AsyncConnection) -> int:
+            await _lock_deleted(connection, user_id)
+            return await audit.pseudonymise(connection, user_id, nobody, RECORDS_AT_ONCE)
+
+        # Years of records are more than one transaction has time for.
+        while await self._database.transaction(forget_records) == RECORDS_AT_ONCE:
+            self._database.begin_request()
+
         async def work(connection: AsyncConnection) -> None:
-            user = await repository.lock(connection, user_id)
-            if user.status is not Status.DELETED:
-                raise NotDeleted
+            user = await _lock_deleted(connection, user_id)
             await record(connection, origin, user, "user.erased", utc_now())
-            await audit.pseudonymise(connection, user_id)
+            await audit.pseudonymise(connection, user_id, nobody, RECORDS_AT_ONCE)
             await idempotency.forget_person(connection, user_id)
             await self._mails.forget_person(connection, user)
             await repository.remove(connection, user_id)
@@ -208,6 +217,13 @@ class UserService:
     async def _answered(self, request: KeyedRequest) -> Registered | None:
         body = await self._database.read(lambda connection: idempotency.stored_answer(connection, request))
         return Registered(UserOut.model_validate_json(body), replayed=True) if body else None
+
+
+async def _lock_deleted(connection: AsyncConnection, user_id: UUID) -> User:
+    user = await repository.lock(connection, user_id)
+    if user.status is not Status.DELETED:
+        raise NotDeleted
+    return user
 
 
 def _refuse_own_account(user_id: UUID, origin: Origin) -> None:
