@@ -319,6 +319,25 @@ async def test_strangers_who_ask_for_resets_keep_nobody_from_one(service: Servic
     assert len(post.inbox.mails) == 1
 
 
+async def test_links_that_ended_with_the_sessions_keep_nobody_from_a_new_one(
+    service: Service, post: Post
+) -> None:
+    """A thief would ask for five resets before moving the account: undoing that ends them, and mails another."""
+    await service.register("ada@example.com")
+    await post.token("ada@example.com", "verify-address")
+    for _ in range(4):
+        await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
+    await post.sender.send_due(utc_now())
+    assert len(post.inbox.mails) == 4
+    post.inbox.mails.clear()
+    await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
+    reset = await post.token("ada@example.com", "reset-password")
+    assert await follow(service, "reset-password", reset, password=NEW_PASSWORD) == (204, "")
+    await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
+    again = await post.token("ada@example.com", "reset-password")
+    assert await follow(service, "reset-password", again, password=PASSWORD) == (204, "")
+
+
 async def test_no_token_is_stored_or_logged(
     service: Service, post: Post, parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:

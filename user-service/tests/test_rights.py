@@ -10,6 +10,7 @@ from conftest import Person, Service
 from httpx import AsyncClient, Response
 
 from service_kit.testing import TestIssuer
+from user_service.cli import make_admin
 from user_service.main import public_api
 
 SCOPES = ("users:read", "users:write", "users:admin", "account")
@@ -125,3 +126,22 @@ async def test_who_may_not_change_roles_is_not_asked_to_sign_in_again(
     old = service.client(issuer.token(sub=str(ada.id), auth_time=1))
     refused = await old.put(f"/v1/users/{ada.id}/roles", json={"roles": ["admin"]})
     assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_role")
+
+
+async def test_an_operator_is_told_what_speaks_against_a_new_administrator(
+    service: Service, serving_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger may have registered the address before its owner did."""
+    monkeypatch.setenv("DATABASE_URL", serving_url)
+    ada = await service.register("ada@example.com")
+    told = (await make_admin("Ada@example.com")).splitlines()
+    assert told[0] == f"{ada.id} is an administrator now"
+    assert told[1].startswith(
+        "nobody has confirmed this address: be sure that its owner registered it, on 20"
+    )
+    assert len(told) == 2
+    await service.register("grace@example.com")
+    await make_admin("grace@example.com")
+    assert (await service.admin().post(f"/v1/users/{ada.id}/disable")).status_code == 200
+    told = (await make_admin("ada@example.com")).splitlines()
+    assert (told[0], told[2]) == (f"{ada.id} is an administrator already", "the account is disabled")

@@ -26,7 +26,7 @@ from user_service.users import repository
 from user_service.users.changes import write
 from user_service.users.email import InvalidEmail, parse_email
 from user_service.users.exceptions import UserNotFound
-from user_service.users.models import ADMIN
+from user_service.users.models import ADMIN, Status, User
 
 STDIN = Path("-")
 PATIENCE_SECONDS = 60.0
@@ -97,15 +97,28 @@ async def make_admin(email: str) -> str:
             raise UserNotFound
         before = await repository.lock(connection, found.id)
         if ADMIN in before.roles:
-            return f"{before.id} is an administrator already"
+            return f"{before.id} is an administrator already{_doubts(before)}"
         after = before.with_roles(tuple(sorted({*before.roles, ADMIN})))
         await write(connection, BY_COMMAND, before, after, "user.roles_changed", granted=[ADMIN], taken=[])
-        return f"{before.id} is an administrator now"
+        return f"{before.id} is an administrator now{_doubts(before)}"
 
     try:
         return await database.transaction(work)
     finally:
         await database.close()
+
+
+def _doubts(user: User) -> str:
+    """What an operator who knows only the address should know of its account, each on a line of its own."""
+    doubts = []
+    if user.email_verified_at is None:
+        doubts.append(
+            "nobody has confirmed this address: be sure that its owner registered it, "
+            f"on {user.created_at:%Y-%m-%d at %H:%M} UTC"
+        )
+    if user.status is not Status.ACTIVE:
+        doubts.append(f"the account is {user.status}")
+    return "".join(f"\n{doubt}" for doubt in doubts)
 
 
 async def import_people(source: Path, rejected: Path | None, name_from: str | None = None) -> int:

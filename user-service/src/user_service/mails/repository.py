@@ -109,17 +109,19 @@ async def add_link(
 
 
 async def good_links_since(
-    connection: AsyncConnection, email_key: str, kind: LinkKind, since: datetime, now: datetime
+    connection: AsyncConnection, mail: WaitingMail, kind: LinkKind, since: datetime, now: datetime
 ) -> int:
-    """How many were made since then and have not expired."""
-    return (
-        await connection.execute(
-            select(func.count())
-            .select_from(LinkRow)
-            .where(LinkRow.email_key == email_key, LinkRow.created_at > since, LinkRow.kind == kind)
-            .where(LinkRow.expires_at > now)
-        )
-    ).scalar_one()
+    """How many were made for the mail's address since then and are good."""
+    query = (
+        select(func.count())
+        .select_from(LinkRow)
+        .where(LinkRow.email_key == mail.email_key, LinkRow.created_at > since, LinkRow.kind == kind)
+        .where(LinkRow.expires_at > now)
+    )
+    if mail.sessions_cv is not None:
+        # The person's links end with their sessions.
+        query = query.where(or_(LinkRow.user_id != mail.user_id, LinkRow.sessions_cv == mail.sessions_cv))
+    return (await connection.execute(query)).scalar_one()
 
 
 async def find_link(connection: AsyncConnection, token: str) -> Link | None:

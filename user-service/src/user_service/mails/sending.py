@@ -108,10 +108,8 @@ class MailSender:
         link = WORDS[mail.kind].link
         # A notice of an undoable change is never dropped: a thief would only have to ask for five others first.
         if link is not LinkKind.UNDO and claimed.attempts == 1:
-            # Not those that have expired: else strangers who ask keep the person from a link that works.
-            good = await repository.good_links_since(
-                connection, mail.email_key, link, now - timedelta(hours=1), now
-            )
+            # Not those that have ended: else strangers who ask keep the person from a link that works.
+            good = await repository.good_links_since(connection, mail, link, now - timedelta(hours=1), now)
             if good >= PER_HOUR:
                 log.warning("mail dropped, kind=%s reason=too_many_to_one_address", mail.kind)
                 return None
