@@ -25,10 +25,17 @@ from service_kit.testing import TestIssuer
 from user_service.audit.models import Origin
 from user_service.credentials.service import CredentialService
 from user_service.main import Parts
-from user_service.passwords import policy
+from user_service.passwords import django_hashes, policy
 from user_service.passwords.breached import BreachedPasswords
 from user_service.passwords.exceptions import HashingBusy, PasswordRefused
-from user_service.passwords.hashing import HASHER, NICENESS, Passwords, Place, usable_cores
+from user_service.passwords.hashing import (
+    HASHER,
+    NICENESS,
+    Passwords,
+    Place,
+    usable_cores,
+    usable_threads,
+)
 from user_service.passwords.policy import PasswordRules
 from user_service.users import repository
 
@@ -290,13 +297,29 @@ async def test_a_password_counts_to_its_last_character(beginning: str) -> None:
 
 async def test_a_full_queue_refuses_at_once_and_the_loop_stays_free() -> None:
     passwords = Passwords(threads=2, queue=3)
+
+    async def check() -> bool:
+        with passwords.place() as place:
+            return await place.verify(None, "x" * 12)
+
     started = time.perf_counter()
-    results = await asyncio.gather(*(passwords.hash("x" * 12) for _ in range(40)), return_exceptions=True)
+    results = await asyncio.gather(*(check() for _ in range(40)), return_exceptions=True)
     refused = [result for result in results if isinstance(result, HashingBusy)]
     assert len(refused) == 35
     assert refused[0].headers == {"Retry-After": "1"}
     assert time.perf_counter() - started < 5
     assert await passwords.hash("later") != ""
+    passwords.close()
+
+
+async def test_whoever_registers_leaves_half_of_the_places_to_sign_ins() -> None:
+    passwords = Passwords(threads=1, queue=3)
+    registering = [asyncio.create_task(passwords.hash("x" * 12)) for _ in range(4)]
+    await asyncio.sleep(0)
+    with passwords.place() as place:
+        assert not await place.verify(None, "x" * 12)
+    results = await asyncio.gather(*registering, return_exceptions=True)
+    assert [isinstance(result, HashingBusy) for result in results] == [False, False, True, True]
     passwords.close()
 
 
@@ -504,3 +527,54 @@ def test_as_many_threads_hash_as_the_container_may_use_cores(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert usable_cores(tmp_path) == cores
+
+
+@pytest.mark.parametrize(
+    ("files", "workers", "threads"),
+    [
+        ({"memory.max": "536870912\n"}, 1, 6),
+        ({"memory.max": "536870912\n"}, 2, 3),
+        ({"memory.max": "536870912\n"}, 64, 1),
+        ({"memory.max": "536870912\n", "cpu.max": "400000 100000\n"}, 1, 4),
+        ({"memory/memory.limit_in_bytes": "536870912\n"}, 1, 6),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 1, 64),
+        ({"memory.max": "max\n"}, 1, 64),
+        ({}, 1, 64),
+    ],
+)
+def test_no_more_threads_hash_than_fit_into_the_container_s_memory(
+    files: dict[str, str], workers: int, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usable_threads(workers, tmp_path) == threads
+
+
+async def test_of_old_hashes_that_take_much_memory_one_is_checked_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, checking, most = threading.Lock(), 0, 0
+
+    def verify(encoded: str, password: str) -> bool:
+        nonlocal checking, most
+        with gate:
+            checking += 1
+            most = max(most, checking)
+        time.sleep(0.02)
+        with gate:
+            checking -= 1
+        return False
+
+    monkeypatch.setattr(django_hashes, "verify", verify)
+    as_django_makes_them = "argon2$argon2id$v=19$m=102400,t=2,p=8$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
+    passwords = Passwords(threads=4)
+
+    async def check() -> None:
+        with passwords.place() as place:
+            assert not await place.verify(as_django_makes_them, PASSWORD)
+
+    await asyncio.gather(*(check() for _ in range(4)))
+    assert most == 1
+    passwords.close()

@@ -87,6 +87,7 @@ def test_long_and_unusual_passwords_agree_with_django(name: str, password: str) 
         f"scrypt$16384$salt$8$64${'A' * 86}==",
         f"scrypt$16383$salt$8$5${'A' * 86}==",
         f"scrypt$1$salt$8$5${'A' * 86}==",
+        f"scrypt$65536$salt$1$1${'A' * 86}==",
         "argon2$argon2id$v=19$m=2097152,t=2,p=8" + ARGON2_TAIL,
         "argon2$argon2id$v=19$m=102400,t=100,p=8" + ARGON2_TAIL,
         "argon2$argon2id$v=19$m=102400,t=2,p=255" + ARGON2_TAIL,

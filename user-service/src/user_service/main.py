@@ -43,7 +43,7 @@ from user_service.mails.sending import MailSender
 from user_service.mails.service import MailService
 from user_service.mails.smtp import SmtpServer
 from user_service.passwords.breached import BreachedPasswords
-from user_service.passwords.hashing import HASHER, Passwords
+from user_service.passwords.hashing import HASHER, Passwords, usable_threads
 from user_service.passwords.policy import PasswordRules
 from user_service.users.allowance import own_changes, own_passwords
 from user_service.users.router import router as users_router
@@ -89,7 +89,10 @@ def make_parts(settings: Settings, hasher: PasswordHasher = HASHER) -> Parts:
     database = Database(engine, deadline)
     memory = heap.Heap()
     passwords = Passwords(
-        settings.hashing_threads, settings.hashing_queue, hasher, when_done=memory.work_ended
+        settings.hashing_threads or usable_threads(settings.workers),
+        settings.hashing_queue,
+        hasher,
+        when_done=memory.work_ended,
     )
     breached = BreachedPasswords(url) if (url := settings.breached_passwords_url) else None
     rules = PasswordRules(settings.password_min_length, breached)

@@ -43,6 +43,7 @@ class Pbkdf2:
     iterations: int
     salt: bytes
     digest: bytes
+    kib: int = 0
 
     def matches(self, password: bytes) -> bool:
         made = hashlib.pbkdf2_hmac("sha256", password, self.salt, self.iterations, len(self.digest))
@@ -56,6 +57,10 @@ class Scrypt:
     p: int
     salt: bytes
     digest: bytes
+
+    @property
+    def kib(self) -> int:
+        return 128 * self.n * self.r // 1024
 
     def matches(self, password: bytes) -> bool:
         made = hashlib.scrypt(
@@ -74,6 +79,7 @@ class Scrypt:
 class Bcrypt:
     encoded: bytes
     prepare: Prepare
+    kib: int = 0
 
     def matches(self, password: bytes) -> bool:
         return bcrypt.checkpw(self.prepare(password), self.encoded)
@@ -82,6 +88,7 @@ class Bcrypt:
 @dataclass(frozen=True, slots=True)
 class Argon2:
     encoded: str
+    kib: int
 
     def matches(self, password: bytes) -> bool:
         try:
@@ -105,6 +112,14 @@ def supported(encoded: str) -> bool:
     except UnsupportedHash:
         return False
     return True
+
+
+def kib(encoded: str) -> int:
+    """The memory that checking it takes; 0 for what takes next to none, and for a hash of ours."""
+    try:
+        return parse(encoded).kib
+    except UnsupportedHash:
+        return 0
 
 
 def parse(encoded: str) -> OldHash:
@@ -136,6 +151,8 @@ def _scrypt(n: str, salt: str, r: str, p: str, digest: str) -> Scrypt:
         raise UnsupportedHash
     if cost * block * lanes > MAX_SCRYPT_WORK or 128 * cost * block > MAX_SCRYPT_BYTES:
         raise UnsupportedHash
+    if cost >= 2 ** (16 * block):  # RFC 7914, section 6
+        raise UnsupportedHash
     return Scrypt(cost, block, lanes, salt.encode(), _digest(digest, length=64))
 
 
@@ -157,7 +174,7 @@ def _argon2(encoded: str) -> Argon2:
         raise UnsupportedHash
     if not all(map(_is_base64, encoded.split("$")[-2:])):
         raise UnsupportedHash
-    return Argon2(encoded)
+    return Argon2(encoded, memory)
 
 
 def _first_72_bytes(password: bytes) -> bytes:
