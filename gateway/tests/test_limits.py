@@ -16,10 +16,13 @@ from gateway import request
 from gateway.callers import Callers
 from gateway.leases import SECOND, SYNC_SECONDS, Claim, Lease, Leases, Nowhere, microseconds
 from gateway.ledger import Ledger, connect
-from gateway.limits import FAILED_VERIFICATION, Addresses, AddressLimited, Limits
+from gateway.limits import FAILED_VERIFICATION, Addresses, AddressLimited, Limits, RouteLimited, network_of
+from gateway.per_address import PerAddress
 from gateway.pipeline import Pipeline
 from gateway.routes import Limit, Route, Routes
 from service_kit import background, gcra
+from service_kit.addresses import ClientAddress
+from service_kit.problems import Problem
 from service_kit.testing import RedisServer, redis_server
 from tests.conftest import running
 from tests.process import ROUTE, connected, echo, serving, until
@@ -295,3 +298,49 @@ async def _press(port: int, until_then: float) -> int:
         admitted += answer[9:12] == b"200"
         await asyncio.sleep(0.04)
     return admitted
+
+
+def _of_the_56(number: int) -> bytes:
+    return b"2001:db8:0:%x::1" % number
+
+
+def test_who_has_all_networks_of_an_ipv6_56_has_the_requests_of_two_of_them() -> None:
+    addresses = Addresses(per_second=0.001, burst=10)
+    for number in range(2):
+        for _ in range(10):
+            addresses.admit(_of_the_56(number))
+    with pytest.raises(AddressLimited):
+        addresses.admit(_of_the_56(2))
+    addresses.admit(b"2001:db8:0:100::1")  # another /56
+
+
+def test_who_has_all_networks_of_an_ipv6_56_has_a_routes_limit_four_times() -> None:
+    """So many registrations, from however many addresses, when one /64 has one a minute."""
+    limits = Limits(Addresses(per_second=0, burst=1), Leases(Nowhere(), 1))
+    limit = Limit(rate=1, per_seconds=60, by="address")
+    route = Route("echo", "a", "/a", frozenset({"GET"}), "a.toml:1", public=True, limit=limit)
+    pipeline = Pipeline(Routes([route]), ClientAddress(["192.0.2.1"]), cast("Callers", None), limits)
+
+    def ask(client: bytes) -> Problem | None:
+        head = request.read(b"GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: " + client)
+        head.peer = b"192.0.2.1"
+        return pipeline.decide(head, time.time()).refusal
+
+    assert [ask(_of_the_56(number)) for number in range(4)] == [None] * 4
+    refusal = ask(_of_the_56(4))
+    assert isinstance(refusal, RouteLimited)
+    assert refusal.headers == {"Retry-After": "15"}
+    assert ask(b"2001:db8:0:100::1") is None
+    assert isinstance(ask(b"2001:db8:0:100::1"), RouteLimited)
+
+
+def test_who_has_all_networks_of_an_ipv6_48_holds_no_more_open_than_three_of_them() -> None:
+    held = PerAddress(10)
+    networks = [network_of(_of_the_56(number)) for number in range(0, 65536, 97)]
+    taken = [network for network in networks * 10 if held.take(network)]
+    assert len(taken) == 30
+    assert held.take(network_of(b"2001:db8:1::1"))
+    for network in taken:
+        held.leave(network)
+    assert held.take(networks[0])
+    assert held.enter(networks[1]) <= 0

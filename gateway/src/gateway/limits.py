@@ -1,5 +1,6 @@
 """How much, how often: by address before anything is verified, by route and caller afterwards."""
 
+from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
 from time import monotonic
@@ -7,6 +8,7 @@ from typing import Final
 
 from gateway.leases import SECOND, Leases
 from gateway.passage import Passage
+from gateway.per_address import around
 from gateway.routes import Limit
 from service_kit import gcra
 from service_kit.addresses import networks_of
@@ -15,6 +17,7 @@ from service_kit.problems import Problem
 FAILED_VERIFICATION: Final = 10  # what a forged token costs its address, in requests
 _MOST_ADDRESSES: Final = 200_000
 _SECOND: Final = 1_000_000_000
+_WIDER: Final = (4, 16)  # times the allowance of a /64 at a route: a /56's, a /48's
 _COLON: Final = ord(":")  # only IPv6 has it
 
 
@@ -50,18 +53,23 @@ class Addresses:
         if not self._interval:
             return
         if _COLON in address:
-            address = network_of(address)
-        tat = gcra.spend(self._tats.get(address, 0), self._now, self._interval)
+            for step, network in enumerate(around(network_of(address)), 1):
+                self._spend(network, self._interval // step)
+        else:
+            self._spend(address, self._interval)
+
+    def _spend(self, network: bytes, interval: int) -> None:
+        tat = gcra.spend(self._tats.get(network, 0), self._now, interval)
         if tat > self._latest:
             raise AddressLimited(headers={"Retry-After": str(-((self._latest - tat) // _SECOND))})
-        self._tats[address] = tat
+        self._tats[network] = tat
 
     def punish(self, address: bytes) -> None:
         """Charges a failed verification, beyond the request itself."""
         if self._interval:
-            key = network_of(address)
             charge = (FAILED_VERIFICATION - 1) * self._interval
-            self._tats[key] = gcra.spend(self._tats.get(key, 0), self._now, charge)
+            for step, network in enumerate(around(network_of(address)), 1):
+                self._tats[network] = gcra.spend(self._tats.get(network, 0), self._now, charge // step)
 
     def sweep(self, now: float) -> None:
         """Sets the clock, and forgets the addresses whose allowance is whole again."""
@@ -88,8 +96,15 @@ class Limits:
     def spend(self, passage: Passage, limit: Limit, now: int) -> bytes:
         """Spends one request of the caller's allowance at this route; returns the answer's fields, now with RateLimit."""
         route = passage.route
-        lease = self.leases.of(f"{route.service}:{route.name}:{_holder(passage, limit)}", limit)
+        lease = scarce = self.leases.of(f"{route.service}:{route.name}:{_holder(passage, limit)}", limit)
         admitted = lease.spend(now, self.leases.workers)
+        if admitted and _COLON in passage.client and _by_address(passage, limit):
+            for times, network in zip(_WIDER, around(network_of(passage.client))[1:], strict=False):
+                key = f"{route.service}:{route.name}:a:{network.decode()}"
+                scarce = self.leases.of(key, _wider(limit, times))
+                admitted = scarce.spend(now, self.leases.workers)
+                if not admitted:
+                    break
         name = route.name.encode()
         fields = b'RateLimit-Policy: "%b";q=%d;w=%d\r\nRateLimit: "%b";r=%d;t=%d' % (
             *(name, limit.rate, ceil(limit.per_seconds)),
@@ -99,16 +114,25 @@ class Limits:
             b"\r\n".join((passage.answer_fields, fields)) if passage.answer_fields else fields
         )
         if not admitted:
-            raise RouteLimited(headers={"Retry-After": str(max(1, -(-lease.wait(now) // SECOND)))})
+            raise RouteLimited(headers={"Retry-After": str(max(1, -(-scarce.wait(now) // SECOND)))})
         return passage.answer_fields
 
 
 def _holder(passage: Passage, limit: Limit) -> str:
     """Whose allowance a limit counts: the address's, or the subject's with this client."""
     caller = passage.caller
-    if limit.by == "address" or caller is None:
+    if caller is None or _by_address(passage, limit):
         return "a:" + network_of(passage.client).decode("latin-1")
     return f"c:{caller.subject}:{caller.client_id}"
+
+
+def _by_address(passage: Passage, limit: Limit) -> bool:
+    return limit.by == "address" or passage.caller is None
+
+
+@lru_cache
+def _wider(limit: Limit, times: int) -> Limit:
+    return limit.model_copy(update={"rate": limit.rate * times, "burst": (limit.burst or limit.rate) * times})
 
 
 def network_of(address: bytes) -> bytes:
