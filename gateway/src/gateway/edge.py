@@ -152,6 +152,7 @@ class Edge(Line):
 
     def pause_writing(self) -> None:
         self.full = True
+        self._front.slow_readers.add(self, self._place or self._network)
         self._bound_ahead()
         if self._exchange is not None:
             self._exchange.client_full()
@@ -160,6 +161,7 @@ class Edge(Line):
 
     def resume_writing(self) -> None:
         self.full = False
+        self._front.slow_readers.remove(self)
         if self._exchange is not None:
             self._exchange.client_ready()
         elif self._tunnel is not None:
@@ -169,6 +171,20 @@ class Edge(Line):
         else:
             self._read_on()
             self._advance()
+
+    @property
+    def unread_bytes(self) -> int:
+        """What was written for the client and is not in the kernel yet."""
+        return self._transport.get_write_buffer_size()
+
+    def end_unread(self) -> None:
+        """Too much waits for clients that do not read, and the most of it for this one's address."""
+        exchange = self._exchange
+        if exchange is not None and exchange.responded:
+            exchange.abandon()
+            self.cut(exchange)
+        else:
+            self._reset()
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -191,10 +207,13 @@ class Edge(Line):
             self._advance()
 
     def shutdown(self) -> None:
-        """uvicorn stops: a busy connection closes after its answer, an idle one soon: a request may be on its way."""
+        """uvicorn stops: a busy connection closes after its answer, an idle one soon: a request may be on its way. What
+        would never end by itself ends now."""
         self._stopping = True
         if self._tunnel is not None:
             self._tunnel.close(CLOSE_GOING_AWAY, "going_away")
+        elif self._exchange is not None and self._exchange.event_stream:
+            self._exchange.end_stream()  # its client asks again, of whoever is there by then
         elif not (self._busy or self._closing):
             self.wait(_LAST_WORD_SECONDS)
 
@@ -410,7 +429,7 @@ class Edge(Line):
             self._reader.buffer = b""
             self._linger()
             return
-        self.wait(self._front.keepalive_seconds)
+        self.wait(_LAST_WORD_SECONDS if self._stopping else self._front.keepalive_seconds)
         self._read_on()
         if self._reader.buffer or self._half_closed:
             self._advance()

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from starlette.types import ASGIApp
 
-from gateway import half_closed
+from gateway import half_closed, slow_readers
 from gateway.clock import Clock
 from gateway.config import Settings
 from gateway.journal import Journal
@@ -16,6 +16,7 @@ from gateway.per_address import PerAddress
 from gateway.pipeline import Pipeline
 from gateway.response_revocations import ResponseRevocations
 from gateway.route_table import RouteTable
+from gateway.slow_readers import SlowReaders
 from gateway.sockets import Sockets
 from gateway.upstream.bodies import Bodies
 from gateway.upstream.dispatch import Upstream
@@ -66,7 +67,7 @@ class KeyPlaces:
             self._free += 1
 
 
-class Expiring(half_closed.Client, Protocol):
+class Expiring(half_closed.Client, slow_readers.Client, Protocol):
     """A client's connection, as far as the one timer has to know it."""
 
     deadline: float  # by the front's clock
@@ -102,6 +103,7 @@ class Front:
         self.connections = PerAddress(settings.address_connections)
         self.exchanges = PerAddress(settings.address_exchanges)
         self.half_closed = half_closed.HalfClosed()
+        self.slow_readers = SlowReaders()
         self.bodies = Bodies(settings.body_seconds, settings.body_least_rate)
         self.internal_port = settings.internal_port
         self.own_fields = own_fields(settings)
@@ -124,7 +126,7 @@ class Front:
     def admit(self, edge: Expiring, peer: bytes, network: bytes) -> tuple[float, type[Problem]]:
         """Counts a connection; by how many there are too many, in all or of a peer that is no trusted proxy."""
         self.edges.add(edge)
-        own = self.connections.enter(network) - self.connections.most
+        own = self.connections.enter(network)
         if own > 0 and not self.pipeline.trusts(peer):
             return own, AddressLimited
         return len(self.edges) - self.connections_max, Overloaded
@@ -133,6 +135,7 @@ class Front:
         if edge in self.edges:
             self.edges.remove(edge)
             self.half_closed.remove(edge)
+            self.slow_readers.remove(edge)
             self.connections.leave(network)
 
     def use(self, table: RouteTable) -> None:
@@ -194,6 +197,7 @@ class Front:
             self.response_revocations.catch_up()  # sockets wait for no request
             self.sockets.sweep(now)
             self.half_closed.sweep(now)
+            self.slow_readers.sweep()
             self.pipeline.limits.addresses.sweep(now)
             self.journal.flush()
             await asyncio.sleep(TICK_SECONDS)

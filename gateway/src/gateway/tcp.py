@@ -5,12 +5,21 @@ from typing import Any, Final
 
 # Of what the peer has room for nothing is held back; of the rest the kernel takes no more than this.
 UNSENT_BYTES: Final = 128 * 1024
+# What a service says and nobody takes from the kernel yet, because the client does not read. Linux doubles it for what
+# it needs itself; left alone, it lets a connection that was fast once hold many megabytes.
+UNREAD_BYTES: Final = 128 * 1024
 
 
 def tune_listener(listener: Any, vanished_seconds: float) -> None:
     """Sets a listener, whose connections inherit it."""
     tune(listener, vanished_seconds)
     _set(listener, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", UNSENT_BYTES)
+
+
+def tune_upstream(connection: Any, vanished_seconds: float) -> None:
+    """Sets a connection to a service."""
+    tune(connection, vanished_seconds)
+    _set(connection, socket.SOL_SOCKET, "SO_RCVBUF", UNREAD_BYTES)
 
 
 def tune(connection: Any, vanished_seconds: float) -> None:

@@ -8,12 +8,15 @@ from typing import Final, Protocol
 
 from gateway import tcp
 from gateway.clock import Clock
+from gateway.limits import AddressLimited
 from gateway.per_address import PerAddress
 from gateway.upstream.connections import Asker, Connection
+from gateway.upstream.exceptions import Overloaded
 from service_kit.problems import Problem
 
 # A burst of openings would overrun the listener's backlog, and a dropped SYN costs a second.
 _OPENING_AT_ONCE: Final = 64
+_SOON: Final = {"Retry-After": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,17 @@ class Bounds:
     def uploads_of_address(self) -> int:
         """Those of them that one client's address may have."""
         return max(1, self.uploads // 4)
+
+    @property
+    def long_lived(self) -> int:
+        """Connections that WebSockets, event streams and other long responses may have: the others are for whoever asks
+        and has an answer."""
+        return max(1, self.connections * 3 // 4)
+
+    @property
+    def long_lived_of_address(self) -> int:
+        """Those of them that one client's address may have."""
+        return max(1, self.long_lived // 4)
 
 
 class Exchange(Asker, Protocol):
@@ -78,6 +92,8 @@ class Pool:
         self.turn = 0
         self.uploads = 0  # those of them whose body is still coming
         self.uploaders = PerAddress(upstream.bounds.uploads_of_address)
+        self._long_lived: dict[Connection, bytes] = {}  # with the client's network that it is counted for
+        self._long_lived_of_address = PerAddress(upstream.bounds.long_lived_of_address)
         self.new = True
         self.failures = 0
         self.ejections = 0
@@ -104,8 +120,23 @@ class Pool:
         self.waiting.append(exchange)
         self._open_more()
 
+    def count_long_lived(self, connection: Connection, network: bytes) -> Problem | None:
+        """Counts a connection as taken for long, until it is put back or gone; returns why it may not be."""
+        if len(self._long_lived) >= self.upstream.bounds.long_lived:
+            return Overloaded(headers=_SOON)
+        if not self._long_lived_of_address.take(network):
+            return AddressLimited(headers=_SOON)
+        self._long_lived[connection] = network
+        return None
+
+    def _forget_long_lived(self, connection: Connection) -> None:
+        network = self._long_lived.pop(connection, None)
+        if network is not None:
+            self._long_lived_of_address.leave(network)
+
     def put_back(self, connection: Connection) -> None:
         """A connection whose exchange is over: to the next that waits, else idle."""
+        self._forget_long_lived(connection)
         if not connection.transport.is_reading():
             connection.transport.resume_reading()
         if self.waiting and (exchange := self.next_waiting()) is not None:
@@ -124,6 +155,7 @@ class Pool:
     def gone(self, connection: Connection) -> None:
         """The connection is closed, by whom ever."""
         self.open -= 1
+        self._forget_long_lived(connection)
         if connection.exchange is None and connection in self._idle:
             self._idle.remove(connection)
         if self.waiting:
@@ -172,7 +204,7 @@ class Pool:
                 transport, connection = await loop.create_connection(
                     lambda: Connection(self), self.host, self.port
                 )
-            tcp.tune(transport.get_extra_info("socket"), self.upstream.bounds.vanished_seconds)
+            tcp.tune_upstream(transport.get_extra_info("socket"), self.upstream.bounds.vanished_seconds)
         except (OSError, TimeoutError) as error:
             self.open -= 1
             self._opening -= 1

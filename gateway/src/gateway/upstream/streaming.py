@@ -19,6 +19,8 @@ from gateway.upstream.retries import IDEMPOTENT
 from gateway.upstream.tunnel import Served, Tunnel
 from service_kit.problems import Problem
 
+# A response that lasts longer is one of the long-lived: it counts as such, and ends with its session.
+LONG_SECONDS: Final = 10.0
 _UNCOUNTED: Final = -1.0  # instead of the time since when a client waits that may be gone
 
 
@@ -43,10 +45,12 @@ class Exchange:
     __slots__ = (
         "_answer_head",
         "_asked",
+        "_began",
         "_body",
         "_chunked_down",
         "_client",
         "_counted",
+        "_long_lived",
         "_replay",
         "_request",
         "_uploader",
@@ -54,6 +58,7 @@ class Exchange:
         "body_done",
         "bodyless",
         "connection",
+        "event_stream",
         "keep",
         "over",
         "passage",
@@ -80,7 +85,10 @@ class Exchange:
         self._answer_head = b""
         self._asked = 0.0  # when the whole request had been sent; 0 again when it is answered
         self._chunked_down = False
+        self._began = 0.0  # when the first piece of several was delivered
         self._counted = False
+        self.event_stream = False
+        self._long_lived = False
         self.body_done = not head.has_body
         self.bodyless = False
         self.connection: Connection | None = None
@@ -192,12 +200,16 @@ class Exchange:
         self.leave()
 
     def end_stream(self) -> None:
-        """The events end here, as if the service had ended them: a client that asks again is told why."""
+        """The response ends here. Events do as if the service had ended them: a client that asks again is told why. Of
+        any other the client must not take what has come for the whole."""
         if self.over:
             return
         self._end()
         if self.connection is not None:
             self.connection.close()
+        if not self.event_stream:
+            self._client.cut(self)
+            return
         end = b"0\r\n\r\n" if self._chunked_down else b""
         self._client.write(end if self.responded else self._answer_head + end)
         # Closed only where nothing else tells the end: a client may be asking again at this very moment.
@@ -305,7 +317,14 @@ class Exchange:
         if answer.revoked:
             self._client.revoke(passage.route.service, answer.revoked)
         if answer.event_stream and not self.bodyless:
-            self._client.watch(passage)
+            self.event_stream = True
+            if (refusal := self._count_long_lived()) is not None:
+                self._end()
+                if self.connection is not None:
+                    self.connection.close()
+                self._client.refuse(passage, refusal)
+            else:
+                self._client.watch(passage)
 
     def _write_answer_head(self, answer: Answer) -> bytes:
         passage = self.passage
@@ -352,6 +371,24 @@ class Exchange:
             self._complete()
         else:
             self._client.wait(self.passage.route.idle_seconds)
+            if not self._long_lived:
+                self._watch_long()
+
+    def _watch_long(self) -> None:
+        now = perf_counter()
+        self._began = self._began or now
+        if now - self._began > LONG_SECONDS:
+            if self._count_long_lived() is not None:
+                self.end_stream()
+            else:
+                self._client.watch(self.passage)
+
+    def _count_long_lived(self) -> Problem | None:
+        """Why the exchange may not keep its connection for long; None if it may."""
+        self._long_lived = True
+        if self.pool is None or self.connection is None:
+            return None
+        return self.pool.count_long_lived(self.connection, network_of(self.passage.client))
 
     def _complete(self) -> None:
         connection, pool = self.connection, self.pool
@@ -398,9 +435,14 @@ class Exchange:
 
     def switch(self, connection: Connection, answer: Answer, after: bytes) -> None:
         """The upstream agreed to speak WebSocket: from here on bytes pass."""
+        self._end()
+        self.connection = connection
+        if (refusal := self._count_long_lived()) is not None:
+            connection.close()
+            self._client.refuse(self.passage, refusal)
+            return
         self.status = 101
         self.responded = True
-        self._end()
         Tunnel(self._client, connection, self, answer).begin(after)
 
     def _ask(self) -> None:

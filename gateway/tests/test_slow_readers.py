@@ -1,0 +1,104 @@
+"""Clients that do not read: whose connections end when what waits for all of them is too much."""
+
+import asyncio
+import socket
+from asyncio import StreamReader, StreamWriter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from gateway import slow_readers
+from gateway.slow_readers import SlowReaders
+from tests.conftest import running
+from tests.process import connected, until
+from tests.test_exchange import Scripted
+from tests.wire import get
+
+SIZE = 16 * 2**20
+
+
+async def pours(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+    await upstream.head(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+    for _ in range(SIZE // 2**16):
+        writer.write(bytes(2**16))
+        await writer.drain()
+
+
+async def test_an_address_that_reads_nothing_of_many_answers_costs_nobody_else_an_answer_that_is_slowly_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gateway.access")
+    monkeypatch.setattr(slow_readers, "_MOST_BYTES", 512 * 1024)
+    async with (
+        running(tmp_path, upstream=Scripted(pours), sends=4096, trusted_proxies=("127.0.0.1/32",)) as house,
+        AsyncExitStack() as stack,
+    ):
+        slow, writer = await stack.enter_async_context(connected(house.port, receives=4096))
+        writer.write(get(b"/public/a", b"X-Forwarded-For: 192.0.2.1"))
+        assert await slow.readuntil(b"\r\n\r\n")
+        for _ in range(12):
+            _, writer = await stack.enter_async_context(connected(house.port, receives=4096))
+            writer.write(get(b"/public/a", b"X-Forwarded-For: 192.0.2.2"))
+        await until(lambda: "client=192.0.2.2 " in caplog.text, 10)
+        assert "code=cut_short" in caplog.text
+        assert len(await slow.readexactly(SIZE)) == SIZE
+        await until(lambda: "client=192.0.2.1 " in caplog.text, 10)
+    assert "code=cut_short" not in "".join(
+        line for line in caplog.text.splitlines() if "client=192.0.2.1 " in line
+    )
+
+
+async def test_a_service_gets_rid_of_little_that_its_client_does_not_read_however_fast_it_read_before(
+    tmp_path: Path,
+) -> None:
+    pushed = 0
+
+    async def pushes(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+        nonlocal pushed
+        await upstream.head(reader)
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % 2**40)
+        while True:
+            writer.write(bytes(2**16))
+            pushed += 2**16
+            await writer.drain()
+
+    async with (
+        running(tmp_path, upstream=Scripted(pushes)) as house,
+        connected(house.port, 2**16) as (reader, writer),
+    ):
+        writer.write(get(b"/public/a"))
+        fast = len(await reader.readexactly(SIZE))
+        reader._transport.pause_reading()  # type: ignore[attr-defined] # asyncio has no other way to stop reading
+        before = -1
+        while before != pushed:
+            before = pushed
+            await asyncio.sleep(0.3)
+        print(f"{(pushed - fast) // 1024} KiB are on the way")
+        assert pushed - fast <= 2**20
+
+
+class Reader:
+    def __init__(self, unread: int) -> None:
+        self.unread_bytes = unread
+        self.ended = False
+
+    def end_unread(self) -> None:
+        self.ended = True
+
+
+def test_no_more_connections_end_than_are_too_many_and_first_those_of_the_address_with_the_most() -> None:
+    readers = SlowReaders()
+    readers.most_bytes = 100
+    greedy, modest, done = [Reader(30) for _ in range(4)], [Reader(25), Reader(10)], Reader(1000)
+    for reader in (*greedy, done):
+        readers.add(reader, b"192.0.2.1")
+    for reader in modest:
+        readers.add(reader, b"192.0.2.2")
+    readers.remove(done)
+    readers.sweep()
+    assert sum(reader.ended for reader in greedy) == 2
+    assert not any(reader.ended for reader in (*modest, done))
