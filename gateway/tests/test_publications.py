@@ -3,19 +3,22 @@
 import os
 import shutil
 import tempfile
+import time
+import tracemalloc
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway import publications
 from gateway.portal.pages import OWN_ROUTES
 from gateway.publications import fingerprints
-from gateway.route_table import RouteTable, read_table
+from gateway.route_table import RouteTable, takes_some, read_table
 from gateway.routes import Route, Routes, RoutesRefused
 from gateway.tables import Defaults, load_file
 from tests.process import ROUTE
@@ -267,6 +270,58 @@ def test_a_services_files_have_a_bounded_size_in_all(tmp_path: Path) -> None:
     assert "more than 1048576 bytes" in read_table(tmp_path).refused["orders"].reason
 
 
+ENTRY = '[[routes]]\nname = "a"\npath = "/a"\nmethods = ["GET"]\n'
+
+
+@pytest.mark.parametrize("file", ["routes.toml", "upstreams.toml"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a." * 50_000 + "a = 1",
+        "[" + '"a" . ' * 15_000 + "a]",
+        "x = {" + "a." * 50_000 + "a = 1}",
+        r'"\"' * 25_000,
+        "[[routes]]\n" * 9_000,
+        "routes = [" + "{}," * 30_000 + "]",
+        "routes = [" + "1," * 40_000 + "]",
+        "stable = [" + "1," * 40_000 + "]",
+        ENTRY + "consumes = [" + "1," * 40_000 + "]",
+        ENTRY + "cors = {origins = [" + "1," * 40_000 + "]}",
+        ENTRY + "".join(f"a{number} = 1\n" for number in range(8_000)),
+        ENTRY + 'produces = ["' + "a/" * 40_000 + '"]',
+    ],
+    ids=range(12),
+)
+def test_whatever_a_file_holds_it_is_refused_in_little_time_and_memory(
+    tmp_path: Path, file: str, text: str
+) -> None:
+    """Every worker reads it before it serves: one that takes minutes, or a gigabyte, is everybody's outage."""
+    publish(tmp_path, "orders", "/x")
+    (tmp_path / "orders" / file).write_text(text)
+    tracemalloc.start()
+    began = time.thread_time()
+    try:
+        table = read_table(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert time.thread_time() - began < 10  # tracing takes most of it
+    assert peak < 150 * len(text)
+    assert len(table.refused["orders"].reason) <= 1000
+
+
+@pytest.mark.parametrize(
+    "said", ["name = '" + "a" * 101 + "'", "scopes = [" + "'a'," * 101 + "]", "cors = {origins = ['*'], expose = [" + "'a'," * 101 + "]}"]
+)  # fmt: skip
+def test_what_stands_in_responses_and_metrics_is_short(tmp_path: Path, said: str) -> None:
+    publish(tmp_path, "orders", "/x")
+    name = "" if said.startswith("name") else "name = 'a'\n"
+    (tmp_path / "orders" / "more.toml").write_text(
+        f"[[routes]]\n{name}{said}\npath = '/a'\nmethods = ['GET']\n"
+    )
+    assert "too long" in read_table(tmp_path).refused["orders"].reason
+
+
 @pytest.mark.parametrize(
     ("path", "overlaps"),
     [
@@ -274,6 +329,10 @@ def test_a_services_files_have_a_bounded_size_in_all(tmp_path: Path) -> None:
         ("/v1/users/0197a1b2-0000-7000-8000-000000000001", "user-service"),
         ("/v1/users/{name}/export", ""),
         ("/v1/users/0197a1b2-0000-7000-8000-000000000001/avatar", "user-service"),
+        ("/v1/users/0197a1b2-0000-7000-8000-000000000001/{what}", "user-service"),
+        ("/v1/users/0197a1b2-0000-7000-8000-000000000001/*", "user-service"),
+        ("/v1/users/0197a1b2-0000-7000-8000-000000000001/orders", ""),
+        ("/v1/{kind}/0197a1b2-0000-7000-8000-000000000001/{what}", ""),
         ("/v1/files/a/{b}", "user-service"),
         ("/v1/files/a/*", "user-service"),
         ("/v1/files", ""),
@@ -291,3 +350,53 @@ def test_nobody_takes_one_of_the_values_of_a_parameter_of_those_by_whom_people_s
     table = read_table(tmp_path, OWN_ROUTES, last=table)
     assert paths_of(table, "orders") == ([] if overlaps else [path])
     assert {refusal.overlaps for refusal in table.refused.values()} == ({overlaps} if overlaps else set())
+
+
+@pytest.mark.parametrize("path", ["/v1/users/{id}", "/docs", "/x"])
+def test_head_belongs_to_the_service_that_has_get(tmp_path: Path, path: str) -> None:
+    """It is asked with the same token as GET, by whoever wants the fields alone."""
+    publish(tmp_path, "orders", "/x", since="2020-01-01T00:00:00Z")
+    publish(tmp_path, "user-service", "/v1/users/{id}")
+    publish(tmp_path, "stock", path)
+    file = tmp_path / "stock" / "routes.toml"
+    file.write_text(file.read_text().replace("GET", "HEAD"))
+    table = read_table(tmp_path, OWN_ROUTES)
+    assert "stock" in table.refused
+    assert "stock" not in table.used
+
+
+def test_one_service_answers_get_and_head_of_a_path_by_two_routes(tmp_path: Path) -> None:
+    publish(tmp_path, "orders", "/x", "/x")
+    file = tmp_path / "orders" / "routes.toml"
+    file.write_text(file.read_text().replace("GET", "HEAD", 1))
+    table = read_table(tmp_path)
+    publish(tmp_path, "orders", "/y")
+    publish(tmp_path, "stock", "/x")
+    moved = read_table(tmp_path, last=table)
+    assert (paths_of(table, "orders"), paths_of(moved, "stock")) == (["/x", "/x"], ["/x"])
+
+
+def takes(one: str, other: str) -> bool:
+    """By asking: whether the first gets a request that the second alone would have got."""
+    both = Routes([a_route("one", one), a_route("two", other)])
+    alone = Routes([a_route("two", other)])
+    asked = ("/".join(("", *segments)) for length in (1, 2, 3, 4) for segments in product("abz", repeat=length))
+    return any(
+        alone.find(b"GET", path.encode()) and both.match(b"GET", path.encode()).service == "one"
+        for path in asked
+    )
+
+
+def a_route(service: str, path: str) -> Route:
+    return Route(service, service, path, frozenset(("GET",)), "x.toml:1")
+
+
+_segments = st.lists(st.sampled_from(["a", "b", "{x}"]), max_size=3).map(lambda many: "".join(f"/{one}" for one in many))
+_pattern = st.tuples(_segments, st.sampled_from(["", "/*"])).map("".join).filter(bool)
+
+
+@given(_pattern, _pattern)
+@settings(max_examples=300, deadline=None)
+def test_a_path_is_guarded_exactly_if_it_would_get_somebody_elses_requests(path: str, present: str) -> None:
+    if path.replace("{x}", "{}") != present.replace("{x}", "{}"):
+        assert takes_some(path, present) == takes(path, present)

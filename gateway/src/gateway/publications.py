@@ -2,7 +2,6 @@
 
 import logging
 import re
-import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -11,8 +10,8 @@ from typing import Annotated, Final
 
 from pydantic import Field, ValidationError, model_validator
 
-from gateway.routes import OWN, Route, Routes, RoutesRefused, Strict
-from gateway.tables import FILE_BYTES_MAX, Defaults, load_file, read_bytes
+from gateway.routes import OWN, Many, Route, Routes, RoutesRefused, Strict
+from gateway.tables import FILE_BYTES_MAX, Defaults, load_file, read_bytes, read_toml
 from gateway.upstream.names import INTERNAL_PORT, PUBLIC_PORT, Endpoints, parse_address
 
 _log = logging.getLogger("gateway.routes")
@@ -31,8 +30,8 @@ Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 class UpstreamsEntry(Strict):
     """upstreams.toml, which tools alone write: host:port of each bind, in the same order."""
 
-    stable: Annotated[tuple[str, ...], Field(max_length=_ADDRESSES_MAX)] = ()
-    internal: Annotated[tuple[str, ...], Field(max_length=_ADDRESSES_MAX)] = ()
+    stable: Annotated[Many[str], Field(max_length=_ADDRESSES_MAX)] = ()
+    internal: Annotated[Many[str], Field(max_length=_ADDRESSES_MAX)] = ()
 
     @model_validator(mode="after")
     def _paired(self) -> "UpstreamsEntry":
@@ -147,7 +146,7 @@ def _read_endpoints(place: Path) -> Endpoints:
     """What tools wrote of where the service is; without it at the host that is named like it."""
     file = place / UPSTREAMS_FILE
     try:
-        said = UpstreamsEntry.model_validate(tomllib.loads(read_bytes(file, FILE_BYTES_MAX).decode()))
+        said = UpstreamsEntry.model_validate(read_toml(read_bytes(file, FILE_BYTES_MAX).decode()))
         public = [parse_address(one, PUBLIC_PORT) for one in said.stable or (place.name,)]
         return Endpoints.of(public, [parse_address(one, INTERNAL_PORT) for one in said.internal])
     except (FileNotFoundError, NotADirectoryError):

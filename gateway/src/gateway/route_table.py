@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,6 +17,7 @@ from gateway.upstream.names import Endpoints
 _FIRST: Final = ("auth-service", "user-service")
 _NO_STAMP: Final = datetime.max.replace(tzinfo=UTC)
 _PARAMETER: Final = re.compile(r"\{[^{}]*\}")
+_REST, _PARAMETER_SEGMENT, _LITERAL = range(3)  # how exact a segment of a path is
 
 
 class Refusal(NamedTuple):
@@ -116,7 +117,7 @@ class _Paths:
                 return Refusal(overlap_of(route, guarded, min(route.methods)), guarded.service)
         for route in self.used.get(service, ()):
             for key in _keys(route):
-                del self._holders[key]
+                self._holders.pop(key, None)  # its GET and its HEAD may be two routes
         self._holders |= {key: route for route in routes for key in _keys(route)}
         self.used[service] = routes
         return None
@@ -126,27 +127,39 @@ class _Paths:
         some: what is written out decides before a parameter, and the page's script, or a person's record, would be
         another's."""
         first = chain(self._own, *(self.used.get(name, ()) for name in _FIRST))
-        return next((present for present in first if _takes_some(route.path, present.path)), None)
+        return next((present for present in first if takes_some(route.path, present.path)), None)
 
 
-def _takes_some(path: str, present: str) -> bool:
-    """Whether all paths of the one are paths of the other, which is less exact."""
-    own, others = path.split("/"), present.split("/")
-    if _PARAMETER.sub("{}", path) == _PARAMETER.sub("{}", present):
-        return False
-    for index, segment in enumerate(others):
-        if segment == "*":
-            return len(own) > index
-        if index >= len(own) or own[index] == "*":
+def takes_some(path: str, present: str) -> bool:
+    """Whether some request matches both and is decided for the first, which is the more exact one where they differ
+    first (Routes: literal, parameter, rest)."""
+    leads = 0
+    for own, other in zip_longest(path.split("/"), present.split("/"), fillvalue=""):
+        if own == other:
+            continue
+        if not own or not other:  # another length, or `/`, which is no value of a parameter
             return False
-        if segment != own[index] and not segment.startswith("{"):
+        exact, others_exact = map(_exactness, (own, other))
+        if exact == others_exact == _LITERAL:
             return False
-    return len(own) == len(others)
+        leads = leads or exact - others_exact
+        if _REST in (exact, others_exact):
+            break
+    return leads > 0
+
+
+def _exactness(segment: str) -> int:
+    if segment == "*":
+        return _REST
+    return _PARAMETER_SEGMENT if segment.startswith("{") else _LITERAL
 
 
 def _keys(route: Route) -> Iterator[tuple[str, str]]:
+    """GET holds HEAD: who has the one of a path is asked for the other."""
     shape = _PARAMETER.sub("{}", route.path)
-    return ((shape, method) for method in route.methods)
+    yield from ((shape, method) for method in route.methods)
+    if "GET" in route.methods:
+        yield shape, "HEAD"
 
 
 def _rank(publication: Publication) -> tuple[int, datetime, str]:

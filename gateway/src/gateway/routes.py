@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
 
 from gateway import origins
 from gateway.head import BodyTooLarge, Head
@@ -18,6 +18,9 @@ from service_kit.tokens import Caller
 _REMEMBERED: Final = 4096  # paths,
 _REMEMBERED_MAX: Final = 128  # of so many bytes at most
 OWN: Final = "gateway"  # the service of the gateway's own pages
+_FIELDS_MAX: Final = 64  # of a table in a file,
+_LISTED_MAX: Final = 100  # and elements of a list
+_REASON_MAX: Final = 1000  # characters
 _YEAR: Final = 366 * 24 * 3600
 _COUNT_MAX: Final = 1_000_000_000
 LOOPBACK: Final = "loopback"  # among origins: those of localhost, 127.0.0.1 and [::1], with any port
@@ -54,11 +57,28 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,255}$"
 class RoutesRefused(Exception):
     """A table that cannot be used; the message names file, line and reason."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message[:_REASON_MAX])  # a log takes it, and a file's words may be long
+
 
 class Strict(BaseModel):
     """Part of a routes file: what nobody has heard of is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, said: Any) -> Any:
+        # A fault is an object of a kilobyte: those of a whole file would be more than a container's memory.
+        if isinstance(said, dict) and len(said) > _FIELDS_MAX:
+            raise ValueError(f"more than {_FIELDS_MAX} fields")
+        return said
+
+
+# A list is refused at its first fault, for the same reason; what it holds may stand in every response.
+Item = TypeVar("Item")
+Many = Annotated[tuple[Item, ...], FailFast()]
+Some = Annotated[tuple[Item, ...], FailFast(), Field(max_length=_LISTED_MAX)]
 
 
 class Limit(Strict):
@@ -80,9 +100,9 @@ class Limit(Strict):
 class Cors(Strict):
     """The exact origins that may read a route's answers."""
 
-    origins: tuple[str, ...]
-    expose: tuple[HeaderName, ...] = ()
-    headers: tuple[HeaderName, ...] = ("authorization", "content-type")
+    origins: Many[str]
+    expose: Some[HeaderName] = ()
+    headers: Some[HeaderName] = ("authorization", "content-type")
     credentials: bool = False
     max_age_seconds: Annotated[int, Field(ge=0, le=_YEAR)] = 600
 
