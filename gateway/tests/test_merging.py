@@ -1,14 +1,16 @@
 """Whatever points at a part of a service's document points at the same part of the merged one."""
 
 import json
+from time import thread_time
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.portal.checks import refusal
 from gateway.portal.document import MergedDocument
-from gateway.portal.merge import Part, merge, refusal
+from gateway.portal.merge import Part, merge
 from gateway.portal.refusals import OWN_COMPONENTS
 from gateway.routes import Route, Routes
 from service_kit.document import PROBLEM_SCHEMA, refusals, share_examples
@@ -400,3 +402,52 @@ async def test_a_document_that_breaks_the_rules_costs_no_other_service_its_own(b
     assert "/good/a" in document["paths"]
     [told] = [one for one in document["x-services"] if one["name"] == "bad"]
     assert (told["state"], told["trouble"]) == ("missing", "its document is not OpenAPI that can be read")
+
+
+def of_parts(schemas: Document | None = None, paths: Document | None = None) -> Document:
+    return {"openapi": "3.1.0", "paths": paths or {}, "components": {"schemas": schemas or {}}}
+
+
+def made_of(number: int) -> Document:
+    return {"allOf": [{"$ref": f"{SCHEMAS}S{number}"}]}
+
+
+_MOVED = [route("bad", f"/bad/{number}/*", rewrite=f"/{{rest}}/x{number}/y") for number in range(500)]
+_ALL_LEAD_THERE = [route("bad", f"/bad/{number}/*", rewrite="/{rest}") for number in range(500)]
+
+
+@pytest.mark.parametrize(
+    ("routes", "document"),
+    [
+        ([], of_parts({f"S{number}": made_of(number - 1) for number in range(5_000)})),
+        ([], of_parts({f"S{number}": {"x": [[], [], []]} for number in range(30_000)})),
+        ([route("bad", "/bad/*", rewrite="/{rest}x/{rest}")], of_parts(paths={"/" + "x/" * 100_000 + "y": {}})),
+        (_MOVED, of_parts(paths={f"/{number}": {"get": {}} for number in range(50_000)})),
+        (_ALL_LEAD_THERE, of_parts(paths={"/a": {"get": {"description": "x" * 100_000}}})),
+        (_ALL_LEAD_THERE, of_parts(paths={f"/{number}": {"get": {}} for number in range(500)})),
+    ],
+    ids=["heirs", "values", "long path", "paths", "large operation", "operations"],
+)  # fmt: skip
+async def test_no_document_takes_long_to_merge_or_much_memory(
+    routes: list[Route], document: Document
+) -> None:
+    """It is one team's, and the process everybody's: 4 MiB of schemas made of each other were 20 GB."""
+    table = Routes([route("good", "/good/*"), route("bad", "/bad"), *routes])
+    good = described("good", {"A": {}})
+    trouble = refusal(document)
+    bad = Part("bad", None, trouble) if trouble else Part("bad", document)
+    documents: Any = Known(bad, Part("good", good))
+    began = thread_time()
+    body = (await MergedDocument(lambda: table, documents, "0.1.0").current()).body
+    assert thread_time() - began < 10
+    assert len(body) < 3_000_000
+    assert "/good/a" in json.loads(body)["paths"]
+    assert '"state": "missing"' in body.decode()
+
+
+def test_operations_that_are_all_called_alike_get_names_in_one_pass() -> None:
+    paths = {f"/one/{number}": {"get": {"operationId": "read"}} for number in range(1_500)}
+    document = merged([route("one", "/one/*")], one=of_parts(paths=paths))
+    names = [item["get"]["operationId"] for item in document["paths"].values()]
+    assert len(set(names)) == 1_500
+    assert max(map(len, names)) < 20

@@ -221,7 +221,7 @@ async def test_hosts_that_the_name_service_does_not_answer_for_hold_up_no_other(
     silent = [Names(Endpoints.of([(f"silent-{number}.test", 8000)])) for number in range(40)]
     silent += [Names(Endpoints.of([(f"silent-{number}.test", 8000) for number in range(100, 164)]))]
     waiting = [asyncio.create_task(names.resolve()) for names in silent]
-    given_up = asyncio.create_task(fetch_json([("silent-0.test", 9000)], "/readyz", 0.1))
+    given_up = asyncio.create_task(fetch_json([("silent-0.test", 9000)], "/readyz", 0.1, 1000))
     try:
         async with asyncio.timeout(30):
             assert await given_up == ({}, "it did not answer in time")

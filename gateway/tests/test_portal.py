@@ -17,8 +17,9 @@ from starlette.types import Receive, Scope, Send
 from gateway.config import Settings
 from gateway.contract import PATH, document
 from gateway.front import own_fields
+from gateway.portal.checks import refusal
 from gateway.portal.document import MergedDocument
-from gateway.portal.merge import Part, merge, refusal
+from gateway.portal.merge import Part, merge
 from gateway.portal.pages import OWN_ROUTES, Turns, pages
 from gateway.portal.services import Documents, Health
 from gateway.route_table import read_table

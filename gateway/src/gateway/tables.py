@@ -171,7 +171,9 @@ def read_toml(text: str) -> dict[str, Any]:
     """What the text says, in a time that grows with its length."""
     if (found := _LONG_KEY.search(text)) is not None:
         line = text.count("\n", 0, found.start()) + 1
-        raise tomllib.TOMLDecodeError(f"a key has more than {_KEY_PARTS_MAX} parts (at line {line}, column 1)")
+        raise tomllib.TOMLDecodeError(
+            f"a key has more than {_KEY_PARTS_MAX} parts (at line {line}, column 1)"
+        )
     return tomllib.loads(text)
 
 

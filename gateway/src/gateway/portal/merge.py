@@ -1,9 +1,12 @@
 """One OpenAPI document out of those of all services: what the gateway forwards, as its consumers see it."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+from time import thread_time
 from typing import Any, Final
 
 from gateway.portal.references import (
@@ -20,7 +23,10 @@ from gateway.portal.refusals import OWN_COMPONENTS, OWN_REFERENCES, responses_of
 from gateway.routes import Route, Routes
 
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch")
-_DEEPEST: Final = 100
+# One team's document is merged in the process that serves everybody.
+_OPERATIONS_MAX: Final = 4000  # of one service, a path that several routes lead to counted for each,
+_SHOWN_MAX: Final = 2 * 1024 * 1024  # and characters that these come to
+_REWRITES_SECONDS: Final = 2.0  # of a core, to find where a service's paths are served
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
 _SECURITY: Final[Document] = {
     "bearer": {
@@ -47,38 +53,6 @@ class Part:
         return "stale" if self.trouble else "current"
 
 
-def refusal(document: object) -> str:
-    """Why this cannot be a part of the merged document; empty if it can."""
-    if not isinstance(document, dict):
-        return "it is not a JSON object"
-    version = document.get("openapi")
-    if not isinstance(version, str) or not version.startswith("3.1."):
-        return "it is not OpenAPI 3.1"
-    if not _is_nested(document.get("paths", {}), 2) or not _is_nested(document.get("components", {}), 2):
-        return "its paths or components are not objects"
-    if _is_deeper(document, _DEEPEST):
-        return f"it is nested more than {_DEEPEST} deep"
-    return ""
-
-
-def _is_deeper(value: object, levels: int) -> bool:
-    below = [value]
-    for _ in range(levels):
-        inner = [
-            one.values() if isinstance(one, dict) else one for one in below if isinstance(one, dict | list)
-        ]
-        if not inner:
-            return False
-        below = [one for many in inner for one in many]
-    return True
-
-
-def _is_nested(value: object, levels: int) -> bool:
-    if not isinstance(value, dict):
-        return False
-    return levels == 1 or all(_is_nested(inner, levels - 1) for inner in value.values())
-
-
 def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
     """The document of everything that a route of the table forwards."""
     # The service that issues tokens comes first; each one lists its operations in the order in which they are read.
@@ -90,7 +64,10 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
     paths: Document = {}
     identities = _Identities()
     for service, document in documents.items():
-        forwarded = list(_forwarded(service, document, routes))
+        forwarded = list(islice(_forwarded(service, document, routes), _OPERATIONS_MAX + 1))
+        if len(forwarded) > _OPERATIONS_MAX:
+            raise ValueError(f"routes lead to more than {_OPERATIONS_MAX} of its operations")
+        size = 0
         given = [identities.give(service, one.operation) for one in forwarded]
         names = NewNames(
             renamed[service],
@@ -109,6 +86,9 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
             if identity:
                 operation["operationId"] = identity
             shown = _as_consumers_see(operation, one.route, document)
+            size += len(json.dumps(shown))
+            if size > _SHOWN_MAX:
+                raise ValueError(f"its operations come to more than {_SHOWN_MAX} characters")
             paths.setdefault(one.public, {})[one.method] = shown
     _prune(paths, components)
     components["securitySchemes"] = {
@@ -151,6 +131,7 @@ class _Identities:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._again: dict[str, int] = {}
 
     def give(self, service: str, operation: Document) -> tuple[str, str]:
         """What the operation is called in the service's document and in ours; empty if it has no name."""
@@ -160,8 +141,11 @@ class _Identities:
     def claim(self, service: str, identity: str) -> str:
         if identity in self._taken:
             identity = f"{service}.{identity}"
+        first = identity
         while identity in self._taken:
-            identity += "_"
+            # Counted on from the last time: a document may call all of its operations alike.
+            number = self._again[first] = self._again.get(first, 1) + 1
+            identity = f"{first}_{number}"
         self._taken.add(identity)
         return identity
 
@@ -233,8 +217,16 @@ def _takes_passwords(document: Document) -> bool:
 
 def _forwarded(service: str, document: Document, routes: Routes) -> Iterator[_Forwarded]:
     """Each operation of the service that a route leads to, under the path at which the gateway serves it."""
-    moved = [route for route in routes if route.service == service and route.rewrite is not None]
+    moved = [
+        (route, _undoing(route.rewrite))
+        for route in routes
+        if route.service == service and route.rewrite is not None
+    ]
+    began = thread_time()
     for path, item in document.get("paths", {}).items():
+        public_paths = ((path, None), *_public_paths(path, moved))
+        if thread_time() - began > _REWRITES_SECONDS:
+            raise ValueError("its paths and the rewrites of its routes take too long to bring together")
         item = _whole_item(item, document)
         for method, operation in item.items():
             if method not in _METHODS or not isinstance(operation, dict):
@@ -243,7 +235,7 @@ def _forwarded(service: str, document: Document, routes: Routes) -> Iterator[_Fo
                 operation = operation | {
                     "parameters": [*item["parameters"], *operation.get("parameters", ())]
                 }
-            for public, moving in ((path, None), *_public_paths(path, moved)):
+            for public, moving in public_paths:
                 route = routes.find(method.upper().encode(), _PARAMETER.sub("{}", public).encode())
                 if route is None or route.service != service:
                     continue
@@ -258,18 +250,23 @@ def _whole_item(item: Document, document: Document) -> Document:
     return {**shared, **item} if isinstance(shared, dict) else item
 
 
-def _public_paths(path: str, moved: Iterable[Route]) -> Iterator[tuple[str, Route]]:
+def _undoing(rewrite: str) -> re.Pattern[str]:
+    """Finds in what the service sees what the gateway made it of."""
+    pattern, known = "", set[str]()
+    for literal, name in re.findall(r"([^{}]*)(?:\{([a-z0-9_]+)\})?", rewrite):
+        pattern += re.escape(literal)
+        if name in known:
+            pattern += f"(?P={name})"
+        elif name:
+            pattern += f"(?P<{name}>{'.+' if name == 'rest' else '[^/]+'})"
+            known.add(name)
+    return re.compile(pattern)
+
+
+def _public_paths(path: str, moved: Iterable[tuple[Route, re.Pattern[str]]]) -> Iterator[tuple[str, Route]]:
     """Undoes the rewrites: where consumers find what the service calls `path`."""
-    for route in moved:
-        pattern, known = "", set[str]()
-        for literal, name in re.findall(r"([^{}]*)(?:\{([a-z0-9_]+)\})?", route.rewrite or ""):
-            pattern += re.escape(literal)
-            if name in known:
-                pattern += f"(?P={name})"
-            elif name:
-                pattern += f"(?P<{name}>{'.+' if name == 'rest' else '[^/]+'})"
-                known.add(name)
-        if found := re.fullmatch(pattern, path):
+    for route, undoing in moved:
+        if found := undoing.fullmatch(path):
             public = route.path
             for name, value in found.groupdict().items():
                 public = (
@@ -337,9 +334,15 @@ def _colliding(documents: Mapping[str, Document]) -> set[Name]:
         for name, entries in shared.items()
         if means_its_own(entries[0]) or any(entry != entries[0] for entry in entries)
     }
-    pointing = {name: set(references(entries[0])) for name, entries in shared.items()}
-    while more := {name for name in pointing.keys() - colliding if pointing[name] & colliding}:
-        colliding |= more
+    pointed_at_by: dict[Name, list[Name]] = {}
+    for name, entries in shared.items():
+        for target in set(references(entries[0])):
+            pointed_at_by.setdefault(target, []).append(name)
+    waiting = list(colliding)
+    while waiting:
+        more = [name for name in pointed_at_by.get(waiting.pop(), ()) if name not in colliding]
+        colliding.update(more)
+        waiting += more
     return colliding
 
 

@@ -8,6 +8,7 @@ Document = dict[str, Any]
 Name = tuple[str, str]  # of a component: its section, and what it is called there
 
 COMPONENTS: Final = "#/components/"
+_HEIRS_MAX: Final = 20_000  # of all schemas of a document: a chain of them has half its square
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _PATHS: Final = "#/paths/"
 _SCHEMAS: Final = f"{COMPONENTS}schemas/"
@@ -220,6 +221,7 @@ def _heirs(schemas: Document) -> dict[str, tuple[str, ...]]:
         for parent in _pointed_at(schema.get("allOf")) if isinstance(schema, dict) else ():
             children.setdefault(parent, []).append(name)
     found: dict[str, tuple[str, ...]] = {}
+    left = _HEIRS_MAX
     for name in children:
         heirs = dict.fromkeys(children[name])
         waiting = list(heirs)
@@ -228,6 +230,9 @@ def _heirs(schemas: Document) -> dict[str, tuple[str, ...]]:
                 if child not in heirs:
                     heirs[child] = None
                     waiting.append(child)
+                    if len(heirs) > left:
+                        raise ValueError("too many schemas are made of each other")
+        left -= len(heirs)
         found[name] = tuple(heirs)
     return found
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import httpx
 
-from gateway.portal.merge import Part, refusal
+from gateway.portal.checks import refusal
+from gateway.portal.merge import Part
 from gateway.portal.references import Document
 from gateway.routes import OWN, Routes
 from gateway.upstream.names import Address, authority_of, resolve_host
@@ -19,7 +20,8 @@ _AGAIN_SECONDS: Final = (
     5.0  # after a failure: a page that is reloaded must not wait for the same deadline each time
 )
 _HEALTH_KEPT_SECONDS: Final = 2.0
-_MOST_BYTES: Final = 4 * 1024 * 1024
+_DOCUMENT_BYTES_MAX: Final = 1024 * 1024
+_STATE_BYTES_MAX: Final = 16 * 1024
 
 Where = Callable[[str], Sequence[Address]]
 
@@ -52,8 +54,10 @@ class Documents:
         return task
 
     async def _fetch(self, service: str) -> None:
-        document, trouble = await fetch_json(self._where(service), "/openapi.json", _FETCH_SECONDS)
-        trouble = trouble or refusal(document)
+        document, trouble = await fetch_json(
+            self._where(service), "/openapi.json", _FETCH_SECONDS, _DOCUMENT_BYTES_MAX
+        )
+        trouble = trouble or await asyncio.to_thread(refusal, document)
         known = self._parts.get(service)
         if trouble:
             part = Part(service, known.document if known else None, trouble)
@@ -90,7 +94,7 @@ class Health:
         self._due = time.monotonic() + _HEALTH_KEPT_SECONDS
 
     async def _state(self, service: str) -> str:
-        answer, trouble = await fetch_json(self._where(service), "/readyz", _HEALTH_SECONDS)
+        answer, trouble = await fetch_json(self._where(service), "/readyz", _HEALTH_SECONDS, _STATE_BYTES_MAX)
         if not trouble and answer.get("status") == "ready":
             return "ready"
         return "not ready" if trouble.startswith("it answered") else "no answer"
@@ -101,7 +105,9 @@ def services_of(routes: Routes) -> list[str]:
     return sorted({route.service for route in routes} - {OWN})
 
 
-async def fetch_json(addresses: Sequence[Address], path: str, seconds: float) -> tuple[Document, str]:
+async def fetch_json(
+    addresses: Sequence[Address], path: str, seconds: float, bytes_max: int
+) -> tuple[Document, str]:
     """The JSON object that the first address to answer has, or why there is none."""
     trouble = "no address answered"
     try:
@@ -109,7 +115,9 @@ async def fetch_json(addresses: Sequence[Address], path: str, seconds: float) ->
             for host, port in addresses:
                 for found in sorted(await resolve_host(host)):
                     try:
-                        return await _get(client, (found, port), authority_of(host, port), path), ""
+                        return await _get(
+                            client, (found, port), authority_of(host, port), path, bytes_max
+                        ), ""
                     except httpx.TransportError:
                         continue
                     except _NoDocument as reason:
@@ -123,7 +131,9 @@ class _NoDocument(Exception):
     """There was an answer, and not the one that was wanted."""
 
 
-async def _get(client: httpx.AsyncClient, found: Address, authority: str, path: str) -> Document:
+async def _get(
+    client: httpx.AsyncClient, found: Address, authority: str, path: str, bytes_max: int
+) -> Document:
     body = b""
     # In no coding: a few bytes can be the coding of more than there is memory.
     headers = {"Host": authority, "Accept-Encoding": "identity"}
@@ -134,7 +144,7 @@ async def _get(client: httpx.AsyncClient, found: Address, authority: str, path: 
             raise _NoDocument("its document is in a coding that was not asked for")
         async for piece in answer.aiter_raw():
             body += piece
-            if len(body) > _MOST_BYTES:
+            if len(body) > bytes_max:
                 raise _NoDocument("its document is too large")
     try:
         document: Any = json.loads(body)
