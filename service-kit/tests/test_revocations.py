@@ -4,13 +4,16 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from service_kit import background, follower
 from service_kit.follower import Follower, connect
 from service_kit.identity import Identity
 from service_kit.jwks import KeyCache
@@ -54,7 +57,12 @@ class System:
 
 @pytest.fixture
 async def system(redis_server: RedisServer, issuer: TestIssuer) -> AsyncIterator[System]:
-    system = System(redis_server, issuer)
+    async with working(System(redis_server, issuer)) as system:
+        yield system
+
+
+@asynccontextmanager
+async def working(system: System) -> AsyncIterator[System]:
     await system.keys.refresh()
     await system.begin("a" * 32)
     tasks = [asyncio.create_task(work) for work in (system.follower.run(), system.keys.run())]
@@ -108,6 +116,57 @@ async def test_a_silent_server_changes_nothing_at_first(system: System) -> None:
         assert system.verify(token) == "accepted"
     finally:
         system.server.resume()
+
+
+async def test_who_takes_every_connection_of_the_server_stops_nobody_who_has_one(
+    redis_server: RedisServer,
+    issuer: TestIssuer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No password is needed for that: whoever reaches the server can. The connection is renewed all the same, for a
+    failover may move the name and cut nothing."""
+    monkeypatch.setattr(follower, "_RECONNECT", 0.05)
+    monkeypatch.setattr(follower, "_BLOCK", 0.1)
+    async with working(System(redis_server, issuer)) as system:
+        system.revocations._ceiling = 1.0
+        token = issuer.token(sid="s" * 22)
+        await system.until(token, "accepted")
+        first = await connections_of(system)
+        async with asyncio.timeout(5):
+            while await connections_of(system) & first:
+                await asyncio.sleep(0.01)
+        taken = [Redis.from_url(redis_server.url) for _ in range(20)]
+        await system.redis.config_set("maxclients", 10)
+        taking = asyncio.create_task(take_all(taken))
+        async with asyncio.timeout(5):
+            while (await system.redis.info("clients"))["connected_clients"] < 10:
+                await asyncio.sleep(0.01)
+        until_stale = time.monotonic() + 2 * system.revocations._ceiling
+        while time.monotonic() < until_stale:
+            assert system.verify(token) == "accepted"
+            await asyncio.sleep(0.01)
+        until = str(int(time.time()) + 400)
+        await system.redis.xadd(STREAM, {"kind": "session", "sid": "s" * 22, "until": until})
+        await system.until(token, "session_revoked")
+        assert caplog.text.count("as there is no other") == 1
+        await background.end([taking])
+        for one in taken:
+            await one.aclose()
+
+
+async def take_all(clients: list[Redis]) -> None:
+    """Has whatever connection there is, again and again."""
+    while True:
+        for one in clients:
+            with suppress(RedisError, OSError):
+                await one.ping()
+
+
+async def connections_of(system: System) -> set[str]:
+    """The ids of all connections but the one that asks."""
+    own = await system.redis.client_id()
+    return {one["id"] for one in await system.redis.client_list()} - {str(own)}
 
 
 async def test_a_revoked_key_is_refused_and_so_is_what_it_signed_before(system: System) -> None:

@@ -45,6 +45,7 @@ class Follower:
         self._revocations = revocations
         self._reader = StreamReader(revocations, keys, replicas)
         self._connected_at = time.monotonic()
+        self._stays = False  # no second connection could be opened
 
     @property
     def unready(self) -> str | None:
@@ -75,8 +76,37 @@ class Follower:
                     await asyncio.sleep(_BLOCK_WHILE_CATCHING_UP)
                 # A failover may cut no connection: whoever stays on the former primary hears nothing more, and no error.
                 if time.monotonic() - self._connected_at > _RECONNECT:
-                    await self._leave_connection()
+                    await self._renew_connection()
             staleness_seconds.set(self._revocations.staleness(time.time()))
+
+    async def _renew_connection(self) -> None:
+        """Leave the connection once another has answered: a server whose connections somebody has taken, all of them,
+        gives no second one."""
+        self._connected_at = time.monotonic()
+        pool: Any = self._redis.connection_pool  # its types say nothing of what it gives
+        present = await pool.get_connection()
+        try:
+            successor = await pool.get_connection()
+            try:
+                await successor.send_command("PING")
+                await successor.read_response()
+            except BaseException:
+                await successor.disconnect(nowait=True)
+                await pool.release(successor)
+                raise
+        except (RedisError, OSError) as error:
+            logger.log(
+                logging.DEBUG if self._stays else logging.WARNING,
+                "revocations are followed over the connection that is open, as there is no other: %s",
+                error,
+            )
+            self._stays = True
+            await pool.release(present)
+            return
+        self._stays = False
+        await present.disconnect(nowait=True)
+        await pool.release(present)
+        await pool.release(successor)  # the last one is taken first
 
     async def _leave_connection(self) -> None:
         self._connected_at = time.monotonic()
