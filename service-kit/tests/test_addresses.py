@@ -3,13 +3,16 @@
 import asyncio
 import ipaddress
 import re
+import socket
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service_kit import addresses
 from service_kit.addresses import ClientAddress, client_address, networks_of
 
 
@@ -134,6 +137,53 @@ async def test_strangers_have_the_names_resolved_a_few_times_a_second_at_most(
     assert set(await asyncio.gather(*map(client_address, requests))) == {"192.0.2.1"}
     assert await client_address(arriving(rule, "192.0.2.1")) == "192.0.2.1"
     assert asked == 1
+
+
+class NameService:
+    """What the system says of every name."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.fault = 1000.0, 0
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "getaddrinfo", self.getaddrinfo)
+        monkeypatch.setattr(loop, "time", lambda: self.now)
+
+    async def getaddrinfo(self, *_: object, **__: object) -> list[Any]:
+        if self.fault:
+            raise socket.gaierror(self.fault, "it is so")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 0))]
+
+
+async def test_the_gateway_is_believed_for_a_while_when_the_name_service_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise all callers would have the gateway's address, and share what one may do."""
+    rule = ClientAddress(["gateway"])
+    with monkeypatch.context() as patched:
+        names = NameService(patched)
+        await rule.resolve()
+        names.fault = socket.EAI_AGAIN
+        for after, trusted in (
+            (30.0, True),
+            (addresses.KEPT_SECONDS - 1, True),
+            (addresses.KEPT_SECONDS, False),
+        ):
+            names.now = 1000.0 + after
+            await rule.resolve()
+            assert rule.trusts("192.0.2.7") is trusted, after
+        names.fault = 0
+        await rule.resolve()
+        assert rule.trusts("192.0.2.7")
+
+
+async def test_a_gateway_that_has_no_name_any_more_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = ClientAddress(["gateway"])
+    with monkeypatch.context() as patched:
+        names = NameService(patched)
+        await rule.resolve()
+        names.fault = socket.EAI_NONAME
+        await rule.resolve()
+    assert not rule.trusts("192.0.2.7")
 
 
 async def test_a_name_that_cannot_be_one_is_nobodys_and_stops_nothing() -> None:

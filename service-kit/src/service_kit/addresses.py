@@ -15,6 +15,9 @@ RESOLVE_SECONDS: Final = 5.0
 # Unknown peers have the names resolved again at most so often, and wait for it no longer than the second.
 _MEET_SECONDS: Final = 0.2
 _MEET_WAIT_SECONDS: Final = 1.0
+# What a name led to while the name service cannot say; no longer, for an address may soon be somebody else's.
+KEPT_SECONDS: Final = 60.0
+_NO_SUCH_NAME: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 # What some proxies write: 192.0.2.1:80, [2001:db8::1]:80, [2001:db8::1]. Without brackets the last colon could be either.
 _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]*:[^\[\]]*)\]|([0-9.]+)(?=:))(?::([0-9]{1,5}))?")
 _MOST_PORT: Final = 65535
@@ -39,6 +42,7 @@ class ClientAddress:
             except ValueError:
                 self._names.append(peer)
         self._resolved: frozenset[Address] = frozenset()
+        self._kept: dict[str, tuple[frozenset[Address], float]] = {}  # by name, and until when
         self._meeting: asyncio.Task[None] | None = None
         self._meet_again = 0.0
 
@@ -71,18 +75,27 @@ class ClientAddress:
         return default
 
     async def resolve(self) -> None:
-        """Resolve the host names once; a name that cannot be resolved is nobody's."""
+        """Resolve the host names once. A name that does not exist is nobody's; one that the name service cannot tell
+        now stands for a while for what it stood for."""
         found: set[Address] = set()
-        loop = asyncio.get_running_loop()
         for name in self._names:
-            try:
-                answers = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            except (OSError, UnicodeError):  # the latter: a label too long for a name
-                continue
-            found.update(address for *_, place in answers if (address := _parsed(str(place[0]))) is not None)
+            found |= await self._addresses_of(name)
         if found != self._resolved:
             logger.info("the trusted peers' names now stand for %d addresses", len(found))
             self._resolved = frozenset(found)
+
+    async def _addresses_of(self, name: str) -> frozenset[Address]:
+        loop = asyncio.get_running_loop()
+        try:
+            answers = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except UnicodeError:  # a label too long for a name
+            return frozenset()
+        except OSError as error:
+            kept, until = self._kept.get(name, (frozenset(), 0.0))
+            return frozenset() if error.errno in _NO_SUCH_NAME or loop.time() >= until else kept
+        found = frozenset(address for *_, place in answers if (address := _parsed(str(place[0]))) is not None)
+        self._kept[name] = found, loop.time() + KEPT_SECONDS
+        return found
 
     async def meet(self, peer: str) -> None:
         """Resolves the names now if the peer is unknown: a gateway that has just started forwards before `run` looks."""
