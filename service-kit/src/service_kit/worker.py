@@ -20,6 +20,7 @@ from uvicorn import Config, Server
 from uvicorn_worker import UvicornWorker
 
 from service_kit import health, logs
+from service_kit.http_protocol import BoundedProtocol
 from service_kit.settings import ServiceSettings, misspelt
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Worker(UvicornWorker):
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": BoundedProtocol,
         "ws": "none",
         "proxy_headers": False,  # the client's address is ours to decide, see addresses.py
         "server_header": False,
