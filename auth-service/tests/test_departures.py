@@ -73,7 +73,8 @@ async def test_those_who_leave_while_their_password_is_checked_keep_no_place_and
     service: Service, people: People
 ) -> None:
     people.delay = 60
-    leavers = [Leaver(service.app) for _ in range(WIDTH)]
+    # From networks of their own: of one network most wait.
+    leavers = [Leaver(service.app, address=f"192.0.{number}.1") for number in range(WIDTH)]
     signing_in = [asyncio.create_task(each.sign_in()) for each in leavers]
     await until_checked(people, WIDTH)
     for each in leavers:

@@ -37,9 +37,14 @@ class Origin:
     device: str = ""
 
     @cached_property
-    def prefix(self) -> str:
+    def network(self) -> str:
         [network] = networks_of(self.address, (24,), (48,))
-        return network.removeprefix("unknown")
+        return network
+
+    @property
+    def prefix(self) -> str:
+        """The network as it is kept; empty if it is not known."""
+        return self.network.removeprefix("unknown")
 
 
 def record(

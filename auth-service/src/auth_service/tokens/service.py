@@ -84,8 +84,8 @@ class Tokens:
             raise UnauthorizedClient
         granted = narrowed(client.scopes, scope)
         account = self._devices.account(given.email)
-        admission = await self._admitted(given, account, origin.address)
-        user = await self._verified(given, admission, while_connected)
+        admission = await self._admitted(given, account, origin)
+        user = await self._verified(given, admission, origin, while_connected)
         await self._throttle.give_back(admission, succeeded=True)
         session, refresh_token = await self._sessions.start(
             subject=user.id,
@@ -172,9 +172,10 @@ class Tokens:
         await self._sessions.settle()
         return headers([self._sessions.revocation_of(session_id)])
 
-    async def _admitted(self, given: SignIn, account: str, address: str) -> Admission:
+    async def _admitted(self, given: SignIn, account: str, origin: Origin) -> Admission:
         """Each question to user-service is counted before it is asked."""
-        known = await self._of_known_device(given, account, address)
+        address = origin.address
+        known = await self._of_known_device(given, account, origin)
         if known is not None:
             return known
         try:
@@ -188,10 +189,11 @@ class Tokens:
                 raise
         return await self._throttle.admit(account, address, None)
 
-    async def _of_known_device(self, given: SignIn, account: str, address: str) -> Admission | None:
+    async def _of_known_device(self, given: SignIn, account: str, origin: Origin) -> Admission | None:
         """Unless the password has changed since the device became known."""
         if given.device is None:
             return None
+        address = origin.address
         if token := link_in(given.device):
             asked = await self._throttle.admit_question(address)
             link = await self._users.followed_link(given.email, token) if asked else None
@@ -201,15 +203,17 @@ class Tokens:
             return None
         admission = await self._throttle.admit(account, address, device.id)
         try:
-            owner = await self._users.owner_of_device(device.subject)
+            owner = await self._users.owner_of_device(device.subject, origin.network)
         except UsersUnavailable:
             await self._throttle.give_back(admission, succeeded=False)
             raise
         return admission if owner and owner.sessions_cv == device.sessions_cv else None
 
-    async def _verified(self, given: SignIn, admission: Admission, while_connected: WhileConnected) -> User:
+    async def _verified(
+        self, given: SignIn, admission: Admission, origin: Origin, while_connected: WhileConnected
+    ) -> User:
         try:
-            user = await self._users.verify(given.email, given.password, while_connected)
+            user = await self._users.verify(given.email, given.password, origin.network, while_connected)
         except UsersUnavailable:
             await self._throttle.give_back(admission, succeeded=False)
             raise
