@@ -173,3 +173,17 @@ def prefixed(upstream: str) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def test_two_people_who_sign_in_one_after_the_other_at_one_browser_each_see_themselves(
+    browser: Browser, system: System, people: People
+) -> None:
+    """The browser's cache holds the first one's record when the second one asks at the same URL."""
+    ask = """async token => {
+        const response = await fetch("/v1/users/me", { headers: { Authorization: `Bearer ${token}` } });
+        return (await response.json()).email;
+    }"""
+    ada, eve = people.signed_in(), people.signed_in()
+    with opened(browser, f"{system.url}/docs") as page:
+        for person in (ada, eve, eve, ada):
+            assert page.evaluate(ask, person.tokens.access_token) == person.email

@@ -186,8 +186,18 @@ async def test_what_the_client_already_holds_is_not_sent_again(service: Service)
     ada = await service.register()
     answer = await ada.client.get("/v1/users/me", headers={"If-None-Match": ada.etag})
     assert (answer.status_code, answer.content) == (304, b"")
-    # Who signs in next at this browser may have the same ETag, and must not be shown Ada.
     assert answer.headers["Vary"] == (await ada.client.get("/v1/users/me")).headers["Vary"] == "Authorization"
+
+
+async def test_whoever_signs_in_next_at_a_browser_is_not_shown_the_record_that_it_holds(
+    service: Service,
+) -> None:
+    """Chromium asks with the ETag of what it holds though `Vary: Authorization` does not match, as RFC 9111 lets it."""
+    ada, eve = await service.register(), await service.register()
+    answer = await eve.client.get("/v1/users/me", headers={"If-None-Match": ada.etag})
+    assert (answer.status_code, answer.json()["id"]) == (200, str(eve.id))
+    change = await eve.client.patch("/v1/users/me", json={"name": "Eve"}, headers={"If-Match": ada.etag})
+    assert code(change) == (412, "changed_meanwhile")
 
 
 async def test_a_person_sees_nobody_else(service: Service) -> None:

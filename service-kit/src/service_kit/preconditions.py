@@ -43,7 +43,8 @@ class Tag(NamedTuple):
 
 
 def etag(version: int | str) -> str:
-    """The strong entity tag of a version."""
+    """The strong entity tag of a version, which has to be one of its own for everything that the URL ever shows: at one
+    like /me the person belongs into it (RFC 9110, section 8.8.3)."""
     return f'"{version}"'
 
 

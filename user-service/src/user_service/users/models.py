@@ -127,6 +127,12 @@ def new_user(email: Email, name: str, password_hash: str | None, at: datetime) -
     )
 
 
+def tag_of(person: UUID, version: int) -> str:
+    """What the ETag says. At /me every person is read at one URL, and a browser asks with the ETag of the last one's
+    record whatever Vary says: the version alone would be the next one's, too, and 304 shows them the wrong record."""
+    return f"{version}.{person}"
+
+
 def name_key(name: str) -> str:
     """What a prefix search on names compares: without case and width, cut to the column."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())[:200]

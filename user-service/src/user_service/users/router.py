@@ -42,7 +42,7 @@ from user_service.users.exceptions import (
     UserNotFound,
 )
 from user_service.users.idempotency import KeyedRequest, keyed_request
-from user_service.users.models import User
+from user_service.users.models import User, tag_of
 from user_service.users.repository import Filters
 from user_service.users.schemas import ListQuery, NewUser, Roles, UserChanges, UserOut, UserPage
 from user_service.users.service import UserService
@@ -85,7 +85,7 @@ async def register(
     """Register a person. A repeat with the same Idempotency-Key and body gets the first answer again."""
     registered = await users.register(new, origin, request)
     response.headers["Location"] = f"/v1/users/{registered.user.id}"
-    response.headers["ETag"] = etag(registered.user.version)
+    response.headers["ETag"] = etag(tag_of(registered.user.id, registered.user.version))
     if registered.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return registered.user
@@ -260,9 +260,9 @@ async def erase(id: UUID, users: Users, origin: By) -> None:
 
 
 def _shown(user: User, if_none_match: str | None = None, also: Mapping[str, str] | None = None) -> Response:
-    # At /me the token says who: else a browser that two people share shows one the other, whose version is the same.
-    headers = {"ETag": etag(user.version), "Cache-Control": "private, no-cache", "Vary": "Authorization"}
+    tag = tag_of(user.id, user.version)
+    headers = {"ETag": etag(tag), "Cache-Control": "private, no-cache", "Vary": "Authorization"}
     headers |= also or {}
-    if is_known(if_none_match, user.version):
+    if is_known(if_none_match, tag):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     return Response(UserOut.of(user).model_dump_json(), media_type="application/json", headers=headers)

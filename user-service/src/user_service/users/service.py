@@ -20,7 +20,7 @@ from user_service.users.changes import record, write
 from user_service.users.email import parse_email
 from user_service.users.exceptions import NotDeleted, OwnAccount, UserNotFound
 from user_service.users.idempotency import AlreadyAnswered, KeyedRequest
-from user_service.users.models import ADMIN, Status, User, new_user, utc_now
+from user_service.users.models import ADMIN, Status, User, new_user, tag_of, utc_now
 from user_service.users.repository import Filters
 from user_service.users.schemas import NewUser, UserChanges, UserOut
 
@@ -100,7 +100,7 @@ class UserService:
     async def update(self, user_id: UUID, changes: UserChanges, if_match: str | None, origin: Origin) -> User:
         async def work(connection: AsyncConnection) -> User:
             before = await repository.lock(connection, user_id)
-            require_match(if_match, before.version)
+            require_match(if_match, tag_of(before.id, before.version))
             wanted = changes.model_dump(exclude_none=True)
             changed = {field: value for field, value in wanted.items() if getattr(before, field) != value}
             if not changed:
@@ -116,7 +116,7 @@ class UserService:
 
         async def work(connection: AsyncConnection) -> User:
             before = await repository.lock(connection, user_id)
-            require_match(if_match, before.version)
+            require_match(if_match, tag_of(before.id, before.version))
             if before.roles == wanted:
                 return before
             if ADMIN in before.roles and ADMIN not in wanted:
