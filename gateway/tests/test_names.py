@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.portal.services import fetch_json
+from gateway.upstream import probe
 from gateway.upstream.names import AGAIN_SECONDS, Endpoints, Names
 from service_kit import background
 from tests.conftest import House, running, turns
@@ -221,7 +222,7 @@ async def test_hosts_that_the_name_service_does_not_answer_for_hold_up_no_other(
     silent = [Names(Endpoints.of([(f"silent-{number}.test", 8000)])) for number in range(40)]
     silent += [Names(Endpoints.of([(f"silent-{number}.test", 8000) for number in range(100, 164)]))]
     waiting = [asyncio.create_task(names.resolve()) for names in silent]
-    given_up = asyncio.create_task(fetch_json([("silent-0.test", 9000)], "/readyz", 0.1, 1000))
+    given_up = asyncio.create_task(fetch_json("one", [("silent-0.test", 9000)], "/readyz", 0.1, 1000))
     try:
         async with asyncio.timeout(30):
             assert await given_up == ({}, "it did not answer in time")
@@ -234,6 +235,36 @@ async def test_hosts_that_the_name_service_does_not_answer_for_hold_up_no_other(
         answered.set()
     assert [list(one) for one in await asyncio.gather(*waiting)] == [[("127.0.0.9", 8000)]] * 41
     assert set(asked.values()) == {1}, "each is asked for once at a time, whoever asks"
+
+
+async def test_a_service_has_few_hosts_asked_for_by_whoever_looks_whether_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two teams with 64 internal hosts each, none of which the name service answered for, had every thread there is."""
+    answered = threading.Event()
+    asked: Counter[str] = Counter()
+
+    def resolve(host: str, port: Any, *_: Any, **__: Any) -> list[Any]:
+        asked[host.partition("-")[0]] += 1
+        if host != "service.test":
+            assert answered.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.9", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    asking = [
+        asyncio.create_task(probe.ask(team, ("127.0.0.1", 1), (f"{team}-{number}.test", 9000), 0.2))
+        for team in ("one", "two")
+        for number in range(64)
+    ]
+    try:
+        async with asyncio.timeout(30):
+            assert not any(found.ready for found in await asyncio.gather(*asking))
+            assert await Names(Endpoints.of([("service.test", 8000)])).resolve() == {
+                ("127.0.0.9", 8000): ("127.0.0.9", 9000)
+            }
+        assert asked == {"one": 4, "two": 4, "service.test": 1}
+    finally:
+        answered.set()
 
 
 async def test_a_host_is_asked_for_again_though_there_was_no_thread_for_it(

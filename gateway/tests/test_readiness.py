@@ -329,7 +329,7 @@ async def test_what_an_address_can_answer(
     monkeypatch.setattr(probe, "_ANSWER_SECONDS", 0.2 if answer is None else 5)
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         address = ("127.0.0.1", server.sockets[0].getsockname()[1])
-        assert await probe.ask(address, address, 1) == expected
+        assert await probe.ask("orders", address, address, 1) == expected
         await served.wait()
         await turns()
 
@@ -337,9 +337,9 @@ async def test_what_an_address_can_answer(
 async def test_nobody_at_the_internal_bind_is_told_from_nobody_at_all() -> None:
     nobody = ("127.0.0.1", free_port())
     for internal_bind in (nobody, ("a" * 64, 9000)):  # a host that can be no name
-        found = await probe.ask(nobody, internal_bind, 1)
+        found = await probe.ask("orders", nobody, internal_bind, 1)
         assert found == Finding(False, "nobody listens", listens=False, missing=False)
     async with await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0) as server:
-        found = await probe.ask(("127.0.0.1", server.sockets[0].getsockname()[1]), nobody, 1)
+        found = await probe.ask("orders", ("127.0.0.1", server.sockets[0].getsockname()[1]), nobody, 1)
         await turns()
     assert (found.listens, found.missing) == (True, True)

@@ -55,7 +55,7 @@ class Documents:
 
     async def _fetch(self, service: str) -> None:
         document, trouble = await fetch_json(
-            self._where(service), "/openapi.json", _FETCH_SECONDS, _DOCUMENT_BYTES_MAX
+            service, self._where(service), "/openapi.json", _FETCH_SECONDS, _DOCUMENT_BYTES_MAX
         )
         trouble = trouble or await asyncio.to_thread(refusal, document)
         known = self._parts.get(service)
@@ -94,7 +94,9 @@ class Health:
         self._due = time.monotonic() + _HEALTH_KEPT_SECONDS
 
     async def _state(self, service: str) -> str:
-        answer, trouble = await fetch_json(self._where(service), "/readyz", _HEALTH_SECONDS, _STATE_BYTES_MAX)
+        answer, trouble = await fetch_json(
+            service, self._where(service), "/readyz", _HEALTH_SECONDS, _STATE_BYTES_MAX
+        )
         if not trouble and answer.get("status") == "ready":
             return "ready"
         return "not ready" if trouble.startswith("it answered") else "no answer"
@@ -106,14 +108,14 @@ def services_of(routes: Routes) -> list[str]:
 
 
 async def fetch_json(
-    addresses: Sequence[Address], path: str, seconds: float, bytes_max: int
+    service: str, addresses: Sequence[Address], path: str, seconds: float, bytes_max: int
 ) -> tuple[Document, str]:
     """The JSON object that the first address to answer has, or why there is none."""
     trouble = "no address answered"
     try:
         async with asyncio.timeout(seconds), _client(seconds) as client:
             for host, port in addresses:
-                for found in sorted(await resolve_host(host)):
+                for found in sorted(await resolve_host(host, service)):
                     try:
                         return await _get(
                             client, (found, port), authority_of(host, port), path, bytes_max

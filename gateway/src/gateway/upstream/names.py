@@ -19,7 +19,15 @@ _OF_A_SERVICE: Final = 4  # and so many of them at most
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_][A-Za-z0-9._-]{0,252})(?::([0-9]{1,5}))?")
 Address = tuple[str, int]
 
-_questions: dict[str, Future[Any]] = {}  # those under way, by host: of the process, as its name service is
+
+class _Question(NamedTuple):
+    """What the name service is asked, and for the sake of which service first."""
+
+    service: str
+    answer: Future[Any]
+
+
+_questions: dict[str, _Question] = {}  # those under way, by host: of the process, as its name service is
 
 
 def parse_address(text: str, default_port: int) -> Address:
@@ -54,8 +62,8 @@ def is_literal(host: str) -> bool:
     return True
 
 
-async def resolve_host(host: str) -> set[str]:
-    """Its addresses now; none if it does not resolve.
+async def resolve_host(host: str, service: str = "") -> set[str]:
+    """Its addresses now; none if it does not resolve, or while too many hosts of that service are asked for.
 
     Each host is asked for in a thread of its own, and once at a time. In those of the event loop two hosts without an
     answer would keep every other one from being asked for, the stores' among them.
@@ -64,28 +72,29 @@ async def resolve_host(host: str) -> set[str]:
         return {host}
     question = _questions.get(host)
     if question is None:
-        if len(_questions) >= _QUESTIONS_MAX:
+        asked_for = sum(one.service == service for one in _questions.values()) if service else 0
+        if len(_questions) >= _QUESTIONS_MAX or asked_for >= _OF_A_SERVICE:
             return set()
-        question = _questions[host] = Future()
-        question.set_running_or_notify_cancel()  # whoever gives up does not end it for the others
+        question = _questions[host] = _Question(service, Future())
+        question.answer.set_running_or_notify_cancel()  # whoever gives up does not end it for the others
         try:
-            Thread(target=_ask, args=(host, question), name=f"resolve {host}", daemon=True).start()
+            Thread(target=_ask, args=(host, question.answer), name=f"resolve {host}", daemon=True).start()
         except RuntimeError:  # the system gives no more threads now
             del _questions[host]
             return set()
     try:
-        return {str(info[4][0]) for info in await asyncio.wrap_future(question)}
+        return {str(info[4][0]) for info in await asyncio.wrap_future(question.answer)}
     except (OSError, UnicodeError):  # the latter where it can be no name
         return set()
 
 
-def _ask(host: str, question: Future[Any]) -> None:
+def _ask(host: str, answer: Future[Any]) -> None:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except Exception as error:  # noqa: BLE001 - whoever waits has to hear it
-        question.set_exception(error)
+        answer.set_exception(error)
     else:
-        question.set_result(found)
+        answer.set_result(found)
     finally:
         del _questions[host]
 

@@ -29,13 +29,13 @@ class Finding(NamedTuple):
     missing: bool = False
 
 
-async def ask(address: Address, internal: Address, connect_seconds: float) -> Finding:
+async def ask(service: str, address: Address, internal: Address, connect_seconds: float) -> Finding:
     """Asks once. Bounded in time and size, and fails in no way."""
     try:
         async with asyncio.timeout(connect_seconds):
-            reader, writer = await _open(internal)
+            reader, writer = await _open(service, internal)
     except _UNREACHABLE:
-        listens = await _listens(address, connect_seconds)
+        listens = await _listens(service, address, connect_seconds)
         where = " at its internal bind" if listens else ""
         return Finding(False, f"nobody listens{where}", listens=listens, missing=listens)
     try:
@@ -63,21 +63,21 @@ def _read(head: bytes) -> Finding:
     return Finding(code == 200 or code in _NO_SUCH_PAGE, f"/readyz answered {code}", release)
 
 
-async def _listens(address: Address, seconds: float) -> bool:
+async def _listens(service: str, address: Address, seconds: float) -> bool:
     try:
         async with asyncio.timeout(seconds):
-            _, writer = await _open(address)
+            _, writer = await _open(service, address)
     except _UNREACHABLE:
         return False
     writer.transport.abort()
     return True
 
 
-async def _open(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open(service: str, address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to the first of the host's addresses that takes one."""
     host, port = address
     fault = OSError("the name leads to no address")
-    for found in sorted(await resolve_host(host)):
+    for found in sorted(await resolve_host(host, service)):
         try:
             return await asyncio.open_connection(found, port, limit=_HEAD_BYTES_MAX)
         except OSError as error:

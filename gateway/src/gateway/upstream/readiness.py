@@ -91,7 +91,7 @@ class Addresses:
     async def _ask_until_ready(self, pool: Pool) -> None:
         address, missing, said = (pool.host, pool.port), 0, ""
         while True:
-            found = await probe.ask(address, pool.internal, self._connect_seconds)
+            found = await probe.ask(self._service, address, pool.internal, self._connect_seconds)
             missing = missing + 1 if found.missing else 0
             if found.ready or missing == _MISSING:
                 break
