@@ -398,7 +398,7 @@ _answer_field = st.builds(
     lambda name, before, value, after: name + b":" + before + value + after,
     st.sampled_from(
         b"Set-Cookie ETag X-Thing x_under Content-Type Location Vary Keep-Alive Trailer Access-Control-Allow-Origin "
-        b"Strict-Transport-Security X-Request-Id Content-Encoding".split()
+        b"Strict-Transport-Security X-Request-Id Content-Encoding NEL Service-Worker-Allowed".split()
     ),
     _space,
     _text,
@@ -469,7 +469,8 @@ class Teller(Upstream):
 
 _NOT_ANSWERED = frozenset(
     b"connection content-length transfer-encoding keep-alive trailer upgrade "
-    b"strict-transport-security x-content-type-options x-request-id".split()
+    b"strict-transport-security x-content-type-options x-request-id "
+    b"nel report-to service-worker-allowed clear-site-data alt-svc expect-ct public-key-pins".split()
 )
 
 

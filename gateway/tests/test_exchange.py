@@ -162,6 +162,26 @@ async def test_an_answer_that_comes_without_a_date_gets_one(
         assert abs(parsedate_to_datetime(date.decode()).timestamp() - time.time()) < 10
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        b'NEL: {"report_to":"x","max_age":1000,"success_fraction":1.0}',
+        b'report-to: {"group":"x","max_age":1000,"endpoints":[{"url":"https://x.example"}]}',
+        b"Service-Worker-Allowed: /",
+        b'CLEAR-SITE-DATA: "*"',
+        b'Alt-Svc: h3="x.example:443"',
+    ],
+)
+@pytest.mark.parametrize("interim", [False, True])
+async def test_no_service_speaks_for_the_whole_origin(house: House, field: bytes, interim: bool) -> None:
+    """A browser would have every address opened there reported, mailed links included, or run its script before all."""
+    early, late = (b"HTTP/1.1 103 Early\r\n%b\r\n\r\n" % field, b"") if interim else (b"", field + b"\r\n")
+    house.upstream.answer = b"%bHTTP/1.1 200 OK\r\n%bX-A: b\r\nContent-Length: 0\r\n\r\n" % (early, late)
+    answer = (await house.send(get(b"/public/a", LAST))).lower()
+    assert b"\r\nx-a: b\r\n" in answer
+    assert field.lower() not in answer
+
+
 async def test_an_interim_answer_gets_no_date(house: House) -> None:
     house.upstream.answer = (
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

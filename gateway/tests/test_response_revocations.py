@@ -5,8 +5,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +268,48 @@ def test_a_worker_that_dies_with_the_lock_in_its_hands_blocks_nobody() -> None:
     os.waitpid(child, 0)
     shared.append([b"after"])
     assert shared.since(0) == ([b"after"], 1, False)
+
+
+@contextmanager
+def stopped_with_the_lock(shared: SharedRevocations) -> Iterator[None]:
+    """Another worker that has it and does nothing any more."""
+    child = os.fork()
+    if not child:
+        with shared._locked():
+            os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    os.waitpid(child, os.WUNTRACED)
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGCONT)
+        os.waitpid(child, 0)
+
+
+def test_a_worker_that_is_stopped_with_the_lock_in_its_hands_stops_no_other() -> None:
+    shared = SharedRevocations()
+    worker, other = Worker(shared), Worker(shared)
+    worker.told.take("auth", [headers([session("before")])[HEADER].encode()])
+    with stopped_with_the_lock(shared):
+        assert not other.admits("before")
+        worker.told.take("auth", [headers([session("meanwhile")])[HEADER].encode()])
+        assert not worker.admits("meanwhile")
+        assert other.admits("meanwhile"), "it is told by the stream"
+    worker.told.take("auth", [headers([session("after")])[HEADER].encode()])
+    assert not other.admits("after")
+    assert worker.told.counts["auth", "not_shared"] == 1
+
+
+def test_what_may_be_half_written_by_a_worker_that_is_stopped_is_not_read() -> None:
+    shared = SharedRevocations(slots=100)
+    worker, other = Worker(shared), Worker(shared)
+    for number in range(50):
+        worker.told.take("auth", [headers([session(str(number))])[HEADER].encode()])
+    with stopped_with_the_lock(shared):
+        with pytest.raises(CannotVerify):
+            other.admits("0")
+        other.revocations.prove(time.time())
+        assert not other.admits("49")
 
 
 TABLE = """

@@ -54,7 +54,10 @@ class ResponseRevocations:
             self._ignore(service, "full")
         elif fit:
             self._count(service, "applied")
-            self._shared.append([write(revocation).encode() for revocation in fit])
+            if not self._shared.append([write(revocation).encode() for revocation in fit]):
+                self._ignore(service, "not_shared")  # the other workers learn it by the stream
+                for revocation in fit:
+                    self._revocations.add(revocation)
             self.catch_up()
 
     def catch_up(self) -> None:

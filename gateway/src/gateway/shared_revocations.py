@@ -4,15 +4,19 @@ import fcntl
 import mmap
 import os
 import tempfile
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from service_kit.response_revocations import MOST_ENTRIES
+
 _SLOTS: Final = 2048
 _SLOT: Final = 640  # the longest entry of the kit's reader has an id of 255 characters, each of them escaped
 _BEGINNING: Final = 64
+_LOCK_SECONDS: Final = 0.02
 
 
 class SharedRevocations:
@@ -27,20 +31,24 @@ class SharedRevocations:
         Path(path).unlink()
         weakref.finalize(self, os.close, self._lock)
 
-    def append(self, texts: Sequence[bytes]) -> None:
-        """All workers see them from here on."""
-        with self._locked():
-            written = self.written[0]
-            for number, text in enumerate(texts, written):
-                at = self._at(number)
-                self._memory[at : at + 2 + len(text)] = len(text).to_bytes(2) + text
-            self.written[0] = written + len(texts)
+    def append(self, texts: Sequence[bytes]) -> bool:
+        """All workers see them from here on; False if one that was stopped keeps the lock."""
+        with self._locked() as locked:
+            if locked:
+                written = self.written[0]
+                for number, text in enumerate(texts, written):
+                    at = self._at(number)
+                    self._memory[at : at + 2 + len(text)] = len(text).to_bytes(2) + text
+                self.written[0] = written + len(texts)
+        return locked
 
     def since(self, position: int) -> tuple[list[bytes], int, bool]:
         """The texts behind that position, the new position, and whether some were written over meanwhile."""
-        with self._locked():
+        with self._locked() as locked:
             written = self.written[0]
-            first = max(position, written - self._slots)
+            # Whoever has the lock, and was stopped, may be writing over the oldest.
+            kept = self._slots if locked else self._slots - MOST_ENTRIES
+            first = min(max(position, written - kept), written)
             texts = [self._text(self._at(number)) for number in range(first, written)]
         return texts, written, first > position
 
@@ -51,9 +59,23 @@ class SharedRevocations:
         return self._memory[at + 2 : at + 2 + int.from_bytes(self._memory[at : at + 2])]
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        fcntl.lockf(self._lock, fcntl.LOCK_EX)
+    def _locked(self) -> Iterator[bool]:
+        """Whether the lock is ours in here. It is waited for as long as anybody at work has it, and a little more."""
+        locked = self._lock_in_time()
         try:
-            yield
+            yield locked
         finally:
-            fcntl.lockf(self._lock, fcntl.LOCK_UN)
+            if locked:
+                fcntl.lockf(self._lock, fcntl.LOCK_UN)
+
+    def _lock_in_time(self) -> bool:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.0005)
+            else:
+                return True

@@ -12,7 +12,10 @@ _COLLECTED: Final = frozenset((*b"transfer-encoding connection upgrade content-t
 # HSTS and nosniff belong to the gateway alone, and so does CORS (access-control-*, below).
 _DROPPED: Final = frozenset(
     b"keep-alive proxy-connection proxy-authenticate te trailer x-request-id "
-    b"strict-transport-security x-content-type-options".split()
+    b"strict-transport-security x-content-type-options "
+    # What a browser would take for the word of all services of the origin: one of them could have every address that a
+    # person opens reported to itself, put a script before everybody's pages, or sign people out.
+    b"nel report-to service-worker-allowed clear-site-data alt-svc expect-ct public-key-pins".split()
 )
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # Fields that a service mostly gives the same value, and that hold nobody's secret: their lines are remembered whole.
