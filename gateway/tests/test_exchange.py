@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import resource
 import socket
 import time
 from asyncio import StreamReader, StreamWriter
@@ -337,6 +338,20 @@ def test_a_kept_connection_is_given_up_before_its_service_gives_it_up() -> None:
 
 
 # Bounds.
+
+
+async def test_where_few_files_may_be_open_there_are_fewer_connections_and_an_address_has_a_quarter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (8, 8))
+    async with running(tmp_path) as house, connected(house.port) as (reader, writer):
+        writer.write(get(b"/public/a"))
+        await reader.readuntil(b"ok")
+        assert is_problem(await house.send(get(b"/public/a")), 429, b"address_limited")
+        async with connected(house.port, source="127.0.0.2") as (another, others):
+            others.write(get(b"/public/a"))
+            await another.readuntil(b"ok")
+    assert "at most 4 connections instead of 10000" in caplog.text
 
 
 async def test_a_connection_beyond_the_cap_hears_why_and_one_that_ends_makes_room(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -248,3 +249,15 @@ def test_a_service_with_a_broken_setting_says_so_in_one_line_and_does_not_start(
     assert example.process.wait(30) != 0
     (line,) = example.log.read_text().splitlines()
     assert line.startswith("broken setting: WORKERS: ")
+
+
+def test_a_service_may_open_as_many_files_as_it_is_let_though_a_shell_gives_it_few(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with started(tmp_path) as example:
+            limits = [Path(f"/proc/{pid}/limits").read_text() for pid in example.workers()]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    lines = [line for text in limits for line in text.splitlines() if line.startswith("Max open files")]
+    assert [int(line.split()[3]) for line in lines] == [min(hard, 65_536)] * 2

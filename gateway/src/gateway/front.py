@@ -1,12 +1,13 @@
 """What all connections of a worker share: the pipeline, the upstreams, the journal, the clock, the bounds."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp
 
-from gateway import half_closed, slow_readers
+from gateway import half_closed, slow_readers, tcp
 from gateway.clock import Clock
 from gateway.config import Settings
 from gateway.journal import Journal
@@ -27,6 +28,7 @@ from service_kit import background
 from service_kit.jwks import FetchOutcome, KeyCache
 from service_kit.problems import Problem
 
+_log = logging.getLogger("gateway")
 TICK_SECONDS: Final = 0.1
 _FORGOTTEN_SECONDS: Final = (
     60.0  # after its last route a service may still get a body that was being collected
@@ -100,14 +102,21 @@ class Front:
         self.clock = Clock()
         self.edges: set[Expiring] = set()
         self.ahead = 0  # bytes of requests that wait for earlier ones of their connections
-        self.connections = PerAddress(settings.address_connections)
         self.exchanges = PerAddress(settings.address_exchanges)
         self.half_closed = half_closed.HalfClosed()
         self.slow_readers = SlowReaders()
         self.bodies = Bodies(settings.body_seconds, settings.body_least_rate)
         self.internal_port = settings.internal_port
         self.own_fields = own_fields(settings)
-        self.connections_max = settings.connections_max
+        self.connections_max = min(settings.connections_max, tcp.most_connections())
+        of_address = settings.address_connections
+        if self.connections_max < settings.connections_max:
+            _log.warning(
+                "at most %d connections instead of %d: a process may open few files here (ulimit -Hn)",
+                *(self.connections_max, settings.connections_max),
+            )
+            of_address = of_address and min(of_address, max(1, int(self.connections_max // 4)))
+        self.connections = PerAddress(of_address)
         self.head_seconds = settings.head_seconds
         self.keepalive_seconds = settings.keepalive_seconds
         self.idle_seconds = settings.idle_seconds

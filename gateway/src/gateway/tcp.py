@@ -1,6 +1,8 @@
 """How our TCP connections are set, so that a peer that vanished without a word is found and none fills the kernel."""
 
+import resource
 import socket
+from math import inf
 from typing import Any, Final
 
 # Of what the peer has room for nothing is held back; of the rest the kernel takes no more than this.
@@ -8,6 +10,12 @@ UNSENT_BYTES: Final = 128 * 1024
 # What a service says and nobody takes from the kernel yet, because the client does not read. Linux doubles it for what
 # it needs itself; left alone, it lets a connection that was fast once hold many megabytes.
 UNREAD_BYTES: Final = 128 * 1024
+
+
+def most_connections() -> float:
+    """How many clients' connections there may be so that each has a file, and one to a service."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return inf if most == resource.RLIM_INFINITY else most // 2
 
 
 def tune_listener(listener: Any, vanished_seconds: float) -> None:

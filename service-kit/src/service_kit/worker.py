@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import tempfile
@@ -30,6 +31,8 @@ KEEP_ALIVE_SECONDS = 75
 _LAST_WORD_SECONDS = 0.25
 # Python's own (700, 10, 10) looks at all that is held every few thousand requests, and nothing else is done meanwhile.
 _COLLECTED_AFTER = (10_000, 20, 50)
+# A process gets few by default, 1,024 in most shells and containers: fewer than the connections that we say we take.
+_OPEN_FILES = 65_536
 _DRAIN, _GRACEFUL = "GATEHOUSE_DRAIN_SECONDS", "GATEHOUSE_GRACEFUL_SECONDS"
 
 # Counted by the master at each HUP, seen by all of its workers: one that is older than this has a successor.
@@ -140,6 +143,7 @@ def gunicorn_options(
 ) -> dict[str, Any]:
     """What a service's gunicorn_conf.py puts into its globals: `globals().update(gunicorn_options(settings, "x"))`."""
     logs.configure(settings, service)
+    _raise_open_files()
     for variable, near in misspelt(type(settings), os.environ):
         logger.warning("nobody reads %s: did you mean %s?", variable, near)
     folder = _metrics_folder(settings, service)
@@ -166,6 +170,15 @@ def gunicorn_options(
             f"{_GRACEFUL}={settings.graceful_seconds}",
         ],
     }
+
+
+def _raise_open_files() -> None:
+    """As many as this process may have; its workers inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS takes less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def packaged_release(service: str) -> str:
