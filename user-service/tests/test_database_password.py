@@ -67,12 +67,13 @@ async def test_the_password_reads_no_file_of_the_server(thief: AsyncConnection) 
 
 
 async def test_the_password_decides_whatever_user_service_decides(thief: AsyncConnection) -> None:
-    """What is left possible: rights and password hashes are its data. The audit only gains rows."""
+    """What is left possible: rights and password hashes are its data. The audit only gains rows, and names whomever."""
     person = {"id": uuid4().bytes, "now": utc_now()}
     added = "INSERT INTO audit (subject_id, actor, action, details, at) VALUES (:id, 'x', 'y', '{}', :now)"
     await thief.execute(text(added), person)
     await thief.execute(text("UPDATE users SET password_hash = 'mine', status = 'active'"))
     await thief.execute(text("DELETE FROM user_roles"))
+    await thief.execute(text("UPDATE audit SET subject_id = :id, actor = 'somebody else'"), person)
     for statement in ("DELETE FROM audit", "UPDATE audit SET action = 'z'"):
         with pytest.raises(DBAPIError, match="append-only"):
             await thief.execute(text(statement))
