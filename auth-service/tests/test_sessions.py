@@ -11,6 +11,7 @@ async def sessions_of(service: Service, grant: dict[str, Any], **query: str) -> 
     async with service.client(grant["access_token"]) as client:
         answer = await client.get("/auth/sessions", params=query)
     assert answer.status_code == 200, answer.text
+    assert answer.headers["cache-control"] == "no-store"
     items: list[dict[str, Any]] = answer.json()["items"]
     return items
 

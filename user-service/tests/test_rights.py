@@ -145,3 +145,9 @@ async def test_an_operator_is_told_what_speaks_against_a_new_administrator(
     assert (await service.admin().post(f"/v1/users/{ada.id}/disable")).status_code == 200
     told = (await make_admin("ada@example.com")).splitlines()
     assert (told[0], told[2]) == (f"{ada.id} is an administrator already", "the account is disabled")
+
+
+async def test_what_an_administrator_reads_of_many_is_kept_nowhere(service: Service) -> None:
+    ada = await service.register()
+    for path in ("/v1/users", f"/v1/users/{ada.id}/audit"):
+        assert (await service.admin().get(path)).headers["cache-control"] == "no-store"

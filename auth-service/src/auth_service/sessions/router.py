@@ -22,7 +22,10 @@ router = APIRouter(prefix="/auth/sessions", tags=["sessions"])
     summary="The live sessions, newest first",
     responses=refusals(NotAPerson, InsufficientRole, StoreUnavailable),
 )
-async def list_sessions(caller: Person, subject: Subject, sessions: TheSessions) -> SessionList:
+async def list_sessions(
+    caller: Person, subject: Subject, sessions: TheSessions, response: Response
+) -> SessionList:
+    response.headers["cache-control"] = "no-store"
     found = await sessions.of(subject)
     return SessionList(items=[SessionView.of(session, caller.session_id) for session in found])
 

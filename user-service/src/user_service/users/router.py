@@ -106,7 +106,7 @@ async def list_users(
         query.external_id,
     )
     page = await users.page(filters, query.limit, query.cursor)
-    response.headers.update(link_header(request.url, page))
+    response.headers.update({"Cache-Control": "no-store", **link_header(request.url, page)})
     return UserPage(items=[UserOut.of(user) for user in page.items], next=page.next)
 
 
