@@ -13,11 +13,11 @@ from conftest import Service, started
 from people import People
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as ConnectionLost
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 from stored import age_session, read_ring
 from stores import OPERATOR, PASSWORD, Stores, signed_in
 from test_rotation import kid_of
-from test_user_events import until, until_ended
+from test_user_events import until, until_ended, until_handled
 
 from auth_service import audit, connections
 from auth_service.clients.models import Client, hash_secret
@@ -27,6 +27,7 @@ from auth_service.keys.signing import Signer, new_key
 from auth_service.main import make_keys, make_store
 from auth_service.records import Records
 from auth_service.sessions.models import NOT_AUTHENTICATED
+from auth_service.store import StoreUnavailable
 
 Told = Callable[..., list[dict[str, Any]]]
 THIEFS_OWN = b"a key of the thief's own, and long enough"
@@ -316,6 +317,67 @@ async def test_what_is_put_in_the_way_of_an_event_keeps_it_from_ending_no_sessio
     await theft.redis.set(f"auth:cv:{theft.people['ada@example.com']['id']}", "not a version")
     await theft.redis.xadd("users", theft.people.change("ada@example.com"))
     await until_ended(theft.service, grant)
+
+
+@pytest.mark.parametrize(
+    "what", ["auth:session:{sid}", "auth:sessions:{sub}", "auth:cv:{sub}", "a session's cv"]
+)
+async def test_what_is_no_record_of_ours_stops_neither_its_person_nor_anybody_elses_events(
+    theft: Theft, what: str
+) -> None:
+    """It would outlast a new password: nobody looks at what lies where."""
+    service, people = theft.service, theft.people
+    people.add("bob@example.com")
+    grant, bobs = await service.sign_in(), await service.sign_in("bob@example.com")
+    sid, sub = service.session_of(grant["access_token"]), people["ada@example.com"]["id"]
+    if what == "a session's cv":
+        await theft.redis.hset(f"auth:session:{sid}", "cv", "no number")
+    else:
+        key = what.format(sid=sid, sub=sub)
+        await theft.redis.delete(key)
+        await theft.redis.rpush(key, "x")
+    async with service.client((await service.sign_in())["access_token"]) as client:
+        assert (await client.get("/auth/sessions")).status_code == 200
+    assert (await service.refresh(grant["refresh_token"])).status_code in (200, 400)
+    await theft.redis.xadd("users", people.change("ada@example.com"))
+    await theft.redis.xadd("users", people.change("bob@example.com"))
+    await until_ended(service, bobs)
+    await until_handled(theft.redis)
+    async with service.client((await service.sign_in())["access_token"]) as client:
+        assert (await client.delete("/auth/sessions")).status_code in (200, 204)
+
+
+async def test_an_event_that_the_server_cannot_take_keeps_no_other_waiting(
+    theft: Theft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, people = theft.service, theft.people
+    people.add("bob@example.com")
+    bobs, broken = await service.sign_in("bob@example.com"), people["ada@example.com"]["id"]
+    revocations: Any = service.parts.events._revocations
+    revoke_subject = revocations.revoke_subject
+
+    async def revoke(subject: str, *rest: Any) -> Any:
+        if subject == broken:
+            raise StoreUnavailable from ResponseError("ERR what it holds of this person is odd")
+        return await revoke_subject(subject, *rest)
+
+    monkeypatch.setattr(revocations, "revoke_subject", revoke)
+    async with theft.redis.pipeline(transaction=True) as both:
+        both.xadd("users", people.change("ada@example.com"))
+        both.xadd("users", people.change("bob@example.com"))
+        await both.execute()
+    await until_ended(service, bobs)
+    [group] = await theft.redis.xinfo_groups("users")
+    assert group["pending"] == 1, "it is tried again"
+
+
+async def test_a_strange_entry_of_the_revocation_stream_keeps_nobody_signed_in(theft: Theft) -> None:
+    await theft.redis.xtrim("auth:revocations", maxlen=0)
+    await theft.redis.xadd("auth:revocations", {"a": "b"})
+    grant = await theft.service.sign_in()
+    answer = await theft.service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
+    assert answer.status_code == 200
+    await theft.service.until_refused(grant["access_token"], "session_revoked")
 
 
 async def test_user_services_password_ends_sessions_and_makes_no_token(

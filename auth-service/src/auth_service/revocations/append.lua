@@ -15,8 +15,17 @@ local function revoke(kind, caller_clock, retention, ...)
   local first
   for _, entry in ipairs(redis.call('XRANGE', STREAM, '-', '+', 'COUNT', 100)) do
     first = entry[1]
-    if tonumber(entry[2][4]) * 1000 >= now then break end
+    local until_then = tonumber(entry[2][4])  -- nil for an entry that somebody else has written
+    if until_then and until_then * 1000 >= now then break end
   end
   redis.call('XTRIM', STREAM, 'MINID', '=', first)
   return ends
+end
+
+-- The key of a person's sessions. What somebody else has put there, of another type, would fail every script that asks.
+local function index_of(sub)
+  local index = 'auth:sessions:' .. sub
+  local kind = redis.call('TYPE', index).ok
+  if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', index) end
+  return index
 end

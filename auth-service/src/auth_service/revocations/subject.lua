@@ -3,15 +3,18 @@
 local a = cjson.decode(ARGV[1])
 local known = 'auth:cv:' .. a.sub
 local ended = 0
-if a.cv > (tonumber(redis.call('GET', known) or '') or -1) then
+local version = redis.pcall('GET', known)
+if a.cv > (type(version) == 'string' and tonumber(version) or -1) then
   redis.call('SET', known, a.cv, 'PX', string.format('%.0f', a.retention))
   revoke('subject', a.clock, a.retention, 'sub', a.sub, 'cv', a.cv)
 end
-for _, sid in ipairs(redis.call('ZRANGE', 'auth:sessions:' .. a.sub, 0, -1)) do
-  local cv = redis.call('HGET', 'auth:session:' .. sid, 'cv')
-  if cv and tonumber(cv) < a.sessions_cv then
+local index = index_of(a.sub)
+for _, sid in ipairs(redis.call('ZRANGE', index, 0, -1)) do
+  local cv = redis.pcall('HGET', 'auth:session:' .. sid, 'cv')
+  -- What is no record of ours ends, too: one of another type, or without a number.
+  if cv and (type(cv) ~= 'string' or (tonumber(cv) or -1) < a.sessions_cv) then
     redis.call('DEL', 'auth:session:' .. sid)
-    redis.call('ZREM', 'auth:sessions:' .. a.sub, sid)
+    redis.call('ZREM', index, sid)
     ended = ended + 1
   end
 end

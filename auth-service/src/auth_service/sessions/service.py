@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from auth_service.records import RecordForged, Records
 from auth_service.sessions.exceptions import (
@@ -27,6 +27,8 @@ END = Script("revocations/append.lua", "sessions/ending.lua", "sessions/end.lua"
 
 # Each one means that another refresh of this very session was first, so there are few.
 MOST_TRIES: Final = 10
+# Far beyond what a person may have: the index is not authenticated.
+MOST_LISTED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,12 @@ class Sessions:
     async def of(self, subject: str) -> Sequence[Session]:
         """A person's live sessions, the newest first."""
         async with self._store.answering() as redis:
-            ids = await redis.zrevrange(f"auth:sessions:{subject}", 0, -1)
-            async with redis.pipeline(transaction=False) as pipe:
-                for session_id in ids:
-                    pipe.hgetall(f"auth:session:{session_id}")
-                found = await pipe.execute()
+            [ids] = await _read(redis, [("ZREVRANGE", f"auth:sessions:{subject}", 0, MOST_LISTED - 1)])
+            found = await _read(
+                redis, [("HGETALL", f"auth:session:{session_id}") for session_id in ids or ()]
+            )
         sessions = []
-        for session_id, stored in zip(ids, found, strict=True):
+        for session_id, stored in zip(ids or (), found, strict=True):
             with suppress(SessionEnded):
                 sessions.append(self._verified(session_id, stored))
         # The index is not authenticated: it may name somebody else's.
@@ -171,10 +172,10 @@ class Sessions:
     async def _live(self, session_id: str) -> Session:
         """Raises SessionEnded, and SessionForged if the record is none of ours."""
         async with self._store.answering() as redis:
-            stored = await redis.hgetall(f"auth:session:{session_id}")
+            [stored] = await _read(redis, [("HGETALL", f"auth:session:{session_id}")])
         return self._verified(session_id, stored)
 
-    def _verified(self, session_id: str, stored: Mapping[str, str]) -> Session:
+    def _verified(self, session_id: str, stored: Mapping[str, str] | None) -> Session:
         if not stored:
             raise SessionEnded(self.revocation_of(session_id))
         fields = {name: value for name, value in stored.items() if name not in NOT_AUTHENTICATED}
@@ -190,6 +191,20 @@ class Sessions:
 
     def _authenticated(self, session: Session) -> Session:
         return replace(session, mac=self._records.mac(session.id, session.fields()))
+
+
+async def _read(redis: Any, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+    """The replies, None where a key is of another type: that is none of ours, and as good as none."""
+    async with redis.pipeline(transaction=False) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)
+        replies: list[Any] = await pipe.execute(raise_on_error=False)
+    for index, reply in enumerate(replies):
+        if isinstance(reply, Exception):
+            if not str(reply).startswith("WRONGTYPE"):
+                raise reply
+            replies[index] = None
+    return replies
 
 
 def _flat(session: Session) -> list[str]:

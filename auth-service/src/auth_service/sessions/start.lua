@@ -1,7 +1,7 @@
 -- Starts a session, whose record was made and authenticated by the caller; beyond the limit the person's oldest ends.
 local a = cjson.decode(ARGV[1])
 local now = clock()
-local index, key = 'auth:sessions:' .. a.sub, 'auth:session:' .. a.sid
+local index, key = index_of(a.sub), 'auth:session:' .. a.sid
 for _, sid in ipairs(redis.call('ZRANGE', index, 0, -1)) do
   if redis.call('EXISTS', 'auth:session:' .. sid) == 0 then redis.call('ZREM', index, sid) end
 end

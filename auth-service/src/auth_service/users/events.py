@@ -71,7 +71,16 @@ class UserEvents:
     async def _handle(self, entry_id: str, fields: Mapping[str, str] | None) -> None:
         # An entry trimmed while pending has no fields; a refresh asks for the person's state anyway.
         if fields:
-            await self._apply(entry_id, fields)
+            try:
+                await self._apply(entry_id, fields)
+            except Unavailable as failure:
+                if not isinstance(failure.__cause__, ResponseError):
+                    raise
+                # The server is there and cannot do it, for what it holds of this person: nobody else's event waits.
+                logger.error(
+                    "user event %s cannot be applied yet: %s", entry_id, type(failure.__cause__).__name__
+                )
+                return
         await self._redis.xack(STREAM, GROUP, entry_id)
 
     async def _apply(self, entry_id: str, fields: Mapping[str, str]) -> None:
