@@ -312,12 +312,14 @@ async def test_a_full_queue_refuses_at_once_and_the_loop_stays_free() -> None:
     passwords.close()
 
 
-async def test_whoever_registers_leaves_half_of_the_places_to_sign_ins() -> None:
+async def test_whoever_registers_leaves_half_of_the_places_to_sign_ins_and_resets() -> None:
     passwords = Passwords(threads=1, queue=3)
-    registering = [asyncio.create_task(passwords.hash("x" * 12)) for _ in range(4)]
+    registering = [asyncio.create_task(passwords.hash("x" * 12, for_anybody=True)) for _ in range(4)]
     await asyncio.sleep(0)
     with passwords.place() as place:
+        resetting = asyncio.create_task(passwords.hash("y" * 12))
         assert not await place.verify(None, "x" * 12)
+    assert await resetting
     results = await asyncio.gather(*registering, return_exceptions=True)
     assert [isinstance(result, HashingBusy) for result in results] == [False, False, True, True]
     passwords.close()

@@ -89,7 +89,7 @@ class Passwords:
         self._when_done = when_done
         threads = threads or usable_threads()
         self._free = threads + queue
-        self._for_checks = self._free // 2
+        self._not_for_anybody = self._free // 2
         self._pools = Pools(
             ThreadPoolExecutor(threads, thread_name_prefix="argon2", initializer=_step_back),
             # One at a time: of Django's, one takes 100 MiB, and has a core for each of its lanes.
@@ -109,9 +109,10 @@ class Passwords:
         finally:
             place.when_left(self._leave)
 
-    async def hash(self, password: str) -> str:
-        """A new password. Anybody may register, from many addresses at once: half of the places are for checks alone."""
-        with self.place(besides=self._for_checks) as place:
+    async def hash(self, password: str, *, for_anybody: bool = False) -> str:
+        """`for_anybody`: whoever asks has shown nothing yet, and may do so from many addresses at once. Half of the
+        places are not for them."""
+        with self.place(besides=self._not_for_anybody if for_anybody else 0) as place:
             return await place.hash(password)
 
     def outdated(self, stored: str) -> bool:

@@ -64,7 +64,7 @@ class UserService:
         if request and (answer := await self._answered(request)):
             return answer
         await self._rules.check(new.password, about=(new.email, new.name))
-        password_hash = await self._passwords.hash(new.password)
+        password_hash = await self._passwords.hash(new.password, for_anybody=True)
         user = new_user(parse_email(new.email), new.name, password_hash, utc_now())
 
         async def create(connection: AsyncConnection) -> Registered:
