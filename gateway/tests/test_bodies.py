@@ -14,7 +14,7 @@ import pytest
 from gateway.upstream import bodies
 from tests.conftest import House, running, turns
 from tests.process import connected, until
-from tests.test_exchange import LAST, OK, Scripted, is_problem, queued, reads_a_body, status
+from tests.test_exchange import LAST, OK, Scripted, is_problem, queued, reads_a_body, status, waits_for_go
 from tests.wire import get, post
 
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -360,13 +360,6 @@ async def stack_read(reader: StreamReader) -> bytes:
         return await asyncio.wait_for(reader.read(4096), 5)
     except ConnectionResetError:
         return b""
-
-
-async def waits_for_go(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
-    while head := await upstream.head(reader):
-        if b"/public/wait" in head:
-            await upstream.go.wait()
-        writer.write(OK)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import socket
 import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,13 @@ def is_problem(answer: bytes, status_code: int, code: bytes) -> bool:
         and b'"code":"' + code + b'"' in body
         and b'"request_id":"' in body
     )
+
+
+async def waits_for_go(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+    while head := await upstream.head(reader):
+        if b"/public/wait" in head:
+            await upstream.go.wait()
+        writer.write(OK)
 
 
 async def asks_for_the_body(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
@@ -354,16 +361,36 @@ async def test_where_few_files_may_be_open_there_are_fewer_connections_and_an_ad
     assert "at most 4 connections instead of 10000" in caplog.text
 
 
-async def test_a_connection_beyond_the_cap_hears_why_and_one_that_ends_makes_room(tmp_path: Path) -> None:
-    async with running(tmp_path, connections_max=2) as house, connected(house.port) as (reader, writer):
-        writer.write(get(b"/public/a"))
+async def test_whoever_comes_is_served_though_all_places_are_taken_by_those_who_ask_nothing(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, connections_max=2) as house, AsyncExitStack() as stack:
+        waiting = [await stack.enter_async_context(connected(house.port)) for _ in range(2)]
+        for reader, writer in waiting:
+            writer.write(get(b"/public/a"))
+            await reader.readuntil(b"ok")
+            await asyncio.sleep(0.2)  # a tick of the gateway's clock
+        assert status(await house.send(get(b"/public/b"))) == 200
+        (longest, _), (reader, writer) = waiting
+        assert await longest.read() == b""
+        writer.write(get(b"/public/c"))
         await reader.readuntil(b"ok")
+
+
+async def test_a_connection_beyond_the_cap_hears_why_and_one_that_ends_makes_room(tmp_path: Path) -> None:
+    upstream = Scripted(waits_for_go)
+    async with (
+        running(tmp_path, upstream=upstream, connections_max=2) as house,
+        connected(house.port) as (reader, writer),
+    ):
+        writer.write(get(b"/public/wait"))
+        await until(lambda: upstream.got, 5)
         async with connected(house.port):
             answer = await house.send(get(b"/public/a"))
             assert is_problem(answer, 503, b"overloaded"), answer
             assert b"\r\nRetry-After: 1\r\n" in answer
             assert b"\r\nConnection: close\r\n" in answer
-            writer.write(get(b"/public/a"))
+            upstream.go.set()
             await reader.readuntil(b"ok")
 
         async def has_room() -> bool:

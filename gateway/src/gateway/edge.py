@@ -28,6 +28,7 @@ from service_kit.problems import Problem
 
 _LAST_WORD_SECONDS: Final = 0.5
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_SILENT_SECONDS: Final = 1.0  # in which a client that has connected says what it wants
 _HELD_FOR_SWITCH: Final = 16 * 1024
 # Bytes of requests that are held while the earlier ones' answers are not read; and of all connections together while
 # requests wait for earlier ones. Beyond it a connection keeps a head's.
@@ -59,9 +60,10 @@ class Edge(Line):
         self.own_fields = self._front.own_fields
         self._reader = Reader()
         self._peer = b""
-        self._network = b""  # whose connection this is counted as
+        self.network = b""  # whose connection this is counted as
         self._place = b""  # whose exchange is under way
         self._head_began = False
+        self._served = False
         self._exchange: Exchange | None = None
         self._cycle: Cycle | None = None
         self._tunnel: Tunnel | None = None
@@ -88,10 +90,10 @@ class Edge(Line):
             return
         peer = transport.get_extra_info("peername")
         self._peer = peer[0].encode() if peer else b"-"
-        self._network = network_of(self._peer)
+        self.network = network_of(self._peer)
         self._connections.add(self)
         self.wait(front.head_seconds)
-        too_many, refusal = front.admit(self, self._peer, self._network)
+        too_many, refusal = front.admit(self, self._peer, self.network)
         if too_many > _TOLD:
             self._abort()
         elif too_many > 0:
@@ -99,7 +101,7 @@ class Edge(Line):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
-        self._front.forget(self, self._network)
+        self._front.forget(self, self.network)
         self._front.ahead -= self._ahead
         if self._place:
             self._leave_place()
@@ -152,7 +154,7 @@ class Edge(Line):
 
     def pause_writing(self) -> None:
         self.full = True
-        self._front.slow_readers.add(self, self._place or self._network)
+        self._front.slow_readers.add(self, self._place or self.network)
         self._bound_ahead()
         if self._exchange is not None:
             self._exchange.client_full()
@@ -230,6 +232,13 @@ class Edge(Line):
             or self._looking_for_key is not None
             or self._resting
         )
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a next request, or has said nothing for a while."""
+        quiet = self._served or self.deadline < self._clock.now + self._front.head_seconds - _SILENT_SECONDS
+        under_way = self._busy or self._closing or self._tunnel is not None or self._reader.buffer
+        return quiet and not under_way and not self.unread_bytes
 
     # Reading.
 
@@ -429,6 +438,7 @@ class Edge(Line):
             self._reader.buffer = b""
             self._linger()
             return
+        self._served = True
         self.wait(_LAST_WORD_SECONDS if self._stopping else self._front.keepalive_seconds)
         self._read_on()
         if self._reader.buffer or self._half_closed:

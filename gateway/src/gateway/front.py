@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from heapq import nsmallest
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp
@@ -33,6 +34,9 @@ TICK_SECONDS: Final = 0.1
 _FORGOTTEN_SECONDS: Final = (
     60.0  # after its last route a service may still get a body that was being collected
 )
+# Of all connections so many give way at once, for to find them takes a look at each; after one in vain none for a while.
+_IDLE_SHARE: Final = 1 / 100
+_LOOK_SECONDS: Final = 0.5
 _KEY_PLACES: Final = 64
 _KEY_SECONDS: Final = 1.0
 
@@ -73,8 +77,13 @@ class Expiring(half_closed.Client, slow_readers.Client, Protocol):
     """A client's connection, as far as the one timer has to know it."""
 
     deadline: float  # by the front's clock
+    network: bytes  # whose connection it is counted as
+
+    @property
+    def idle(self) -> bool: ...
 
     def expire(self) -> None: ...
+    def hang_up(self) -> None: ...
 
 
 class Front:
@@ -109,6 +118,7 @@ class Front:
         self.internal_port = settings.internal_port
         self.own_fields = own_fields(settings)
         self.connections_max = min(settings.connections_max, tcp.most_connections())
+        self._look_again = 0.0
         of_address = settings.address_connections
         if self.connections_max < settings.connections_max:
             _log.warning(
@@ -138,7 +148,22 @@ class Front:
         own = self.connections.enter(network)
         if own > 0 and not self.pipeline.trusts(peer):
             return own, AddressLimited
+        if len(self.edges) > self.connections_max:
+            self._make_room()
         return len(self.edges) - self.connections_max, Overloaded
+
+    def _make_room(self) -> None:
+        """Ends some of the connections that wait for a next request, as a client has to expect: those whose time is over
+        first."""
+        if self.clock.now < self._look_again:
+            return
+        idle = [edge for edge in self.edges if edge.idle]
+        at_once = max(1, int(len(self.edges) * _IDLE_SHARE))
+        if len(idle) < at_once:
+            self._look_again = self.clock.now + _LOOK_SECONDS
+        for edge in nsmallest(at_once, idle, key=lambda edge: edge.deadline):
+            edge.hang_up()
+            self.forget(edge, edge.network)
 
     def forget(self, edge: Expiring, network: bytes) -> None:
         if edge in self.edges:
