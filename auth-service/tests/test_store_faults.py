@@ -285,3 +285,18 @@ async def test_what_reads_sessions_without_writing_says_nothing_of_a_server_that
         async with careful.client(token) as client:
             for path in ("/auth/sessions", "/auth/verify"):
                 assert (await client.get(path)).json()["code"] == "revocations_unproven"
+
+
+async def test_keys_are_told_without_the_store_for_less_long_than_a_revoked_one_is_in_the_stream(
+    own_service: Service, server: testing.RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that is cut off may have missed it, and a verifier that starts later reads nothing of it."""
+    keys = own_service.parts.keys
+    server.stop()
+    assert (await own_service.public.get("/.well-known/jwks.json")).status_code == 200
+    monkeypatch.setattr(keys, "_read_at", keys._read_at - keys._retention / 1000)
+    answer = await own_service.public.get("/.well-known/jwks.json")
+    assert (answer.status_code, answer.json()["code"]) == (503, "signing_keys_unavailable")
+    server.start()
+    await until_signed_in(own_service)
+    assert (await own_service.public.get("/.well-known/jwks.json")).status_code == 200

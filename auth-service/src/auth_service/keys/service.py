@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class KeyRing:
         self.policy = policy
         self._retention = retention_ms
         self._read: _Read | None = None
+        self._read_at = -math.inf  # by a clock that nobody can set
         self._refused = ""  # the text told of last
         self._wake = asyncio.Event()
 
@@ -71,15 +73,18 @@ class KeyRing:
             await self._put_back(text)
         else:
             self._read = read
+        self._read_at = time.monotonic()
         return self._read.ring
 
     async def jwks(self) -> dict[str, Any]:
-        """What the store holds now, so that no replica lags; the last one read while the store is away."""
+        """What the store holds now, so that no replica lags. While the store is away the last one read, for less long
+        than the stream keeps a key's revocation: a verifier that starts later would learn of it from nobody."""
         try:
             return (await self.load()).jwks()
-        except Unavailable:
-            if self._read is None:
-                raise
+        except Unavailable as failure:
+            kept_seconds = self._retention / 1000 - self.policy.jwks_lifetime
+            if self._read is None or time.monotonic() - self._read_at > kept_seconds:
+                raise KeysUnavailable from failure
             return self._read.ring.jwks()
 
     async def rotate(self) -> Ring:
