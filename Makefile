@@ -189,6 +189,8 @@ routes:  ## list the gateway's routes, check them, explain one (ARGS="explain GE
 
 import:  ## import people from another system (FILE=people.jsonl); rejected rows are kept in FILE.rejected
 	$(call need,FILE,FILE=people.jsonl)
+	@[ ! -s "$(FILE).rejected" ] || { mv "$(FILE).rejected" "$(FILE).rejected.old"; \
+	  echo "the rows that were rejected before are in $(FILE).rejected.old now" >&2; }
 	@umask 077; deploy/exec user-service python -m user_service.cli import $(ARGS) - <"$(FILE)" >"$(FILE).rejected"; \
 	  code=$$?; if [ -s "$(FILE).rejected" ]; then echo "the rejected rows are in $(FILE).rejected" >&2; \
 	  else rm -f "$(FILE).rejected"; fi; exit $$code

@@ -375,6 +375,22 @@ def test_bad_rows_are_told_by_line_and_kept_to_be_mended(
 
 
 @pytest.mark.usefixtures("command")
+def test_rows_that_are_being_mended_stay_when_the_file_is_imported_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = lines(tmp_path / "people.jsonl", someone(1), someone(2, email="nobody"))
+    rejected = tmp_path / "people.jsonl.rejected"
+    assert main(["import", str(file)]) == 1
+    mended = json.dumps(someone(2)) + "\n"
+    rejected.write_text(mended)
+    assert main(["import", str(file)]) == 1
+    assert "nobody" in rejected.read_text()
+    earlier = tmp_path / "people.jsonl.rejected.old"
+    assert earlier.read_text() == mended
+    assert f"the rows that were rejected before are in {earlier} now" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("command")
 def test_a_file_is_not_emptied_by_keeping_its_rejected_rows_in_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

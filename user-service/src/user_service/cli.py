@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
                 rejected = chosen.file.with_name(chosen.file.name + ".rejected")
             if rejected is not None and rejected.exists() and rejected.samefile(_source(chosen.file)):
                 return _refuse("--rejected is the file that is read, and would empty it")
+            _keep_earlier(rejected)
             return asyncio.run(import_people(chosen.file, rejected, chosen.name_from))
         if chosen.verb == "export":
             asyncio.run(export())
@@ -150,6 +151,13 @@ async def import_people(source: Path, rejected: Path | None, name_from: str | No
         await database.close()
     _report(tally, rejected)
     return 1 if tally.rejected or tally.broken else 0
+
+
+def _keep_earlier(rejected: Path | None) -> None:
+    """Rows that an earlier import rejected may be half mended."""
+    if rejected is not None and rejected.is_file() and rejected.stat().st_size:
+        earlier = rejected.replace(rejected.with_name(rejected.name + ".old"))
+        _say(f"the rows that were rejected before are in {earlier} now")
 
 
 def _as_it_is(file: Path | int, mode: Literal["r", "w"]) -> TextIO:
