@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import httpx
@@ -131,6 +131,17 @@ async def test_a_gateway_that_knows_no_keys_and_no_revocations_is_alive_but_not_
         assert ready.status_code == 503
         assert "identity" in ready.text
         assert await gateway.status("/a") == 200
+
+
+async def test_the_internal_bind_reads_no_head_without_end(tmp_path: Path) -> None:
+    """Every service beside the gateway reaches it."""
+    async with serving(tmp_path) as gateway, connected(gateway.internal_port) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await reader.readuntil(b"alive")).startswith(b"HTTP/1.1 200")
+        writer.write(b"GET /healthz HTTP/1.1\r\nX-A: " + b"a" * 1_000_000)
+        async with asyncio.timeout(DEADLINE):
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
 
 
 async def test_counts_of_all_workers_add_up_and_outlive_a_worker(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     server.should_exit = True
     await serving
     assert BoundedProtocol.begun_bytes == 0
+    assert not BoundedProtocol.peers
 
 
 async def all_of(reader: asyncio.StreamReader) -> bytes:
@@ -132,3 +133,16 @@ async def test_a_slow_body_is_the_routes_to_judge(port: int) -> None:
         writer.write(b"a")
     assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
     writer.close()
+
+
+async def test_a_peer_has_a_bounded_number_of_connections(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "PEER_CONNECTIONS_MAX", 5)
+    some = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(5):
+        assert await all_of(reader) == b""
+    writer.close()
+    for reader, writer in some:
+        writer.write(GET)
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        writer.close()

@@ -5,7 +5,6 @@ import time
 from typing import Any, Final, cast
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway import answers, forwarding
@@ -23,6 +22,7 @@ from gateway.upstream.exceptions import RequestTimeout
 from gateway.upstream.streaming import Exchange
 from gateway.upstream.tunnel import CLOSE_GOING_AWAY, CLOSE_POLICY, Served, Tunnel
 from service_kit.health import draining
+from service_kit.http_protocol import BoundedProtocol
 from service_kit.jwks import FetchOutcome
 from service_kit.problems import Problem
 
@@ -84,7 +84,7 @@ class Edge(Line):
         front, self._transport = self._front, cast("asyncio.Transport", transport)
         self.write = self._transport.write
         if transport.get_extra_info("sockname")[1] == front.internal_port:
-            internal = HttpToolsProtocol(*self._uvicorn)
+            internal = BoundedProtocol(*self._uvicorn)
             self._transport.set_protocol(internal)
             internal.connection_made(self._transport)
             return

@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with the bounds that it lacks: who reaches a service need not come through the gateway."""
 
 import asyncio
+from collections import Counter
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -9,6 +10,8 @@ HEAD_BYTES_MAX: Final = 32 * 1024  # the gateway takes 16 KiB, and adds a few he
 HEAD_SECONDS: Final = 10.0
 # Of the heads that have begun, in a process. One that comes in a piece, as the gateway sends it, is none of them.
 BEGUN_BYTES_MAX: Final = 16 * 1024 * 1024
+# Of one peer; several workers of a gateway have that many only when a service answers nobody.
+PEER_CONNECTIONS_MAX: Final = 8192
 _PIPELINED_MAX: Final = 16  # each is an object of some KB, and one read may hold ten thousand
 
 
@@ -20,22 +23,32 @@ class BoundedProtocol(HttpToolsProtocol):
     """Cuts off a peer whose head is too long or takes too long, or that says nothing."""
 
     begun_bytes: ClassVar[int] = 0
+    peers: ClassVar[Counter[str]] = Counter()  # connections of each
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._begun = 0  # bytes of a head whose end has not come
+        self._peer = ""
         self._in_head = False
         self._heard = False  # any head
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        self._peer = self.client[0] if self.client else ""
+        self.peers[self._peer] += 1
+        if self.peers[self._peer] > PEER_CONNECTIONS_MAX:
+            transport.abort()
+            return
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_over()
+        self.peers[self._peer] -= 1
+        if not self.peers[self._peer]:
+            del self.peers[self._peer]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
