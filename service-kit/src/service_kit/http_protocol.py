@@ -11,7 +11,7 @@ HEAD_SECONDS: Final = 10.0
 # Of the heads that have begun, in a process. One that comes in a piece, as the gateway sends it, is none of them.
 BEGUN_BYTES_MAX: Final = 16 * 1024 * 1024
 # Of one peer; several workers of a gateway have that many only when a service answers nobody.
-PEER_CONNECTIONS_MAX: Final = 8192
+PEER_CONNECTIONS_MAX: Final = 4096
 _PIPELINED_MAX: Final = 16  # each is an object of some KB, and one read may hold ten thousand
 
 

@@ -4,10 +4,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response, status
 
-from service_kit.bodies import JsonRoute
 from service_kit.departures import while_connected
 from service_kit.dependencies import get_service_caller
 from service_kit.document import refusals
+from user_service.bodies import SmallJsonRoute
 from user_service.credentials.dependencies import CredentialChecks
 from user_service.credentials.exceptions import PasswordChangedMeanwhile, WrongPassword
 from user_service.credentials.schemas import Credentials, NotVerified, PasswordChange, Verified
@@ -18,8 +18,8 @@ from user_service.users.dependencies import By, MyId, Users, owns_account, revok
 from user_service.users.exceptions import NotAPerson, UserNotFound
 from user_service.users.schemas import CurrentState
 
-router = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
-internal_router = APIRouter(prefix="/internal/v1", route_class=JsonRoute)
+router = APIRouter(prefix="/v1/users", tags=["users"], route_class=SmallJsonRoute)
+internal_router = APIRouter(prefix="/internal/v1", route_class=SmallJsonRoute)
 
 
 @router.post(

@@ -5,9 +5,9 @@ from typing import Literal
 from fastapi import APIRouter, Depends, Request, Response, status
 from fastapi.responses import HTMLResponse
 
-from service_kit.bodies import JsonRoute
 from service_kit.dependencies import get_service_caller
 from service_kit.document import refusals
+from user_service.bodies import SmallJsonRoute
 from user_service.credentials.exceptions import WrongPassword
 from user_service.mails.dependencies import KnownDevice, Mails, Pages
 from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
@@ -27,9 +27,9 @@ from user_service.users.allowance import TooManyChanges
 from user_service.users.dependencies import Anonymous, By, MyId, owns_account, revoked
 from user_service.users.exceptions import EmailTaken, NotAPerson, UserNotFound
 
-router = APIRouter(prefix="/v1/users", tags=["mails"], route_class=JsonRoute)
-confirmed_registration = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
-internal_router = APIRouter(prefix="/internal/v1", route_class=JsonRoute)
+router = APIRouter(prefix="/v1/users", tags=["mails"], route_class=SmallJsonRoute)
+confirmed_registration = APIRouter(prefix="/v1/users", tags=["users"], route_class=SmallJsonRoute)
+internal_router = APIRouter(prefix="/internal/v1", route_class=SmallJsonRoute)
 
 WithoutPassword = Literal[LinkKind.VERIFY, LinkKind.CHANGE, LinkKind.UNDO]
 

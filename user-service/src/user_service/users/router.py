@@ -6,11 +6,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 
-from service_kit.bodies import JsonRoute
 from service_kit.dependencies import InsufficientAuthentication, InsufficientRole
 from service_kit.document import refusals
 from service_kit.preconditions import PreconditionFailed, PreconditionRequired, WeakETag, etag, is_known
 from service_kit.tokens import Caller
+from user_service.bodies import SmallJsonRoute
 from user_service.pagination import CursorInvalid, link_header
 from user_service.passwords.exceptions import HashingBusy, PasswordRefused
 from user_service.users.allowance import TooManyChanges
@@ -47,7 +47,7 @@ from user_service.users.repository import Filters
 from user_service.users.schemas import ListQuery, NewUser, Roles, UserChanges, UserOut, UserPage
 from user_service.users.service import UserService
 
-router = APIRouter(prefix="/v1/users", tags=["users"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1/users", tags=["users"], route_class=SmallJsonRoute)
 
 IfMatch = Annotated[str | None, Header(description="The ETag that the change was made from.")]
 IfNoneMatch = Annotated[str | None, Header()]
