@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from asyncio import StreamReader, StreamWriter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,8 @@ from gateway import slow_readers
 from gateway.slow_readers import SlowReaders
 from tests.conftest import running
 from tests.process import connected, until
-from tests.test_exchange import Scripted
-from tests.wire import get
+from tests.test_exchange import OK, Scripted
+from tests.wire import get, post
 
 SIZE = 16 * 2**20
 
@@ -79,6 +79,41 @@ async def test_a_service_gets_rid_of_little_that_its_client_does_not_read_howeve
             await asyncio.sleep(0.3)
         print(f"{(pushed - fast) // 1024} KiB are on the way")
         assert pushed - fast <= 2**20
+
+
+async def test_a_client_gets_rid_of_little_that_is_not_read_however_fast_it_was_before(
+    tmp_path: Path,
+) -> None:
+    """It uploads, and sends more requests while the next one is under way."""
+
+    async def takes_one_body(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+        await upstream.head(reader)
+        await reader.readexactly(SIZE)
+        writer.write(OK)
+        await upstream.head(reader)
+        await reader.read()
+
+    async with (
+        running(tmp_path, upstream=Scripted(takes_one_body), body_max_bytes=SIZE) as house,
+        connected(house.port) as (reader, writer),
+    ):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.write(post(b"Content-Length: %d" % SIZE))
+        for _ in range(SIZE // 2**16):
+            writer.write(bytes(2**16))
+            await writer.drain()
+        await reader.readuntil(b"ok")
+        writer.write(get(b"/public/a"))
+        more, pushed = get(b"/public/b") * 1000, 0
+        with suppress(TimeoutError):
+            while True:
+                writer.write(more)
+                pushed += len(more)
+                async with asyncio.timeout(1):
+                    await writer.drain()
+        print(f"{pushed // 1024} KiB are on the way")
+        assert pushed <= 1.5 * 2**20
 
 
 class Reader:

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,8 +23,10 @@ from service_kit.worker import packaged_release
 APP = """
 import asyncio
 import gc
+import itertools
 
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from service_kit import answers, health, logs, metrics
 from service_kit.binds import TwoBinds
 from service_kit.settings import ServiceSettings, load
@@ -36,6 +39,11 @@ async def wait(seconds: float):
     await asyncio.sleep(seconds)
     return "waited"
 
+async def pour():
+    for poured in itertools.count():
+        (settings.metrics_dir / "poured").write_text(str(poured))
+        yield bytes(2**16)
+
 def serve():
     logs.configure(settings, "example")
     public, internal = FastAPI(), FastAPI()
@@ -45,6 +53,7 @@ def serve():
     public.get("/hello")(lambda: "hello")
     public.get("/passed-over")(gc.get_freeze_count)
     public.get("/wait/{seconds}")(wait)
+    public.get("/pour")(lambda: StreamingResponse(pour()))
     internal.include_router(health.router({}))
     internal.include_router(metrics.router())
     return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
@@ -261,3 +270,20 @@ def test_a_service_may_open_as_many_files_as_it_is_let_though_a_shell_gives_it_f
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     lines = [line for text in limits for line in text.splitlines() if line.startswith("Max open files")]
     assert [int(line.split()[3]) for line in lines] == [min(hard, 65_536)] * 2
+
+
+def test_the_kernel_holds_little_of_a_response_that_nobody_reads(tmp_path: Path) -> None:
+    with started(tmp_path) as example, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**17)
+        client.connect(("127.0.0.1", int(example.public.rpartition(":")[2])))
+        client.sendall(b"GET /pour HTTP/1.1\r\nHost: a\r\n\r\n")
+        left = 16 * 2**20  # fast at first, so that the kernel makes room
+        while left > 0:
+            left -= len(client.recv(2**16))
+        said, before = example.metrics / "poured", ""
+        while (poured := said.read_text()) != before or not poured:
+            before = poured
+            time.sleep(0.5)
+    unread = (int(poured) << 16) - (16 << 20)
+    print(f"{unread // 1024} KiB are on the way")
+    assert unread <= 2**20

@@ -10,6 +10,8 @@ UNSENT_BYTES: Final = 128 * 1024
 # What a service says and nobody takes from the kernel yet, because the client does not read. Linux doubles it for what
 # it needs itself; left alone, it lets a connection that was fast once hold many megabytes.
 UNREAD_BYTES: Final = 128 * 1024
+# The same of a client that goes on sending while we do not read. More than of a service, as it may be far away.
+UNTAKEN_BYTES: Final = 256 * 1024
 
 
 def most_connections() -> float:
@@ -22,6 +24,7 @@ def tune_listener(listener: Any, vanished_seconds: float) -> None:
     """Sets a listener, whose connections inherit it."""
     tune(listener, vanished_seconds)
     _set(listener, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", UNSENT_BYTES)
+    _set(listener, socket.SOL_SOCKET, "SO_RCVBUF", UNTAKEN_BYTES)
 
 
 def tune_upstream(connection: Any, vanished_seconds: float) -> None:

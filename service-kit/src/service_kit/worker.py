@@ -33,6 +33,7 @@ _LAST_WORD_SECONDS = 0.25
 _COLLECTED_AFTER = (10_000, 20, 50)
 # A process gets few by default, 1,024 in most shells and containers: fewer than the connections that we say we take.
 _OPEN_FILES = 65_536
+_UNSENT_BYTES = 128 * 1024
 _DRAIN, _GRACEFUL = "GATEHOUSE_DRAIN_SECONDS", "GATEHOUSE_GRACEFUL_SECONDS"
 
 # Counted by the master at each HUP, seen by all of its workers: one that is older than this has a successor.
@@ -163,6 +164,7 @@ def gunicorn_options(
         "loglevel": settings.log_level.lower(),
         "on_starting": _forget_last_run,
         "on_reload": _count_reload,
+        "when_ready": _bound_unsent,
         "child_exit": _forget_worker,
         "raw_env": [
             f"PROMETHEUS_MULTIPROC_DIR={folder}",
@@ -204,6 +206,14 @@ def _forget_last_run(_server: object) -> None:
     for pattern in ("*.db", "*-[0-9]*.json"):
         for file in folder.glob(pattern):
             file.unlink()
+
+
+def _bound_unsent(server: Any) -> None:
+    """The kernel holds little of a response that nobody reads, instead of megabytes; connections inherit it."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:  # this system has it
+        for listener in server.LISTENERS:
+            listener.sock.setsockopt(socket.IPPROTO_TCP, option, _UNSENT_BYTES)
 
 
 def _count_reload(_server: object) -> None:
