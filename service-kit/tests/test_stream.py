@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from service_kit import stream
 from service_kit.jwks import KeyCache
 from service_kit.replication import AcknowledgedOffsets, Replication
 from service_kit.revocations import Revocations
@@ -78,6 +79,36 @@ async def test_what_is_said_to_end_far_off_is_held_as_long_as_a_token_can_live(
     assert len(forged.revocations) == 3
     forged.revocations.expire(forged.now + 3660 + 300)
     assert len(forged.revocations) == 0
+
+
+async def test_more_than_can_be_held_is_not_held_and_nobody_is_let_in_until_it_is_less(
+    reading: Callable[[int], Reading], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has the password of the stream's writer would end every process that follows it."""
+    monkeypatch.setattr(stream, "_HELD_MAX", 10)
+    full = reading(0)
+    full.take()
+    full.take(*(f"s{number}" for number in range(25)))
+    assert len(full.revocations) == 10
+    full.take(last=EntryId(25, 0))
+    assert full.proved == -math.inf
+    assert "more than 10" in (full.unready() or "")
+    assert caplog.text.count("no token is accepted") == 1
+    full.now += 500
+    full.revocations.expire(full.now)
+    full.take(last=EntryId(25, 0))
+    full.take("s0", "s1", last=EntryId(2, 0))
+    assert full.unready() is None
+    assert full.proved == full.now
+    assert len(full.revocations) == 2
+
+
+async def test_an_id_that_no_token_has_is_not_held(reading: Callable[[int], Reading]) -> None:
+    forged = reading(0)
+    forged.take()
+    forged.take("x" * 10_000_000, last=EntryId(1, 0))
+    assert len(forged.revocations) == 0
+    assert forged.unready() is None
 
 
 async def test_one_server_proves_what_was_before_the_question_and_no_more(

@@ -30,6 +30,8 @@ class EntryId(NamedTuple):
 
 
 _BEGINNING = EntryId(0, 0)
+_HELD_MAX = 1_000_000  # revocations: some 200 MB
+_LONGEST_ID = 255  # as in a token
 _CLOCK_SET_SECONDS = 2.0  # between two rounds; less is within the leeway of every token
 
 
@@ -58,6 +60,7 @@ class StreamReader:
         self._clock: float | None = None
         self._restarted_for = ""  # why it reads from the beginning, while it does
         self._unguarded = False
+        self._full = False  # some were not taken
         self._proved_until = -math.inf
         self.cursor = _BEGINNING
         self.reading_on = False  # whether the last answer reached the stream's end
@@ -68,6 +71,8 @@ class StreamReader:
         """None once everything was known, else the reason why not yet."""
         if self.caught_up:
             return None
+        if self._full:
+            return f"more than {_HELD_MAX} revocations are in the stream"
         if not self.reading_on:
             return "the revocation stream was not read to its end"
         if self._unguarded:
@@ -98,10 +103,21 @@ class StreamReader:
         for entry_id, fields in reply.entries:
             self._apply(fields, reply.began)
             self.cursor = EntryId.read(entry_id)
+        if self._full:
+            return self._wait_until_fewer()
         # Nothing came although it was waited for: what lies between cursor and last id was trimmed.
         self.reading_on = not reply.entries or self.cursor >= reply.last
         self._prove(reply)
         return True
+
+    def _wait_until_fewer(self) -> bool:
+        """Whoever writes to the stream fills no process: what was passed over is read again when there is room."""
+        self._revocations.unprove()
+        if len(self._revocations) < _HELD_MAX // 2:
+            self._full = False
+            self._start_over("there is room for all that it holds")
+            return True
+        return False
 
     def _is_clock_set(self, clock: float) -> bool:
         """Whether another time than before decides what has expired: what was forgotten by the one may count again by
@@ -168,19 +184,29 @@ class StreamReader:
             revocation = replace(revocation, until=furthest)
         if revocation.kind == "key":
             self._keys.drop(revocation.value)
-        self._revocations.add(revocation)
+        if len(self._revocations) < _HELD_MAX:
+            self._revocations.add(revocation)
+        elif not self._full:
+            self._full = True
+            logger.error("more than %d revocations: no token is accepted until there are fewer", _HELD_MAX)
 
 
 def _read(fields: Mapping[str, str]) -> Revocation | None:
     """KeyError or ValueError if malformed; None for an entry that revokes nothing."""
     match fields["kind"]:
         case "session":
-            return Revocation("session", fields["sid"], int(fields["until"]))
+            return Revocation("session", _id(fields["sid"]), int(fields["until"]))
         case "subject":
-            return Revocation("subject", fields["sub"], int(fields["until"]), int(fields["cv"]))
+            return Revocation("subject", _id(fields["sub"]), int(fields["until"]), int(fields["cv"]))
         case "key":
-            return Revocation("key", fields["kid"], int(fields["until"]))
+            return Revocation("key", _id(fields["kid"]), int(fields["until"]))
         case "start":
             return None
         case _:
             raise ValueError("unknown kind")
+
+
+def _id(text: str) -> str:
+    if len(text) > _LONGEST_ID:
+        raise ValueError("no token has an id of this length")
+    return text
