@@ -25,7 +25,7 @@ from auth_service.keys.service import KeyRing
 from auth_service.records import Records
 from auth_service.sessions.models import Lifetimes, Session
 from auth_service.sessions.refresh_tokens import RefreshTokens
-from auth_service.sessions.service import Presented, Sessions
+from auth_service.sessions.service import Sessions, VerifiedRefreshToken
 from auth_service.store import Store, connect
 from auth_service.tokens.access import AccessTokens
 from auth_service.users.models import User
@@ -138,8 +138,8 @@ async def measure(rounds: int, seconds: float) -> list[dict[str, float]]:
             # Before and after, since it is what the sign-ins between are held against.
             reading["hashes/s"] = (hashes + await asyncio.to_thread(bare_hashing, short)) / 2
             readings.append(reading)
-            told = ", ".join(f"{name} {value:,.1f}" for name, value in reading.items())
-            print(f"round {number + 1} of {rounds}: {told}", flush=True)
+            entry = ", ".join(f"{name} {value:,.1f}" for name, value in reading.items())
+            print(f"round {number + 1} of {rounds}: {entry}", flush=True)
         await alone.close()
     return readings
 
@@ -190,7 +190,7 @@ class Alone:
         async def one() -> None:
             nonlocal presented
             session, self._token = await self._sessions.rotate(presented, 1)
-            presented = Presented(self._refresh_tokens.read(self._token), session)
+            presented = VerifiedRefreshToken(self._refresh_tokens.read(self._token), session)
 
         return await rate_of(one, seconds)
 

@@ -71,9 +71,9 @@ def running() -> Iterator[System]:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=ROOT)
         try:
             _wait_for(f"http://127.0.0.1:{port}/.well-known/jwks.json", process)
-            asked = [*command, "exec", "user-service", "--", "printenv", "INTERNAL_PORT"]
-            told = subprocess.check_output(asked, env=environment, text=True)
-            internal = int(told.split()[-1])
+            client_request = [*command, "exec", "user-service", "--", "printenv", "INTERNAL_PORT"]
+            entry = subprocess.check_output(client_request, env=environment, text=True)
+            internal = int(entry.split()[-1])
             _wait_for(f"http://127.0.0.1:{internal}/readyz", process)
             yield System(port, internal, process.pid)
         finally:
@@ -126,8 +126,8 @@ class Caller:
         if status == 503:
             return None
         assert status == 200, body
-        answer: dict[str, Any] = json.loads(body)
-        return answer
+        response: dict[str, Any] = json.loads(body)
+        return response
 
     async def register(self, email: str) -> None:
         person = {"email": email, "name": "Bench", "password": PASSWORD}
@@ -164,10 +164,10 @@ async def sign_ins(port: int, people: Sequence[str], seconds: float) -> float:
 
 async def refreshes(port: int, tokens: dict[int, str], seconds: float) -> float:
     async def renew(caller: Caller, number: int) -> dict[str, Any] | None:
-        answer = await caller.token(grant_type="refresh_token", refresh_token=tokens[number])
-        if answer is not None:
-            tokens[number] = answer["refresh_token"]
-        return answer
+        response = await caller.token(grant_type="refresh_token", refresh_token=tokens[number])
+        if response is not None:
+            tokens[number] = response["refresh_token"]
+        return response
 
     return await _by_everybody(port, seconds, renew)
 
@@ -204,8 +204,8 @@ def probing(port: int, seconds: float) -> "Iterator[subprocess.Popen[str]]":
 
 def lag(process: "subprocess.Popen[str]") -> float:
     """p99 in milliseconds of how long the loop kept a request waiting that costs it nothing."""
-    told, _ = process.communicate(timeout=60)
-    return float(told)
+    entry, _ = process.communicate(timeout=60)
+    return float(entry)
 
 
 async def _probe(port: int, seconds: float) -> float:
@@ -215,12 +215,12 @@ async def _probe(port: int, seconds: float) -> float:
         print("begun", flush=True)
         began = time.perf_counter()
         for number in range(int(seconds * PROBES_PER_SECOND)):
-            asked = began + number / PROBES_PER_SECOND
-            if (early := asked - time.perf_counter()) > 0:
+            client_request = began + number / PROBES_PER_SECOND
+            if (early := client_request - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
-                asked = time.perf_counter()
+                client_request = time.perf_counter()
             await caller.ask("GET", "/healthz")
-            waits.append(1000 * (time.perf_counter() - asked))
+            waits.append(1000 * (time.perf_counter() - client_request))
     return quantiles(waits, n=100)[98]
 
 

@@ -156,9 +156,9 @@ class Service:
         return await self.public.post("/auth/token", data=form)
 
     async def sign_in(self, email: str = "ada@example.com", **form: str) -> dict[str, Any]:
-        answer = await self.token(grant_type="password", username=email, password=People.PASSWORD, **form)
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json()
+        response = await self.token(grant_type="password", username=email, password=People.PASSWORD, **form)
+        assert response.status_code == 200, response.text
+        body: dict[str, Any] = response.json()
         return body
 
     async def refresh(self, refresh_token: str, **form: str) -> httpx.Response:
@@ -171,9 +171,9 @@ class Service:
     async def until_refused(self, token: str, code: str) -> None:
         """Wait until the service's own verifier refuses the token, for that reason."""
         async with asyncio.timeout(2), self.client(token) as client:
-            while (answer := await client.get("/auth/verify")).status_code != 401:
+            while (response := await client.get("/auth/verify")).status_code != 401:
                 await asyncio.sleep(0.01)
-        assert answer.json()["code"] == code
+        assert response.json()["code"] == code
 
 
 Start = Callable[[Settings], Any]

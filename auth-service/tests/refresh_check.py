@@ -41,12 +41,12 @@ class System:
 
     async def register(self) -> None:
         body = {"email": self._form["username"], "name": "Refresh check", "password": self._form["password"]}
-        answer = await _patiently(lambda: self._http.post("/v1/users", json=body))
+        response = await _patiently(lambda: self._http.post("/v1/users", json=body))
         # A conflict is our own doing: the attempt before was answered too late.
-        if answer.status_code == httpx.codes.CONFLICT:
+        if response.status_code == httpx.codes.CONFLICT:
             return
-        if answer.status_code != httpx.codes.CREATED:
-            raise Unusable(f"registering a person was answered {answer.status_code} {_code(answer)}")
+        if response.status_code != httpx.codes.CREATED:
+            raise Unusable(f"registering a person was answered {response.status_code} {_code(response)}")
 
     async def sign_in(self) -> Pair:
         return await self._pair({"grant_type": "password", **self._form})
@@ -62,28 +62,32 @@ class System:
         return await self._pair({"grant_type": "refresh_token", "refresh_token": token})
 
     async def refused(self, token: str, code: str) -> None:
-        answer = await self.refresh(token)
-        if (answer.status_code, _code(answer)) != (httpx.codes.BAD_REQUEST, code):
-            raise Broken(f"expected 400 {code}, got {answer.status_code} {_code(answer)}")
+        response = await self.refresh(token)
+        if (response.status_code, _code(response)) != (httpx.codes.BAD_REQUEST, code):
+            raise Broken(f"expected 400 {code}, got {response.status_code} {_code(response)}")
 
     async def revoke(self, token: str) -> None:
-        answer = await _patiently(lambda: self._http.post("/auth/revoke", data={"token": token}))
-        expect(answer.status_code == httpx.codes.OK, f"signing out was answered {answer.status_code}")
+        response = await _patiently(lambda: self._http.post("/auth/revoke", data={"token": token}))
+        expect(response.status_code == httpx.codes.OK, f"signing out was answered {response.status_code}")
 
     async def access_ends(self, token: str, within: float = 2.0) -> None:
         deadline = time.monotonic() + within
         headers = {"authorization": f"Bearer {token}"}
-        while (answer := await self._http.get("/v1/users/me", headers=headers)).status_code == httpx.codes.OK:
+        while (
+            response := await self._http.get("/v1/users/me", headers=headers)
+        ).status_code == httpx.codes.OK:
             expect(time.monotonic() < deadline, f"the access token still works after {within:.0f} s")
             await asyncio.sleep(0.05)
-        expect(_code(answer) == "session_revoked", f"it is refused with {_code(answer)}, not session_revoked")
+        expect(
+            _code(response) == "session_revoked", f"it is refused with {_code(response)}, not session_revoked"
+        )
 
     async def _pair(self, form: dict[str, str]) -> Pair:
-        answer = await _patiently(lambda: self._http.post("/auth/token", data=form))
-        if answer.status_code != httpx.codes.OK:
-            raise Broken(f"expected new tokens, got {answer.status_code} {_code(answer)}")
+        response = await _patiently(lambda: self._http.post("/auth/token", data=form))
+        if response.status_code != httpx.codes.OK:
+            raise Broken(f"expected new tokens, got {response.status_code} {_code(response)}")
         try:
-            return Pair(answer.json()["access_token"], answer.json()["refresh_token"])
+            return Pair(response.json()["access_token"], response.json()["refresh_token"])
         except (ValueError, KeyError, TypeError):
             raise Broken("the answer has no access_token and refresh_token") from None
 
@@ -105,10 +109,10 @@ async def a_lost_answer_asked_for_again_at_once_gives_the_same_successor(system:
 
 async def fifty_refreshes_at_once_make_one_live_token(system: System) -> None:
     first = await system.sign_in()
-    answers = await asyncio.gather(*(system.refresh_once(first.refresh) for _ in range(50)))
-    statuses = sorted({answer.status_code for answer in answers})
+    responses = await asyncio.gather(*(system.refresh_once(first.refresh) for _ in range(50)))
+    statuses = sorted({response.status_code for response in responses})
     expect(statuses == [200], f"the answers were {statuses}")
-    tokens = {answer.json()["refresh_token"] for answer in answers}
+    tokens = {response.json()["refresh_token"] for response in responses}
     expect(len(tokens) == 1, f"{len(tokens)} different successors were handed out")
     await system.renewed(tokens.pop())
 
@@ -184,11 +188,11 @@ async def revoking_the_access_token_ends_the_session_too(system: System) -> None
 async def a_refresh_that_meets_a_sign_out_leaves_no_token_that_works(system: System) -> None:
     for _ in range(5):
         pair = await system.sign_in()
-        answer, _ = await asyncio.gather(system.refresh(pair.refresh), system.revoke(pair.refresh))
-        expect(answer.status_code in (200, 400), f"the refresh was answered {answer.status_code}")
-        if answer.status_code == httpx.codes.OK:
-            await system.refused(answer.json()["refresh_token"], "session_ended")
-            await system.access_ends(answer.json()["access_token"])
+        response, _ = await asyncio.gather(system.refresh(pair.refresh), system.revoke(pair.refresh))
+        expect(response.status_code in (200, 400), f"the refresh was answered {response.status_code}")
+        if response.status_code == httpx.codes.OK:
+            await system.refused(response.json()["refresh_token"], "session_ended")
+            await system.access_ends(response.json()["access_token"])
         await system.refused(pair.refresh, "session_ended")
 
 
@@ -274,16 +278,16 @@ def expect(holds: bool, otherwise: str) -> None:
 async def _patiently(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
     """Asks again while nobody could decide: that ends no session, and is not what is checked here."""
     for _ in range(10):
-        answer = await ask()
-        if not answer.is_server_error:
+        response = await ask()
+        if not response.is_server_error:
             break
         await asyncio.sleep(1)
-    return answer
+    return response
 
 
-def _code(answer: httpx.Response) -> str:
+def _code(response: httpx.Response) -> str:
     try:
-        return str(answer.json()["code"])
+        return str(response.json()["code"])
     except (ValueError, KeyError, TypeError):
         return "without a code"
 

@@ -12,7 +12,7 @@ import pytest
 from auth_service.users import http
 from auth_service.users.client import UsersClient
 from auth_service.users.exceptions import UsersUnavailable
-from auth_service.users.http import Client, NoAnswer
+from auth_service.users.http import Client, NoResponse
 
 PLAIN = b'HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{"a":1}'
 
@@ -21,7 +21,7 @@ class Peer:
     """A server that answers as it is told, and counts connections and requests."""
 
     def __init__(self) -> None:
-        self.answer: bytes | Callable[[int], bytes] = PLAIN
+        self.response: bytes | Callable[[int], bytes] = PLAIN
         self.close_after = False
         self.connections = 0
         self.requests: list[bytes] = []
@@ -34,8 +34,10 @@ class Peer:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 self.requests.append(head)
-                answer = self.answer if isinstance(self.answer, bytes) else self.answer(len(self.requests))
-                writer.write(answer)
+                response = (
+                    self.response if isinstance(self.response, bytes) else self.response(len(self.requests))
+                )
+                writer.write(response)
                 await writer.drain()
                 if self.close_after:
                     return
@@ -80,24 +82,24 @@ async def test_a_kept_connection_that_was_closed_is_replaced_unseen(peer: Peer, 
 
 
 async def test_several_at_once_have_a_connection_each(peer: Peer, client: Client) -> None:
-    answers = await asyncio.gather(*(client.ask("GET", "/", {}) for _ in range(5)))
-    assert [answer.status for answer in answers] == [200] * 5
+    responses = await asyncio.gather(*(client.ask("GET", "/", {}) for _ in range(5)))
+    assert [response.status for response in responses] == [200] * 5
     assert peer.connections == 5
 
 
 async def test_whoever_gives_up_takes_the_connection_along(peer: Peer, client: Client) -> None:
     await client.ask("GET", "/", {})
-    peer.answer = b""  # none
+    peer.response = b""  # none
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await client.ask("GET", "/first", {})
-    peer.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    peer.response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
     assert (await client.ask("GET", "/second", {})).json() == {}
     assert peer.connections == 2
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n" + b'{"a"\r\n3\r\n:1}\r\n0\r\n\r\n',
         b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + PLAIN,
@@ -105,8 +107,8 @@ async def test_whoever_gives_up_takes_the_connection_along(peer: Peer, client: C
     ],
     ids=["in chunks", "after an interim one", "the last on its connection"],
 )
-async def test_an_answer_is_read_however_it_is_framed(peer: Peer, client: Client, answer: bytes) -> None:
-    peer.answer = answer
+async def test_an_answer_is_read_however_it_is_framed(peer: Peer, client: Client, response: bytes) -> None:
+    peer.response = response
     for _ in range(2):
         got = await client.ask("GET", "/", {})
         assert (got.status, got.json()) == (200, {"a": 1})
@@ -114,7 +116,7 @@ async def test_an_answer_is_read_however_it_is_framed(peer: Peer, client: Client
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\ncontent-length: 8\r\n\r\n{}",
@@ -124,27 +126,27 @@ async def test_an_answer_is_read_however_it_is_framed(peer: Peer, client: Client
     ],
     ids=["no HTTP", "two lengths", "too large", "another protocol", "a chunk of no length"],
 )
-async def test_what_cannot_be_read_is_no_answer(peer: Peer, client: Client, answer: bytes) -> None:
-    peer.answer = answer
-    with pytest.raises(NoAnswer):
+async def test_what_cannot_be_read_is_no_answer(peer: Peer, client: Client, response: bytes) -> None:
+    peer.response = response
+    with pytest.raises(NoResponse):
         await client.ask("GET", "/", {})
-    peer.answer = PLAIN
+    peer.response = PLAIN
     assert (await client.ask("GET", "/", {})).json() == {"a": 1}
 
 
 async def test_an_answer_cut_short_is_no_answer(peer: Peer, client: Client) -> None:
-    peer.answer, peer.close_after = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{", True
-    with pytest.raises(NoAnswer):
+    peer.response, peer.close_after = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{", True
+    with pytest.raises(NoResponse):
         await client.ask("GET", "/", {})
 
 
 async def test_a_name_that_cannot_be_one_is_no_answer() -> None:
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoResponse):
         await Client(f"http://{'a' * 64}.example", 1.0).ask("GET", "/", {})
 
 
 async def test_surplus_bytes_are_nobodys_answer(peer: Peer, client: Client) -> None:
-    peer.answer = lambda number: (
+    peer.response = lambda number: (
         PLAIN + b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n" + b"false" if number == 1 else PLAIN
     )
     for _ in range(3):
@@ -207,7 +209,7 @@ async def test_questions_are_spread_over_the_addresses_of_a_name(
 async def test_an_address_that_is_busy_gets_no_more_questions_than_it_answers(
     replicas: Replicas, spreading: Client
 ) -> None:
-    replicas.peers["127.0.0.1"].answer = b""  # not yet
+    replicas.peers["127.0.0.1"].response = b""  # not yet
     waiting = [asyncio.create_task(spreading.ask("GET", "/", {})) for _ in range(2)]
     async with asyncio.timeout(5):
         while sum(replicas.counts()) < 2:
@@ -233,7 +235,7 @@ async def test_a_question_that_an_address_drops_is_asked_at_another(
     replicas: Replicas, spreading: Client
 ) -> None:
     dying = replicas.peers["127.0.0.2"]
-    dying.answer, dying.close_after = b"", True
+    dying.response, dying.close_after = b"", True
     for _ in range(10):
         assert (await spreading.ask("GET", "/", {})).status == 200
     assert replicas.counts() == [10, 1, 0]  # once it failed, it is tried last for a while
@@ -242,7 +244,7 @@ async def test_a_question_that_an_address_drops_is_asked_at_another(
 async def test_an_address_that_is_frozen_is_tried_last_for_a_while(
     replicas: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replicas.peers["127.0.0.1"].answer = b""
+    replicas.peers["127.0.0.1"].response = b""
     spreading = Client(f"http://users.example:{replicas.port}", 0.2)
     for _ in range(2):
         with suppress(TimeoutError):
@@ -252,7 +254,7 @@ async def test_an_address_that_is_frozen_is_tried_last_for_a_while(
     for _ in range(10):
         assert (await spreading.ask("GET", "/", {})).status == 200
     monkeypatch.setattr(http, "AVOIDED_SECONDS", 0)
-    replicas.peers["127.0.0.1"].answer = PLAIN
+    replicas.peers["127.0.0.1"].response = PLAIN
     for _ in range(10):
         await spreading.ask("GET", "/", {})
     assert replicas.counts()[0] > 2  # thawed
@@ -262,9 +264,9 @@ async def test_an_address_that_is_frozen_is_tried_last_for_a_while(
 async def test_one_frozen_replica_keeps_nobody_out_who_is_asked_about_at_the_other(
     replicas: Replicas,
 ) -> None:
-    replicas.peers["127.0.0.1"].answer = b""
+    replicas.peers["127.0.0.1"].response = b""
     body = b'{"code":"user_not_found"}'
-    replicas.peers["127.0.0.2"].answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: %d\r\n\r\n%s" % (
+    replicas.peers["127.0.0.2"].response = b"HTTP/1.1 404 Not Found\r\ncontent-length: %d\r\n\r\n%s" % (
         len(body),
         body,
     )

@@ -296,7 +296,7 @@ async def counted(service: Service, event: str, outcome: str, reason: str) -> fl
     ],
 )
 def test_an_address_is_told_by_its_prefix_alone(address: str, prefix: str) -> None:
-    assert audit.Origin(address).prefix == prefix
+    assert audit.AuditContext(address).prefix == prefix
 
 
 def test_the_canary_hears_each_kind_of_secret(canary: Canary) -> None:
@@ -306,7 +306,7 @@ def test_the_canary_hears_each_kind_of_secret(canary: Canary) -> None:
         logger.info("a line with %s", secret)
         assert canary.heard, secret
         canary.heard.clear()
-    logger.info("a line without any, about %s", audit.Origin("192.0.2.7").prefix)
+    logger.info("a line without any, about %s", audit.AuditContext("192.0.2.7").prefix)
     assert not canary.heard
 
 
@@ -315,14 +315,14 @@ def test_the_canary_hears_each_kind_of_secret(canary: Canary) -> None:
 )
 async def test_no_answer_echoes_what_was_sent(service: Service, form: dict[str, str]) -> None:
     for grant in ("password", "refresh_token", "canary-grant"):
-        answer = await service.token(grant_type=grant, **form)
-        assert answer.status_code == 400
-        assert "canary" not in answer.text
-    answer = await service.public.get(
+        response = await service.token(grant_type=grant, **form)
+        assert response.status_code == 400
+        assert "canary" not in response.text
+    response = await service.public.get(
         "/auth/verify", headers={"authorization": "Bearer canary.canary.canary"}
     )
-    assert answer.status_code == 401
-    assert "canary" not in answer.text
+    assert response.status_code == 401
+    assert "canary" not in response.text
 
 
 async def test_no_complaint_about_an_address_echoes_it(service: Service) -> None:
@@ -335,9 +335,9 @@ async def test_no_complaint_about_an_address_echoes_it(service: Service) -> None
             ("GET", "/auth/verify?access_token=canary.canary.canary"),
             ("GET", "/auth/canary"),
         ):
-            answer = await client.request(method, path)
-            assert 400 <= answer.status_code < 500, path
-            assert "canary" not in answer.text + str(answer.headers), path
+            response = await client.request(method, path)
+            assert 400 <= response.status_code < 500, path
+            assert "canary" not in response.text + str(response.headers), path
 
 
 @pytest.mark.parametrize("path", ["/auth/token", "/auth/revoke", "/auth/introspect"])
@@ -357,9 +357,9 @@ async def test_no_complaint_about_a_form_echoes_or_logs_it(
         f'{{"username": 7, "password": "{word}"}}',
     ):
         kind = "application/json" if body.startswith("{") else "application/x-www-form-urlencoded"
-        answer = await service.public.post(path, content=body, headers={"content-type": kind})
-        assert answer.status_code < 500, body
-        assert word not in answer.text + str(answer.headers), body
+        response = await service.public.post(path, content=body, headers={"content-type": kind})
+        assert response.status_code < 500, body
+        assert word not in response.text + str(response.headers), body
     ours = [record for record in caplog.records if record.name.startswith(OURS)]
     assert len(ours) >= 9  # a line for each request
     assert not [record.getMessage() for record in ours if word in str(vars(record))]

@@ -79,10 +79,13 @@ class Recorder:
 
     async def ask(self, name: str, method: str, path: str, *, token: str = "", **how: Any) -> httpx.Response:
         headers = ({"authorization": f"Bearer {token}"} if token else {}) | how.pop("headers", {})
-        answer = await self._http.request(method, path, headers=headers, **how)
+        response = await self._http.request(method, path, headers=headers, **how)
         self._http.cookies.clear()
-        self.heard[name] = {"request": self._requested(answer.request), "response": self._answered(answer)}
-        return answer
+        self.heard[name] = {
+            "request": self._requested(response.request),
+            "response": self._answered(response),
+        }
+        return response
 
     def _requested(self, request: httpx.Request) -> dict[str, Any]:
         path, question, query = request.url.raw_path.decode().partition("?")
@@ -95,9 +98,9 @@ class Recorder:
             said["body"] = self._fixed(dict(parse_qsl(content)))
         return said
 
-    def _answered(self, answer: httpx.Response) -> dict[str, Any]:
-        said = {"status": answer.status_code, "headers": self._shown(answer.headers, ANSWER_FIELDS)}
-        return said | ({"body": self._fixed(answer.json())} if answer.content else {})
+    def _answered(self, response: httpx.Response) -> dict[str, Any]:
+        said = {"status": response.status_code, "headers": self._shown(response.headers, ANSWER_FIELDS)}
+        return said | ({"body": self._fixed(response.json())} if response.content else {})
 
     def _shown(self, headers: Mapping[str, str], names: set[str]) -> Any:
         return self._fixed({name: value for name, value in headers.items() if name in names})

@@ -170,9 +170,9 @@ async def until_refused(elsewhere: Any, token: str) -> None:
 async def refreshed(service: Service, grant: dict[str, Any]) -> httpx.Response:
     """Another connection may still lead to the former primary, which that one then finds out."""
     async with asyncio.timeout(SOON):
-        while (answer := await service.refresh(grant["refresh_token"])).status_code == 503:
+        while (response := await service.refresh(grant["refresh_token"])).status_code == 503:
             await asyncio.sleep(0.1)
-    return answer
+    return response
 
 
 @pytest.mark.quiet
@@ -214,11 +214,11 @@ async def test_a_former_primary_that_refuses_writes_without_replicas_is_left_at_
         grant = await service.sign_in()
         await servers.fail_over(name, "a primary that nobody told")
         began = time.monotonic()
-        answer = await refreshed(service, grant)
-        assert answer.status_code == 200
+        response = await refreshed(service, grant)
+        assert response.status_code == 200
         assert time.monotonic() - began < SOON
         # What the new primary has made goes on there.
-        assert (await service.refresh(answer.json()["refresh_token"])).status_code == 200
+        assert (await service.refresh(response.json()["refresh_token"])).status_code == 200
 
 
 async def test_an_end_that_no_replica_confirmed_is_not_taken_for_durable_when_asked_for_again(

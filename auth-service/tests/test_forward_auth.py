@@ -119,11 +119,11 @@ async def test_an_ingress_admits_a_good_token_and_nobody_elses_words(
     token = (await service.sign_in())["access_token"]
     forged = {"x-auth-subject": "somebody", "x-auth-roles": "admin", "x-auth-session": "another"}
     forged |= dict.fromkeys(("x_auth_roles", "x-auth_roles", "x_auth-roles"), "admin")
-    answer = await client.post(
+    response = await client.post(
         "/orders?a=b", content=b"body", headers={"authorization": f"Bearer {token}", **forged}
     )
-    assert answer.status_code == 200
-    told: dict[str, Any] = answer.json()
+    assert response.status_code == 200
+    told: dict[str, Any] = response.json()
     assert told["x-auth-subject"] == people["ada@example.com"]["id"]
     assert told["x-auth-scope"] == "*"
     assert not told.get("x-auth-roles")

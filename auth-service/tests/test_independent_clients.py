@@ -117,8 +117,8 @@ async def test_requests_oauthlib_signs_in_refreshes_and_gets_a_clients_token(
             renewed = session.refresh_token(f"{url}/auth/token", client_id="first-party")
             assert renewed["refresh_token"] != token["refresh_token"]
             assert session.get(f"{url}/auth/verify").status_code == 204
-            answer = requests.post(f"{url}/auth/revoke", {"token": renewed["access_token"]}, timeout=5)
-            assert answer.status_code == 200
+            response = requests.post(f"{url}/auth/revoke", {"token": renewed["access_token"]}, timeout=5)
+            assert response.status_code == 200
 
     def client() -> None:
         with OAuth2Session(client=BackendApplicationClient("reports")) as session:

@@ -88,12 +88,12 @@ async def test_a_damaged_ring_is_refused_with_its_reason_and_never_replaced(
     await redis.set(STORED, damaged)
     form = {"grant_type": "password", "username": "ada@example.com", "password": People.PASSWORD}
     async with started(make_settings(redis_url, people.url, tmp_path), ready=False) as service:
-        for answer in (
+        for response in (
             await service.public.get("/.well-known/jwks.json"),
             await service.internal.get("/readyz"),
             await service.token(**form),
         ):
-            assert answer.status_code == 503
+            assert response.status_code == 503
         assert any("the key ring cannot be used: " in record.message for record in caplog.records)
         assert await redis.get(STORED) == damaged
         await redis.set(STORED, whole)  # restored: nobody has to start anything again
@@ -160,10 +160,10 @@ async def test_a_revoked_key_is_refused_everywhere_and_the_next_one_signs(servic
     began = time.monotonic()
     await service.parts.keys.revoke(kid)
     async with service.client(grant["access_token"]) as client:
-        while (answer := await client.get("/auth/verify")).status_code == 204:
+        while (response := await client.get("/auth/verify")).status_code == 204:
             await asyncio.sleep(0.01)
-    assert answer.status_code == 401
-    assert answer.json()["code"] in ("unknown_key", "key_revoked")
+    assert response.status_code == 401
+    assert response.json()["code"] in ("unknown_key", "key_revoked")
     assert time.monotonic() - began < 5
     renewed = (await service.refresh(grant["refresh_token"])).json()
     assert jwt.get_unverified_header(renewed["access_token"])["kid"] != kid
@@ -186,8 +186,8 @@ async def test_an_access_token_has_the_claims_and_the_type_of_rfc_9068(service: 
 async def test_a_clients_subject_is_no_users_id_and_its_token_has_no_person(service: Service) -> None:
     secret = await service.parts.clients.register("reports", {"a"}, {"user-service"})
     form = {"grant_type": "client_credentials", "audience": "user-service"}
-    answer = await service.public.post("/auth/token", data=form, auth=("reports", secret))
-    claims = jwt.decode(answer.json()["access_token"], options={"verify_signature": False})
+    response = await service.public.post("/auth/token", data=form, auth=("reports", secret))
+    claims = jwt.decode(response.json()["access_token"], options={"verify_signature": False})
     assert claims["sub"] == "client:reports"
     assert claims["aud"] == "user-service"
     assert "cv" not in claims

@@ -1,4 +1,4 @@
-"""The OAuth endpoints beyond the standards' own clauses, which are in test_oauth_checklist.py."""
+"""The OAuth endpoints beyond the standards' own clauses, which are in test_rfc6749_oauth.py."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ async def test_an_unknown_grant_has_its_own_error(service: Service) -> None:
 
 async def test_unknown_wrong_and_disabled_accounts_get_one_answer(service: Service, people: People) -> None:
     people.add("eve@example.com")["status"] = "disabled"
-    answers = [
+    responses = [
         await service.token(grant_type="password", username=name, password=password)
         for name, password in (
             ("nobody@example.com", "x" * 12),
@@ -27,28 +27,28 @@ async def test_unknown_wrong_and_disabled_accounts_get_one_answer(service: Servi
             ("eve@example.com", People.PASSWORD),
         )
     ]
-    assert {(answer.status_code, answer.text) for answer in answers} == {(400, answers[0].text)}
-    assert answers[0].json()["code"] == "invalid_credentials"
+    assert {(response.status_code, response.text) for response in responses} == {(400, responses[0].text)}
+    assert responses[0].json()["code"] == "invalid_credentials"
 
 
 async def test_basic_credentials_that_cannot_be_read_are_no_client(service: Service) -> None:
     for path in ("/auth/token", "/auth/revoke", "/auth/introspect"):
         for credentials in (b"\xe9", b"=", b"/w==", b"YTpi\xff"):
-            answer = await service.public.post(
+            response = await service.public.post(
                 path, data={"token": "x"}, headers={b"Authorization": b"Basic " + credentials}
             )
-            assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client"), credentials
+            assert (response.status_code, response.json()["error"]) == (401, "invalid_client"), credentials
 
 
 async def test_a_client_with_both_its_secrets_gets_tokens_without_a_refresh_token(service: Service) -> None:
     first = await service.parts.clients.register("reports", {"a", "b"}, set())
     second = await service.parts.clients.add_secret("reports")
     for secret in (first, second):
-        answer = await service.public.post(
+        response = await service.public.post(
             "/auth/token", data={"grant_type": "client_credentials"}, auth=("reports", secret)
         )
-        assert answer.json()["scope"] == "a b"
-        assert "refresh_token" not in answer.json()
+        assert response.json()["scope"] == "a b"
+        assert "refresh_token" not in response.json()
     await service.parts.clients.drop_older_secret("reports")
     refused = await service.public.post(
         "/auth/token", data={"grant_type": "client_credentials"}, auth=("reports", first)
@@ -82,8 +82,8 @@ async def test_a_client_that_was_removed_gets_nothing_more(service: Service) -> 
     secret = await service.parts.clients.register("reports", {"a"}, set())
     form = {"grant_type": "client_credentials"}
     for status in (200, 401):
-        answer = await service.public.post("/auth/token", data=form, auth=("reports", secret))
-        assert answer.status_code == status
+        response = await service.public.post("/auth/token", data=form, auth=("reports", secret))
+        assert response.status_code == status
         if status == 200:
             await service.parts.clients.remove("reports")
 
@@ -108,8 +108,8 @@ async def test_a_client_of_the_settings_may_change_its_secret_with_two_valid_mea
         clients = {"reports": {"secret_hashes": list(map(hash_secret, valid))}}
         async with started(make_settings(redis_url, people.url, tmp_path, clients=clients)) as service:
             for secret in (old, new):
-                answer = await service.public.post("/auth/token", data=form, auth=("reports", secret))
-                assert answer.status_code == (200 if secret in valid else 401)
+                response = await service.public.post("/auth/token", data=form, auth=("reports", secret))
+                assert response.status_code == (200 if secret in valid else 401)
 
 
 async def test_a_person_sees_and_ends_their_own_sessions_alone(service: Service, people: People) -> None:
@@ -131,10 +131,10 @@ async def test_a_person_sees_and_ends_their_own_sessions_alone(service: Service,
 
 async def test_a_clients_own_token_has_no_sessions_to_list_or_to_end(service: Service) -> None:
     secret = await service.parts.clients.register("reports", {"sessions"}, set())
-    answer = await service.public.post(
+    response = await service.public.post(
         "/auth/token", data={"grant_type": "client_credentials"}, auth=("reports", secret)
     )
-    async with service.client(answer.json()["access_token"]) as client:
+    async with service.client(response.json()["access_token"]) as client:
         for method, path in (("GET", ""), ("DELETE", ""), ("DELETE", f"/{'x' * 22}")):
             refused = await client.request(method, f"/auth/sessions{path}")
             assert (refused.status_code, refused.json()["code"]) == (403, "not_a_person")

@@ -28,25 +28,25 @@ async def service(redis_url: str, people: People, tmp_path: Path) -> AsyncIterat
 
 async def timed(asking: Awaitable[httpx.Response]) -> tuple[httpx.Response, float]:
     began = time.monotonic()
-    answer = await asking
-    return answer, time.monotonic() - began
+    response = await asking
+    return response, time.monotonic() - began
 
 
 def sign_in(service: Service, name: str = "ada@example.com") -> Awaitable[httpx.Response]:
     return service.token(grant_type="password", username=name, password=People.PASSWORD)
 
 
-def is_unavailable(answer: httpx.Response) -> bool:
-    return (answer.status_code, answer.json().get("code")) == (503, "users_unavailable") and int(
-        answer.headers["retry-after"]
+def is_unavailable(response: httpx.Response) -> bool:
+    return (response.status_code, response.json().get("code")) == (503, "users_unavailable") and int(
+        response.headers["retry-after"]
     ) >= 1
 
 
 async def until_answered(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
     async with asyncio.timeout(5):
-        while (answer := await ask()).status_code == 503:
+        while (response := await ask()).status_code == 503:
             await asyncio.sleep(0.05)
-    return answer
+    return response
 
 
 async def test_started_before_user_service_and_again_without_it_everything_is_refused_in_time(
@@ -54,14 +54,14 @@ async def test_started_before_user_service_and_again_without_it_everything_is_re
 ) -> None:
     port = free_port()
     async with started(make_settings(redis_url, f"http://127.0.0.1:{port}", tmp_path)) as service:
-        answer, seconds = await timed(sign_in(service))
-        assert is_unavailable(answer)
+        response, seconds = await timed(sign_in(service))
+        assert is_unavailable(response)
         assert seconds < AT_ONCE
         async with serve_people(port):
             grant = (await until_answered(lambda: sign_in(service))).json()
         for asking in (sign_in(service), service.refresh(grant["refresh_token"])):
-            answer, seconds = await timed(asking)
-            assert is_unavailable(answer)
+            response, seconds = await timed(asking)
+            assert is_unavailable(response)
             assert seconds < AT_ONCE
         async with serve_people(port) as people:
             people["ada@example.com"]["id"] = (
@@ -78,15 +78,15 @@ async def test_two_hundred_at_once_while_user_service_hangs_make_no_pile_and_non
     # Of the same questions, answered. Twice: a busy machine is not equally busy all the time.
     calm = 2 * max(seconds for _, seconds in await crowd(service, token))
     people.delay, people.most_under_way = 60, 0
-    answers = await crowd(service, token)
-    assert [answer.text for answer, _ in answers if not is_unavailable(answer)] == []
-    assert max(seconds for _, seconds in answers) < HANGING + calm
+    responses = await crowd(service, token)
+    assert [response.text for response, _ in responses if not is_unavailable(response)] == []
+    assert max(seconds for _, seconds in responses) < HANGING + calm
     assert people.most_under_way <= 2 * WIDTH
-    assert sorted(seconds for _, seconds in answers)[200 - 2 * WIDTH - 1] < AT_ONCE + calm
+    assert sorted(seconds for _, seconds in responses)[200 - 2 * WIDTH - 1] < AT_ONCE + calm
     # Now that it is known to hang, nobody waits for it but one a second who finds out.
-    answers = await crowd(service, token)
-    assert [answer.text for answer, _ in answers if not is_unavailable(answer)] == []
-    assert sorted(seconds for _, seconds in answers)[200 - 3] < AT_ONCE + calm
+    responses = await crowd(service, token)
+    assert [response.text for response, _ in responses if not is_unavailable(response)] == []
+    assert sorted(seconds for _, seconds in responses)[200 - 3] < AT_ONCE + calm
     people.delay = 0
     assert (await until_answered(lambda: service.refresh(token))).status_code == 200
     assert (await until_answered(lambda: sign_in(service))).status_code == 200
@@ -102,7 +102,7 @@ async def crowd(service: Service, refresh_token: str) -> list[tuple[httpx.Respon
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         Response(b"<html>"),
         Response(b"\xff"),
@@ -129,13 +129,13 @@ async def crowd(service: Service, refresh_token: str) -> list[tuple[httpx.Respon
         Response(b"[]", 404),
         Response(b'{"code": "not_found", "status": 404}', 404),
     ],
-    ids=lambda answer: f"{answer.status_code} {answer.body[:40]!r}",
+    ids=lambda response: f"{response.status_code} {response.body[:40]!r}",
 )
 async def test_an_answer_that_says_something_else_is_none(
-    service: Service, people: People, answer: Response
+    service: Service, people: People, response: Response
 ) -> None:
     token = (await service.sign_in())["refresh_token"]
-    people.raw = answer
+    people.raw = response
     assert is_unavailable(await sign_in(service))
     assert is_unavailable(await service.refresh(token))
     people.raw = None
@@ -169,8 +169,8 @@ async def test_refusals_that_are_kept_back_keep_nobody_else_out(service: Service
             await asyncio.sleep(0.01)
     people.raw = None
     assert (await sign_in(service)).status_code == 200
-    for answer, seconds in await asyncio.gather(*kept_back):
-        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+    for response, seconds in await asyncio.gather(*kept_back):
+        assert (response.status_code, response.json()["error"]) == (400, "invalid_grant")
         assert seconds >= wait
     assert {request.url.query for request in people.requests} == {"caller_waits=true"}
 
@@ -190,5 +190,5 @@ async def test_a_caller_who_goes_away_leaves_nothing_behind(service: Service, pe
             while people.under_way:
                 await asyncio.sleep(0.01)
     people.delay = 0
-    answers = await asyncio.gather(*(sign_in(service, name) for name in names))
-    assert {answer.status_code for answer in answers} == {200}
+    responses = await asyncio.gather(*(sign_in(service, name) for name in names))
+    assert {response.status_code for response in responses} == {200}

@@ -16,8 +16,8 @@ End = Callable[[Service, People, Any, dict[str, Any]], Awaitable[Any]]
 
 
 async def sign_out(service: Service, _people: People, _redis: Any, grant: dict[str, Any]) -> None:
-    answer = await service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
-    assert answer.status_code == 200
+    response = await service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
+    assert response.status_code == 200
 
 
 async def sign_out_everywhere(service: Service, _people: People, _redis: Any, grant: dict[str, Any]) -> None:
@@ -47,10 +47,10 @@ async def test_after_an_end_met_a_refresh_no_token_of_that_round_works(
             if number % 5 == 0:
                 await refresh
             await end(service, people, redis, grant)
-            answer = await refresh
-            met.add(answer.status_code)
-            assert answer.status_code in (200, 400), answer.text
-            held += [grant] if answer.status_code == 400 else [grant, answer.json()]
+            response = await refresh
+            met.add(response.status_code)
+            assert response.status_code in (200, 400), response.text
+            held += [grant] if response.status_code == 400 else [grant, response.json()]
         for grant in held:
             assert (await service.refresh(grant["refresh_token"])).status_code == 400
             await _until_refused(service, grant["access_token"])
@@ -65,13 +65,13 @@ async def test_fifty_refreshes_that_meet_the_end_are_each_renewed_or_told_of_it(
         await asyncio.wait(early, return_when=asyncio.FIRST_COMPLETED)
         end = service.public.post("/auth/revoke", data={"token": token})
         late = [service.refresh(token) for _ in range(25)]
-        ended, *answers = await asyncio.gather(end, *early, *late)
+        ended, *responses = await asyncio.gather(end, *early, *late)
         assert ended.status_code == 200
-        for answer in answers:
-            met.add(answer.status_code)
-            if answer.status_code == 200:
-                answer = await service.refresh(answer.json()["refresh_token"])
-            refusal = answer.status_code, answer.json()["error"], answer.json()["code"]
+        for response in responses:
+            met.add(response.status_code)
+            if response.status_code == 200:
+                response = await service.refresh(response.json()["refresh_token"])
+            refusal = response.status_code, response.json()["error"], response.json()["code"]
             assert refusal == (400, "invalid_grant", "session_ended")
     assert met == {200, 400}
 
@@ -94,13 +94,13 @@ async def test_whoever_does_not_wait_for_the_answer_takes_no_connection_along_an
             for each in leaving:
                 each.cancel()
             await asyncio.gather(*leaving, return_exceptions=True)
-        answers = await asyncio.gather(*(service.refresh(token) for token in tokens for _ in range(5)))
-        assert [answer.text for answer in answers if answer.status_code != 200] == []
-        for number, answer in enumerate(answers):
-            claims = jwt.decode(answer.json()["access_token"], options={"verify_signature": False})
+        responses = await asyncio.gather(*(service.refresh(token) for token in tokens for _ in range(5)))
+        assert [response.text for response in responses if response.status_code != 200] == []
+        for number, response in enumerate(responses):
+            claims = jwt.decode(response.json()["access_token"], options={"verify_signature": False})
             assert claims["sub"] == people[names[number // 5]]["id"]
             assert claims["sid"] == tokens[number // 5].split(".")[0]
-        async with service.parts.store.answering() as redis:
+        async with service.parts.store.connection() as redis:
             assert not redis.connection_pool._in_use_connections
 
 

@@ -9,7 +9,7 @@ from conftest import make_settings
 
 from auth_service import store
 from service_kit import follower, testing
-from service_kit.settings import revealed
+from service_kit.settings import secret_value
 
 MAKE_SECRETS = Path(__file__).parents[2] / "deploy" / "compose" / "make_secrets.py"
 PASSWORDS = (
@@ -35,7 +35,7 @@ def password(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 async def test_a_password_of_redis_may_hold_any_character(password: str, tmp_path: Path) -> None:
     held = make_settings("redis://127.0.0.1:1", "http://127.0.0.1:1", tmp_path / "auth-service")
-    assert revealed(held.redis_password) == revealed(held.revocations_redis_password) == password
+    assert secret_value(held.redis_password) == secret_value(held.revocations_redis_password) == password
     rules = (tmp_path / "redis" / "users.acl").read_text().splitlines()
     with testing.redis_server(acl=rules) as server:
         own = store.connect(server.url, "auth", password, timeout=5)

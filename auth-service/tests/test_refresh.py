@@ -38,8 +38,8 @@ async def test_a_late_retry_of_a_lost_answer_keeps_the_session_alive(service: Se
     await service.refresh(first)  # the answer is lost
     await backdate(redis, first, 3600)
     both = await asyncio.gather(service.refresh(first), service.refresh(first))
-    assert [answer.status_code for answer in both] == [200, 200]
-    assert len({answer.json()["refresh_token"] for answer in both}) == 1
+    assert [response.status_code for response in both] == [200, 200]
+    assert len({response.json()["refresh_token"] for response in both}) == 1
     assert (await service.refresh(both[0].json()["refresh_token"])).status_code == 200
 
 
@@ -64,8 +64,8 @@ async def test_an_older_generation_is_reuse(service: Service) -> None:
 async def test_a_forged_mac_with_a_real_sid_changes_nothing(service: Service, redis: Any) -> None:
     token = (await service.sign_in())["refresh_token"]
     before = await redis.hgetall(f"auth:session:{session_of(token)}")
-    answer = await service.refresh(f"{session_of(token)}.7.0.{'A' * 43}")
-    assert (answer.status_code, answer.json()["code"]) == (400, "refresh_token_invalid")
+    response = await service.refresh(f"{session_of(token)}.7.0.{'A' * 43}")
+    assert (response.status_code, response.json()["code"]) == (400, "refresh_token_invalid")
     assert await redis.hgetall(f"auth:session:{session_of(token)}") == before
 
 
@@ -81,17 +81,17 @@ async def test_a_pair_ahead_of_the_store_changes_nothing(service: Service, redis
 
 async def test_fifty_refreshes_at_once_make_one_successor(service: Service) -> None:
     first = (await service.sign_in())["refresh_token"]
-    answers = await asyncio.gather(*(service.refresh(first) for _ in range(50)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.json()["refresh_token"] for answer in answers}) == 1
+    responses = await asyncio.gather(*(service.refresh(first) for _ in range(50)))
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.json()["refresh_token"] for response in responses}) == 1
 
 
 async def test_user_service_being_away_is_503_and_ends_nothing(service: Service, people: People) -> None:
     token = (await service.sign_in())["refresh_token"]
     people.status = 500
-    answer = await service.refresh(token)
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert answer.json()["error"] == "temporarily_unavailable"
+    response = await service.refresh(token)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json()["error"] == "temporarily_unavailable"
     people.status = None
     assert (await service.refresh(token)).status_code == 200
 
@@ -135,8 +135,8 @@ async def test_a_demotion_only_asks_for_a_refresh(service: Service, people: Peop
 async def test_an_access_token_that_outlived_its_session_can_be_revoked(service: Service, redis: Any) -> None:
     grant = await service.sign_in()
     await redis.delete(f"auth:session:{session_of(grant['refresh_token'])}")
-    answer = await service.public.post("/auth/revoke", data={"token": grant["access_token"]})
-    assert answer.status_code == 200
+    response = await service.public.post("/auth/revoke", data={"token": grant["access_token"]})
+    assert response.status_code == 200
     await service.until_refused(grant["access_token"], "session_revoked")
 
 
@@ -146,7 +146,7 @@ async def test_what_a_newer_release_has_added_to_a_session_outlives_a_refresh_by
     token = (await service.sign_in())["refresh_token"]
     await rewrite_session(redis, session_of(token), {"of-a-newer-release": "kept"})
     for _ in range(2):
-        answer = await service.refresh(token)
-        assert answer.status_code == 200, answer.text
-        token = answer.json()["refresh_token"]
+        response = await service.refresh(token)
+        assert response.status_code == 200, response.text
+        token = response.json()["refresh_token"]
     assert await redis.hget(f"auth:session:{session_of(token)}", "of-a-newer-release") == "kept"

@@ -37,9 +37,9 @@ class Front:
             await JSONResponse({}, 201)(scope, receive, send)
         else:
             form = dict(parse_qsl((await request.body()).decode()))
-            answer = await self._forwarded(request, form)
-            kept = {name: answer.headers[name] for name in ("content-type",) if name in answer.headers}
-            await JSONResponse(json.loads(answer.content or "null"), answer.status_code, kept)(
+            response = await self._forwarded(request, form)
+            kept = {name: response.headers[name] for name in ("content-type",) if name in response.headers}
+            await JSONResponse(json.loads(response.content or "null"), response.status_code, kept)(
                 scope, receive, send
             )
 

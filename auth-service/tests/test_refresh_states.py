@@ -48,7 +48,7 @@ class Signing:
 
 
 @dataclass
-class World:
+class RefreshModel:
     """A running service, and everything around it that can fail."""
 
     runner: asyncio.Runner
@@ -71,8 +71,8 @@ class World:
 
 
 @pytest.fixture
-def world(shared_redis: str, tmp_path: Path) -> Iterator[World]:
-    async def start() -> World:
+def model(shared_redis: str, tmp_path: Path) -> Iterator[RefreshModel]:
+    async def start() -> RefreshModel:
         people = await stack.enter_async_context(serve_people())
         redis = await stack.enter_async_context(Redis.from_url(shared_redis, decode_responses=True))
         await redis.flushall()
@@ -82,7 +82,7 @@ def world(shared_redis: str, tmp_path: Path) -> Iterator[World]:
         service = await stack.enter_async_context(started(every))
         tokens: Any = service.parts.tokens
         tokens._access = Signing(tokens._access)
-        return World(runner, service, people, redis, tokens._access)
+        return RefreshModel(runner, service, people, redis, tokens._access)
 
     async def stop() -> None:
         await stack.aclose()
@@ -125,20 +125,20 @@ class Chain:
 class RefreshContract(RuleBasedStateMachine):
     """One person, their sessions, and a thief who copies tokens."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, model: RefreshModel) -> None:
         super().__init__()
-        self.world = world
+        self.model = model
         self.chains: list[Chain] = []
 
     @initialize()
     def begin(self) -> None:
-        self.world.people.reset()
+        self.model.people.reset()
         self.sign_in()
 
     @rule()
     @precondition(lambda self: len(self.chains) < 3 and not any(chain.alive for chain in self.chains[1:]))
     def sign_in(self) -> None:
-        grant = self.world.runner.run(self.world.service.sign_in())
+        grant = self.model.runner.run(self.model.service.sign_in())
         session = grant["refresh_token"].split(".")[0]
         self.chains.append(Chain(session, grant["access_token"], {(0, 0): grant["refresh_token"]}))
 
@@ -180,38 +180,38 @@ class RefreshContract(RuleBasedStateMachine):
     )
     def forge(self, data: st.DataObject, pair: Pair, mac: str) -> None:
         chain = self.any_chain(data)
-        before = self.world.stored(chain.id)
-        answer = self.world.refresh(f"{chain.id}.{pair[0]}.{pair[1]}.{mac}")
-        assert (answer.status_code, answer.json()["code"]) == (400, "refresh_token_invalid")
-        assert self.world.stored(chain.id) == before
+        before = self.model.stored(chain.id)
+        response = self.model.refresh(f"{chain.id}.{pair[0]}.{pair[1]}.{mac}")
+        assert (response.status_code, response.json()["code"]) == (400, "refresh_token_invalid")
+        assert self.model.stored(chain.id) == before
 
     @rule(data=st.data())
     def refresh_while_user_service_is_away(self, data: st.DataObject) -> None:
         chain = self.any_chain(data)
-        before = self.world.stored(chain.id)
-        self.world.people.status = 500
-        answer = self.world.refresh(chain.texts[chain.current])
-        self.world.people.status = None
-        assert answer.status_code == (503 if chain.alive else 400)
-        assert self.world.stored(chain.id) == before
+        before = self.model.stored(chain.id)
+        self.model.people.status = 500
+        response = self.model.refresh(chain.texts[chain.current])
+        self.model.people.status = None
+        assert response.status_code == (503 if chain.alive else 400)
+        assert self.model.stored(chain.id) == before
 
     @rule(data=st.data())
     def refresh_while_signing_fails(self, data: st.DataObject) -> None:
         """The client sees a failure after the rotation: an answer lost, as far as it can tell."""
         chain = self.any_chain(data)
         if chain.alive:
-            self.world.signing.fails = True
-            answer = self.world.refresh(chain.texts[chain.current])
-            self.world.signing.fails = False
-            assert answer.status_code == 503
+            self.model.signing.fails = True
+            response = self.model.refresh(chain.texts[chain.current])
+            self.model.signing.fails = False
+            assert response.status_code == 503
             # It never had this successor, and neither has anybody else.
             chain.moved(chain.current, (chain.current[0] + 1, 0))
             chain.texts[chain.current] = self.written(chain.id, chain.current)
 
     @rule(data=st.data())
     def refresh_as_the_connections_to_redis_break(self, data: st.DataObject) -> None:
-        self.world.runner.run(
-            self.world.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        self.model.runner.run(
+            self.model.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         )
         chain = self.any_chain(data)
         self.present(chain, chain.current)
@@ -219,24 +219,26 @@ class RefreshContract(RuleBasedStateMachine):
     @rule(data=st.data())
     def expire(self, data: st.DataObject) -> None:
         chain = self.any_chain(data)
-        self.world.runner.run(self.world.redis.pexpire(f"auth:session:{chain.id}", 0))
+        self.model.runner.run(self.model.redis.pexpire(f"auth:session:{chain.id}", 0))
         chain.alive = False
 
     @rule(data=st.data(), by=st.sampled_from(["refresh token", "access token"]))
     def sign_out(self, data: st.DataObject, by: str) -> None:
         chain = self.any_chain(data)
         token = chain.texts[chain.current] if by == "refresh token" else chain.access_token
-        answer = self.world.runner.run(self.world.service.public.post("/auth/revoke", data={"token": token}))
-        assert answer.status_code == 200
+        response = self.model.runner.run(
+            self.model.service.public.post("/auth/revoke", data={"token": token})
+        )
+        assert response.status_code == 200
         chain.alive = False
 
     @rule()
     def change_the_password(self) -> None:
-        self.world.people.change("ada@example.com")
+        self.model.people.change("ada@example.com")
         for chain in self.chains:
             if chain.alive:  # no event came: the next refresh finds out by itself
-                answer = self.world.refresh(chain.texts[chain.current])
-                assert answer.json()["code"] == "credentials_changed"
+                response = self.model.refresh(chain.texts[chain.current])
+                assert response.json()["code"] == "credentials_changed"
                 chain.alive = False
 
     @rule(data=st.data(), seconds=LONG_AGO)
@@ -253,7 +255,7 @@ class RefreshContract(RuleBasedStateMachine):
     @invariant()
     def no_ended_session_is_revived_and_a_live_one_has_one_chain(self) -> None:
         """That tokens of an ended session are refused is for `replay` and `refresh`, which draw them too."""
-        for chain, stored in zip(self.chains, self.world.all_stored(self.chains), strict=True):
+        for chain, stored in zip(self.chains, self.model.all_stored(self.chains), strict=True):
             assert bool(stored) == chain.alive
             if chain.alive:
                 assert (int(stored["generation"]), int(stored["attempt"])) == chain.current
@@ -268,29 +270,29 @@ class RefreshContract(RuleBasedStateMachine):
     def present(self, chain: Chain, pair: Pair) -> Pair | None:
         """Present a genuine token, hold the answer against the contract, and return the pair that came back."""
         outcome, successor = chain.expected(pair)
-        before = self.world.stored(chain.id)
-        answer = self.world.refresh(chain.texts[pair])
+        before = self.model.stored(chain.id)
+        response = self.model.refresh(chain.texts[pair])
         if outcome not in ("new", "same"):
-            assert (answer.status_code, answer.json()["code"]) == (400, outcome)
+            assert (response.status_code, response.json()["code"]) == (400, outcome)
             chain.alive = False
             return None
-        assert answer.status_code == 200, answer.text
-        text = answer.json()["refresh_token"]
+        assert response.status_code == 200, response.text
+        text = response.json()["refresh_token"]
         if outcome == "same":
             assert text == chain.texts[successor]
-            assert self.world.stored(chain.id) == before  # so no replay moves a successor's clock
+            assert self.model.stored(chain.id) == before  # so no replay moves a successor's clock
         else:
             assert successor not in chain.texts
             chain.moved(pair, successor)
         assert text.split(".")[1:3] == [str(part) for part in successor]
         chain.texts[successor] = text
-        chain.access_token = answer.json()["access_token"]
+        chain.access_token = response.json()["access_token"]
         return successor
 
     def would_be_accepted(self, chain: Chain, pair: Pair) -> bool:
-        key, run, redis = f"auth:session:{chain.id}", self.world.runner.run, self.world.redis
-        before = self.world.stored(chain.id)
-        status = self.world.refresh(chain.texts[pair]).status_code
+        key, run, redis = f"auth:session:{chain.id}", self.model.runner.run, self.model.redis
+        before = self.model.stored(chain.id)
+        status = self.model.refresh(chain.texts[pair]).status_code
         run(redis.delete(key))
         run(redis.hset(key, mapping=before))
         return status == 200
@@ -298,20 +300,20 @@ class RefreshContract(RuleBasedStateMachine):
     def age(self, chain: Chain, seconds: int) -> None:
         if chain.alive:
             key = f"auth:session:{chain.id}"
-            self.world.runner.run(self.world.redis.hincrby(key, "made", -1000 * seconds))
+            self.model.runner.run(self.model.redis.hincrby(key, "made", -1000 * seconds))
             chain.recent = False
 
     def written(self, session: str, pair: Pair) -> str:
-        sessions: Any = self.world.service.parts.sessions
+        sessions: Any = self.model.service.parts.sessions
         return str(sessions._refresh_tokens.write(RefreshToken(session, *pair)))
 
     def any_chain(self, data: st.DataObject) -> Chain:
         return self.chains[data.draw(st.integers(0, len(self.chains) - 1))]
 
 
-def test_the_refresh_contract_holds_whatever_happens_in_any_order(world: World) -> None:
+def test_the_refresh_contract_holds_whatever_happens_in_any_order(model: RefreshModel) -> None:
     run_state_machine_as_test(
-        lambda: RefreshContract(world),  # type: ignore[arg-type] # it takes any factory
+        lambda: RefreshContract(model),  # type: ignore[arg-type] # it takes any factory
         settings=settings(
             max_examples=25,
             stateful_step_count=25,

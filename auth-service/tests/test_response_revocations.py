@@ -26,9 +26,9 @@ async def written(redis: Any) -> list[Revocation]:
 
 
 async def revoke(service: Service, token: str, **form: str) -> httpx.Response:
-    answer = await service.public.post("/auth/revoke", data={"token": token, **form})
-    assert answer.status_code == 200
-    return answer
+    response = await service.public.post("/auth/revoke", data={"token": token, **form})
+    assert response.status_code == 200
+    return response
 
 
 async def end(service: Service, grant: dict[str, Any], path: str = "", **query: str) -> httpx.Response:
@@ -63,9 +63,9 @@ async def test_an_end_that_is_not_durable_is_503_and_names_nothing(service: Serv
     grant, mine = await service.sign_in(), await service.sign_in()
     service.parts.store._replicas = 1  # of which there is none to have it on disk
     for _ in range(2):  # nor is it when there is nothing left to end
-        answer = await service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
-        assert answer.status_code == 503
-        assert not named(answer)
+        response = await service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
+        assert response.status_code == 503
+        assert not named(response)
     everything = await end(service, mine)
     assert everything.status_code == 503
     assert not named(everything)
@@ -134,7 +134,7 @@ async def test_beyond_the_bound_the_newest_are_named_and_all_are_in_the_stream(
     settings = make_settings(redis_url, people.url, tmp_path, **changes, sign_in_address_per_minute=6000)
     async with started(settings) as service:
         grants = [await service.sign_in() for _ in range(many)]
-        answer = await end(service, grants[0])
+        response = await end(service, grants[0])
         sids = [service.session_of(grant["access_token"]) for grant in grants]
-        assert [each.value for each in named(answer)] == [sids[0], *reversed(sids[-MOST_ENTRIES + 1 :])]
+        assert [each.value for each in named(response)] == [sids[0], *reversed(sids[-MOST_ENTRIES + 1 :])]
         assert {each.value for each in await written(redis)} == set(sids)

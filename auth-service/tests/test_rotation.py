@@ -24,7 +24,7 @@ from auth_service.config import Settings
 from auth_service.keys.exceptions import KeyNotInRing, KeysUnavailable
 from auth_service.keys.models import TooEarly
 from auth_service.main import make_keys, make_store
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
 from service_kit.tokens import CannotVerify, TokenRefused
 
 UNLIMITED = {
@@ -36,18 +36,18 @@ UNLIMITED = {
 
 
 @asynccontextmanager
-async def verifying(settings: Settings, issuer: Service) -> AsyncIterator[Identity]:
+async def verifying(settings: Settings, issuer: Service) -> AsyncIterator[Authenticator]:
     """Another service's verifier: it knows the published keys and the stream, and nothing else of ours."""
 
     async def fetch_keys() -> Any:
         return (await issuer.public.get("/.well-known/jwks.json")).json()
 
-    identity = Identity(settings, "orders", fetch_keys=fetch_keys)
-    async with identity.running():
+    authenticator = Authenticator(settings, "orders", fetch_keys=fetch_keys)
+    async with authenticator.running():
         async with asyncio.timeout(10):
-            while identity.ready() is not None:
+            while authenticator.ready() is not None:
                 await asyncio.sleep(0.01)
-        yield identity
+        yield authenticator
 
 
 async def command(settings: Settings, *arguments: str) -> None:
@@ -73,9 +73,9 @@ async def test_keys_rotate_under_load_and_nobody_notices(
             nonlocal asked
             for replica in (one, other):
                 async with replica.client(token) as client:
-                    answer = await client.get("/auth/verify")
-                if answer.status_code != 204:
-                    failures.append(f"{answer.status_code} {answer.text}")
+                    response = await client.get("/auth/verify")
+                if response.status_code != 204:
+                    failures.append(f"{response.status_code} {response.text}")
             asked += 3
             try:
                 await elsewhere.verifier.identify(token.encode())
@@ -120,9 +120,9 @@ async def test_a_leaked_key_is_dropped_by_an_operators_command_at_every_verifier
                 await asyncio.sleep(0.01)
             for name, replica in (("one", service), ("other", other)):
                 async with replica.client(token) as client:
-                    while (answer := await client.get("/auth/verify")).status_code == 204:
+                    while (response := await client.get("/auth/verify")).status_code == 204:
                         await asyncio.sleep(0.01)
-                refused[name] = answer.json()["code"]
+                refused[name] = response.json()["code"]
         assert time.monotonic() - began < 5
         assert set(refused.values()) <= {"key_revoked", "unknown_key"}
         for replica in (service, other):
@@ -215,9 +215,9 @@ async def test_a_new_refresh_key_signs_nobody_out_while_replicas_restart_one_by_
         async with started(before) as one, started(after) as other:
             pair = pair or await one.sign_in()
             for replica in (one, other, one, other):
-                answer = await replica.refresh(pair["refresh_token"])
-                assert answer.status_code == 200, answer.text
-                pair = answer.json()
+                response = await replica.refresh(pair["refresh_token"])
+                assert response.status_code == 200, response.text
+                pair = response.json()
             first = pair["refresh_token"]
     async with started(settings) as old:
         assert (await old.refresh(first)).json()["code"] == "refresh_token_invalid"
@@ -256,12 +256,12 @@ async def test_a_new_key_encryption_key_keeps_the_sessions_in_use_and_every_clie
         async with asyncio.timeout(5):
             while await redis.hget("auth:clients", "reports") == sealed:
                 await asyncio.sleep(0.01)
-        answer = await one.public.post("/auth/token", data=form, auth=("reports", secret))
-        assert answer.status_code == 200
+        response = await one.public.post("/auth/token", data=form, auth=("reports", secret))
+        assert response.status_code == 200
         used = (await other.refresh(used["refresh_token"])).json()
     async with started(done) as service:
         assert (await service.refresh(used["refresh_token"])).status_code == 200
         # Hence the time that deploy/runbooks/keys.md waits before the second file is removed.
         assert (await service.refresh(idle["refresh_token"])).json()["code"] == "session_ended"
-        answer = await service.public.post("/auth/token", data=form, auth=("reports", secret))
-        assert answer.status_code == 200
+        response = await service.public.post("/auth/token", data=form, auth=("reports", secret))
+        assert response.status_code == 200

@@ -9,10 +9,10 @@ from stored import age_session
 
 async def sessions_of(service: Service, grant: dict[str, Any], **query: str) -> list[dict[str, Any]]:
     async with service.client(grant["access_token"]) as client:
-        answer = await client.get("/auth/sessions", params=query)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["cache-control"] == "no-store"
-    items: list[dict[str, Any]] = answer.json()["items"]
+        response = await client.get("/auth/sessions", params=query)
+    assert response.status_code == 200, response.text
+    assert response.headers["cache-control"] == "no-store"
+    items: list[dict[str, Any]] = response.json()["items"]
     return items
 
 

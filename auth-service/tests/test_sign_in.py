@@ -19,23 +19,23 @@ async def test_signing_in_gives_a_token_that_verifies(service: Service, people: 
     assert grant["expires_in"] == 300
     assert grant["scope"] == "*"
     async with service.client(grant["access_token"]) as client:
-        answer = await client.get("/auth/verify")
-    assert answer.status_code == 204
-    assert answer.headers["x-auth-subject"] == people["ada@example.com"]["id"]
+        response = await client.get("/auth/verify")
+    assert response.status_code == 204
+    assert response.headers["x-auth-subject"] == people["ada@example.com"]["id"]
 
 
 async def test_renewing_gives_a_new_pair_of_the_same_session(service: Service) -> None:
     grant = await service.sign_in()
-    answer = await service.refresh(grant["refresh_token"])
-    assert answer.status_code == 200
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.json()["refresh_token"].split(".")[:3] == [grant["refresh_token"].split(".")[0], "1", "0"]
+    response = await service.refresh(grant["refresh_token"])
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json()["refresh_token"].split(".")[:3] == [grant["refresh_token"].split(".")[0], "1", "0"]
 
 
 async def test_signing_out_refuses_both_tokens(service: Service) -> None:
     grant = await service.sign_in()
-    answer = await service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
-    assert answer.status_code == 200
+    response = await service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
+    assert response.status_code == 200
     assert (await service.refresh(grant["refresh_token"])).json()["code"] == "session_ended"
     await service.until_refused(grant["access_token"], "session_revoked")
 
@@ -86,13 +86,15 @@ async def test_unknown_wrong_disabled_and_locked_accounts_get_the_same_answer(
     [_] = set(told.values())
 
 
-def everything_in(answer: httpx.Response) -> tuple[Any, ...]:
+def everything_in(response: httpx.Response) -> tuple[Any, ...]:
     """Status, body and header fields; but for the request's id, and for seconds that pass between two answers."""
-    headers = {name: value for name, value in answer.headers.items() if name not in ("x-request-id", "date")}
+    headers = {
+        name: value for name, value in response.headers.items() if name not in ("x-request-id", "date")
+    }
     for name in ("ratelimit", "retry-after"):
         if name in headers:
             headers[name] = re.sub(r"(t=|^)\d+$", r"\1seconds", headers[name])
-    return answer.status_code, answer.text, tuple(headers.items())
+    return response.status_code, response.text, tuple(headers.items())
 
 
 async def test_nothing_of_a_request_waits_for_a_thread(service: Service) -> None:

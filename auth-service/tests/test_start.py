@@ -64,6 +64,6 @@ async def test_a_fresh_token_is_good_at_a_verifier_whose_clock_is_behind(
     service: Service, behind: int
 ) -> None:
     token = (await service.sign_in())["access_token"].encode()
-    await service.parts.identity.verifier.identify(token)
-    verifier = service.parts.identity.verifier
+    await service.parts.authenticator.verifier.identify(token)
+    verifier = service.parts.authenticator.verifier
     assert verifier.verify(token, time.time() - behind).session_id == service.session_of(token.decode())

@@ -36,9 +36,9 @@ async def own_service(server: testing.RedisServer, people: People, tmp_path: Pat
 
 async def until_status(service: Service, token: str, *statuses: int) -> Any:
     async with asyncio.timeout(8), service.client(token) as client:
-        while (answer := await client.get("/auth/verify")).status_code not in statuses:
+        while (response := await client.get("/auth/verify")).status_code not in statuses:
             await asyncio.sleep(0.02)
-    return answer
+    return response
 
 
 async def until_signed_in(service: Service) -> None:
@@ -56,8 +56,8 @@ async def test_an_emptied_store_begins_a_new_epoch_and_older_tokens_fail_by_thei
         epoch = await redis.get("auth:epoch")
         await redis.flushall()
         began = time.monotonic()
-        answer = await until_status(own_service, grant["access_token"], 401)
-        assert answer.json()["code"] == "unknown_key"
+        response = await until_status(own_service, grant["access_token"], 401)
+        assert response.json()["code"] == "unknown_key"
         assert time.monotonic() - began < 2.5
         assert await redis.get("auth:epoch") not in (None, epoch)
     await until_signed_in(own_service)
@@ -81,8 +81,8 @@ async def test_a_session_ended_after_the_copy_that_was_restored_stays_refused(
     server.start()
     await until_signed_in(own_service)
     for token in (grant["access_token"], other["access_token"]):
-        answer = await until_status(own_service, token, 401)
-        assert answer.json()["code"] == "session_revoked"
+        response = await until_status(own_service, token, 401)
+        assert response.json()["code"] == "session_revoked"
 
 
 async def test_a_signed_out_session_is_ended_after_a_restart_too(
@@ -106,9 +106,9 @@ async def test_without_the_store_everything_is_503_in_time_and_comes_back_by_its
         own_service.public.post("/auth/revoke", data={"token": grant["refresh_token"]}),
     ):
         began = time.monotonic()
-        answer = await ask
-        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
-        assert "retry-after" in answer.headers
+        response = await ask
+        assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+        assert "retry-after" in response.headers
         assert time.monotonic() - began < bound
     assert (await own_service.public.get("/.well-known/jwks.json")).status_code == 200
     server.start() if fault == "stop" else server.resume()
@@ -138,15 +138,15 @@ async def test_two_hundred_at_once_without_the_store_are_each_refused_in_time_an
 
         calm = max(seconds for _, seconds in await crowd())
         getattr(server, fault)()
-        answers = await crowd()
-        assert {answer.status_code for answer, _ in answers} == {503}
+        responses = await crowd()
+        assert {response.status_code for response, _ in responses} == {503}
         # In a process that is busy enough, a hundred connections to user-service take too long as well.
-        codes = {answer.json()["code"] for answer, _ in answers}
+        codes = {response.json()["code"] for response, _ in responses}
         assert "store_unavailable" in codes
         assert codes <= {"store_unavailable", "users_unavailable"}
-        assert all(int(answer.headers["retry-after"]) >= 1 for answer, _ in answers)
+        assert all(int(response.headers["retry-after"]) >= 1 for response, _ in responses)
         # Twice: a busy machine is not equally busy all the time.
-        assert max(seconds for _, seconds in answers) < 2.5 + 2 * calm
+        assert max(seconds for _, seconds in responses) < 2.5 + 2 * calm
         server.start() if fault == "stop" else server.resume()
         await until_signed_in(service)
         assert (await service.refresh(grant["refresh_token"])).status_code == 200
@@ -169,8 +169,8 @@ async def test_starting_before_the_store_is_there_ends_in_readiness(people: Peop
 async def test_cut_connections_are_replaced_without_an_error(service: Service, redis: Any) -> None:
     grant = await service.sign_in()
     await redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    answers = await asyncio.gather(*(service.refresh(grant["refresh_token"]) for _ in range(20)))
-    assert {answer.status_code for answer in answers} == {200}
+    responses = await asyncio.gather(*(service.refresh(grant["refresh_token"]) for _ in range(20)))
+    assert {response.status_code for response in responses} == {200}
 
 
 async def test_a_clock_that_stepped_back_shortens_no_revocation(service: Service, redis: Any) -> None:
@@ -212,8 +212,8 @@ async def test_with_replicas_a_sign_out_that_none_of_them_has_is_not_acknowledge
     grant = await service.sign_in()
     settings = make_settings(redis_url, people.url, tmp_path, redis_replicas=1)
     async with started(settings, ready=False) as careful:
-        answer = await careful.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
-    assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+        response = await careful.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
+    assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
 
 
 async def test_an_old_primary_that_refuses_writes_is_left_behind(
@@ -223,11 +223,11 @@ async def test_an_old_primary_that_refuses_writes_is_left_behind(
     await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
         with pytest.raises(StoreUnavailable):
-            async with store.answering() as client:
+            async with store.connection() as client:
                 await client.set("auth:test", "1")
     finally:
         await redis.execute_command("REPLICAOF", "NO", "ONE")
-    async with store.answering() as client:
+    async with store.connection() as client:
         await client.set("auth:test", "1")
     await store.close()
 
@@ -237,13 +237,13 @@ async def test_a_process_too_busy_to_close_a_connection_in_time_goes_on(
 ) -> None:
     """redis-py gives closing as long as connecting: here, no time at all."""
     store = Store(connect(redis_url, "auth", None, timeout=1))
-    async with store.answering() as client:
+    async with store.connection() as client:
         await client.ping()
         (connection,) = client.connection_pool._available_connections
     connection.socket_connect_timeout = 0
     await connection.disconnect()
     connection.socket_connect_timeout = 1
-    async with store.answering() as client:
+    async with store.connection() as client:
         assert await client.ping()
     await store.close()
 
@@ -258,7 +258,7 @@ def test_a_connection_that_was_reset_a_moment_ago_is_replaced(redis_url: str, mo
 
     async def ask() -> None:
         store = Store(connect(redis_url, "auth", None, timeout=1))
-        async with store.answering() as client:
+        async with store.connection() as client:
             connection = await client.connection_pool.get_connection()
             connection._writer.transport.abort()
             await asyncio.sleep(moment)
@@ -295,8 +295,8 @@ async def test_keys_are_told_without_the_store_for_less_long_than_a_revoked_one_
     server.stop()
     assert (await own_service.public.get("/.well-known/jwks.json")).status_code == 200
     monkeypatch.setattr(keys, "_read_at", keys._read_at - keys._retention / 1000)
-    answer = await own_service.public.get("/.well-known/jwks.json")
-    assert (answer.status_code, answer.json()["code"]) == (503, "signing_keys_unavailable")
+    response = await own_service.public.get("/.well-known/jwks.json")
+    assert (response.status_code, response.json()["code"]) == (503, "signing_keys_unavailable")
     server.start()
     await until_signed_in(own_service)
     assert (await own_service.public.get("/.well-known/jwks.json")).status_code == 200

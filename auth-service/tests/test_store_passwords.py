@@ -66,8 +66,8 @@ def reasons(told: Told, event: str) -> list[tuple[str, str]]:
     return [(each["outcome"], each["reason"]) for each in told() if each["event"] == event]
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str, str]:
-    return answer.status_code, answer.json()["error"], answer.json()["code"]
+def refusal(response: httpx.Response) -> tuple[int, str, str]:
+    return response.status_code, response.json()["error"], response.json()["code"]
 
 
 def planted_rings(ring: Ring) -> list[str]:
@@ -107,8 +107,8 @@ async def test_auths_password_plants_no_signing_key(theft: Theft, told: Told) ->
         assert kid_of((await service.sign_in())["access_token"]) == kid_of(ours)
         async with started(theft.stores.settings(theft.people), ready=False) as starting:
             assert (await starting.internal.get("/readyz")).status_code == 503
-            answer = await starting.token(**ADA)
-            assert (answer.status_code, answer.json()["code"]) == (503, "signing_keys_unavailable")
+            response = await starting.token(**ADA)
+            assert (response.status_code, response.json()["code"]) == (503, "signing_keys_unavailable")
     assert ("refused", "ring_forged") in reasons(told, "keys")
 
 
@@ -160,12 +160,12 @@ async def test_auths_password_changes_nothing_about_a_session(theft: Theft, told
     assert {*CHANGES, "made", "used"} == {*genuine, "roles"}, "each field is tried"
     for name, value in CHANGES.items():
         await theft.redis.hset(key, name, value)
-        answer = await theft.service.refresh(grant["refresh_token"])
-        assert refusal(answer) == (400, "invalid_grant", "session_ended"), name
+        response = await theft.service.refresh(grant["refresh_token"])
+        assert refusal(response) == (400, "invalid_grant", "session_ended"), name
         await theft.redis.hdel(key, name)
         if name in genuine:
-            answer = await theft.service.refresh(grant["refresh_token"])
-            assert refusal(answer) == (400, "invalid_grant", "session_ended"), f"without {name}"
+            response = await theft.service.refresh(grant["refresh_token"])
+            assert refusal(response) == (400, "invalid_grant", "session_ended"), f"without {name}"
             await theft.redis.hset(key, name, genuine[name])
     await theft.redis.hset(key, b"device", b"\xff\xfe")
     assert (await theft.service.refresh(grant["refresh_token"])).status_code == 400
@@ -181,8 +181,8 @@ async def test_auths_password_puts_no_session_in_anothers_place(theft: Theft) ->
     (own_key, _), (_, victims_record) = await theft.session(own), await theft.session(victims)
     await theft.redis.delete(own_key)
     await theft.redis.hset(own_key, mapping=victims_record)
-    answer = await theft.service.refresh(own["refresh_token"])
-    assert refusal(answer) == (400, "invalid_grant", "session_ended")
+    response = await theft.service.refresh(own["refresh_token"])
+    assert refusal(response) == (400, "invalid_grant", "session_ended")
 
 
 async def test_auths_password_shows_nobody_the_sessions_of_another(theft: Theft) -> None:
@@ -200,16 +200,16 @@ async def test_auths_password_lets_no_session_outlive_its_absolute_end(theft: Th
     key, _ = await theft.session(grant)
     await age_session(theft.redis, key.removeprefix("auth:session:"), 31 * 86400)
     await theft.redis.persist(key)
-    answer = await theft.service.refresh(grant["refresh_token"])
-    assert refusal(answer) == (400, "invalid_grant", "session_ended")
+    response = await theft.service.refresh(grant["refresh_token"])
+    assert refusal(response) == (400, "invalid_grant", "session_ended")
 
 
 async def test_a_forged_session_can_still_be_signed_out(theft: Theft) -> None:
     grant = await theft.service.sign_in()
     key, _ = await theft.session(grant)
     await theft.redis.hset(key, "client_id", "reports")
-    answer = await theft.service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
-    assert answer.status_code == 200
+    response = await theft.service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
+    assert response.status_code == 200
     await theft.service.until_refused(grant["access_token"], "session_revoked")
 
 
@@ -242,8 +242,8 @@ async def test_a_session_hidden_from_its_owner_outlives_end_all_but_no_change_of
     renewed = await theft.service.refresh(grant["refresh_token"])
     assert renewed.status_code == 200
     theft.people.change("ada@example.com")
-    answer = await theft.service.refresh(renewed.json()["refresh_token"])
-    assert refusal(answer) == (400, "invalid_grant", "credentials_changed")
+    response = await theft.service.refresh(renewed.json()["refresh_token"])
+    assert refusal(response) == (400, "invalid_grant", "credentials_changed")
 
 
 async def test_the_two_times_that_are_the_stores_own_decide_no_right(theft: Theft) -> None:
@@ -254,9 +254,9 @@ async def test_the_two_times_that_are_the_stores_own_decide_no_right(theft: Thef
         await theft.redis.hset(key, mapping={"made": value, "used": value})
         async with theft.service.client(grant["access_token"]) as client:
             assert (await client.get("/auth/sessions")).status_code == 200
-        answer = await theft.service.refresh(grant["refresh_token"])
-        assert answer.status_code == 200, value
-        grant = answer.json()
+        response = await theft.service.refresh(grant["refresh_token"])
+        assert response.status_code == 200, value
+        grant = response.json()
 
 
 async def test_auths_password_makes_no_client_and_gives_none_more(theft: Theft, told: Told) -> None:
@@ -274,10 +274,10 @@ async def test_auths_password_makes_no_client_and_gives_none_more(theft: Theft, 
     ):
         await redis.hset("auth:clients", "reports", planted)
         for held in (secret, billing):
-            answer = await theft.service.public.post(
+            response = await theft.service.public.post(
                 "/auth/token", data={"grant_type": "client_credentials"}, auth=("reports", held)
             )
-            assert refusal(answer) == (401, "invalid_client", "invalid_client"), planted
+            assert refusal(response) == (401, "invalid_client", "invalid_client"), planted
     assert set(reasons(told, "client")) == {("refused", "client_forged")}
     await clients.register("reports", {"users:read"}, set())  # an operator puts it right
     assert [client.id for client in await clients.all()] == ["billing", "first-party", "reports"]
@@ -375,8 +375,8 @@ async def test_a_strange_entry_of_the_revocation_stream_keeps_nobody_signed_in(t
     await theft.redis.xtrim("auth:revocations", maxlen=0)
     await theft.redis.xadd("auth:revocations", {"a": "b"})
     grant = await theft.service.sign_in()
-    answer = await theft.service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
-    assert answer.status_code == 200
+    response = await theft.service.public.post("/auth/revoke", data={"token": grant["refresh_token"]})
+    assert response.status_code == 200
     await theft.service.until_refused(grant["access_token"], "session_revoked")
 
 
@@ -398,12 +398,12 @@ async def test_user_services_password_ends_sessions_and_makes_no_token(
         }
         for strange in ({}, {"cv": "9" * 400}, {"cv": "-1"}, {"sessions_cv": str(2**53)}, {"sub": "x" * 65}):
             await users.xadd("users", event | strange)
-        answer = await service.refresh(grant["refresh_token"])
-        assert answer.status_code == 200, "nothing of it raised a version"
-        claims = jwt.decode(answer.json()["access_token"], options={"verify_signature": False})
+        response = await service.refresh(grant["refresh_token"])
+        assert response.status_code == 200, "nothing of it raised a version"
+        claims = jwt.decode(response.json()["access_token"], options={"verify_signature": False})
         assert claims["roles"] == []
         await users.xadd("users", event | {"cv": "7", "sessions_cv": "7"})
-        await service.until_refused(answer.json()["access_token"], "credentials_changed")
+        await service.until_refused(response.json()["access_token"], "credentials_changed")
         # An event kept from being read ends the session at the next refresh: user-service is asked.
         grant = await service.sign_in()
         await users.xtrim("users", maxlen=0)

@@ -28,9 +28,9 @@ async def attempt(service: Service, password: str = "wrong", **how: Any) -> http
 
 async def until_locked(service: Service, **how: Any) -> httpx.Response:
     for _ in range(30):
-        answer = await attempt(service, **how)
-        if answer.status_code == 429:
-            return answer
+        response = await attempt(service, **how)
+        if response.status_code == 429:
+            return response
     raise AssertionError("thirty failures and no limit")
 
 
@@ -42,11 +42,11 @@ async def until_locked_for_long(service: Service, redis: Any) -> None:
 
 
 async def test_failed_sign_ins_are_slowed_down_and_told_how_long_to_wait(service: Service) -> None:
-    answer = await until_locked(service)
-    assert answer.json()["code"] == "too_many_attempts"
-    assert 1 <= int(answer.headers["retry-after"]) <= 2
-    assert answer.headers["ratelimit-policy"].startswith('"account"')
-    assert "r=0" in answer.headers["ratelimit"]
+    response = await until_locked(service)
+    assert response.json()["code"] == "too_many_attempts"
+    assert 1 <= int(response.headers["retry-after"]) <= 2
+    assert response.headers["ratelimit-policy"].startswith('"account"')
+    assert "r=0" in response.headers["ratelimit"]
 
 
 async def test_a_locked_account_answers_the_same_whether_it_exists_or_not(service: Service) -> None:
@@ -75,14 +75,14 @@ async def test_rotating_forwarded_headers_change_nothing(
     """From whom nothing is believed, and from the gateway itself, of which one header is."""
     peers = "127.0.0.1" if gateway == "ours" else "192.0.2.1"
     async with started(make_settings(redis_url, people.url, tmp_path, gateway_peers=peers)) as service:
-        answers, began = [], time.monotonic()
+        responses, began = [], time.monotonic()
         for number in range(30):
             address = f"198.51.100.{number}"
             forged = dict.fromkeys(OF_A_PEER, address) | {"forwarded": f"for={address}"}
             if gateway != "ours":
                 forged["x-forwarded-for"] = address
-            answers.append(await attempt(service, username=f"p{number}@example.com", headers=forged))
-    tried = [answer.status_code for answer in answers].count(400)
+            responses.append(await attempt(service, username=f"p{number}@example.com", headers=forged))
+    tried = [response.status_code for response in responses].count(400)
     assert (
         tried <= 20 + (time.monotonic() - began) / 3
     )  # twenty for the address, and one more every three seconds
@@ -130,14 +130,14 @@ async def test_all_of_one_customers_networks_leave_the_others_their_share(
     )
     async with started(few) as service:
         began = time.monotonic()
-        answers = [
+        responses = [
             await attempt(service, username=f"p{number}@example.com", address=address)
             for number, address in enumerate(networks)
         ]
-        refused = [answer for answer in answers if answer.status_code == 429]
+        refused = [response for response in responses if response.status_code == 429]
         gone_by = time.monotonic() - began
-        assert admitted <= len(answers) - len(refused) <= admitted * (1 + gone_by / 60) + 1
-        assert all(answer.headers["ratelimit-policy"].startswith('"address"') for answer in refused)
+        assert admitted <= len(responses) - len(refused) <= admitted * (1 + gone_by / 60) + 1
+        assert all(response.headers["ratelimit-policy"].startswith('"address"') for response in refused)
         assert (await attempt(service, username="q@example.com", address="198.51.100.1")).status_code == 400
 
 
@@ -158,13 +158,13 @@ async def test_all_strangers_together_have_an_allowance_that_no_known_device_nee
     few = make_settings(redis_url, people.url, tmp_path, sign_in_global_per_minute=5)
     async with started(few) as service:
         device = (await attempt(service, People.PASSWORD)).headers["x-device-token"]
-        answers = [
+        responses = [
             await attempt(service, username=f"p{number}@example.com", address=f"198.51.100.{number}")
             for number in range(6)
         ]
-        assert [answer.status_code for answer in answers] == [400] * 5 + [429]
-        assert answers[-1].headers["ratelimit-policy"].startswith('"everybody"')
-        assert 1 <= int(answers[-1].headers["retry-after"]) <= 12
+        assert [response.status_code for response in responses] == [400] * 5 + [429]
+        assert responses[-1].headers["ratelimit-policy"].startswith('"everybody"')
+        assert 1 <= int(responses[-1].headers["retry-after"]) <= 12
         mine = {"x-device-token": device}
         assert (await attempt(service, People.PASSWORD, headers=mine)).status_code == 200
 
@@ -173,10 +173,10 @@ async def test_guesses_at_once_from_many_addresses_are_counted_before_any_is_has
     service: Service, people: People, redis: Any
 ) -> None:
     began = time.monotonic()
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(attempt(service, address=f"198.51.100.{number}") for number in range(50))
     )
-    told = [answer.status_code for answer in answers]
+    told = [response.status_code for response in responses]
     assert set(told) == {400, 429}
     # Ten for the account, and one more every six seconds.
     assert told.count(400) == people.hashed <= 10 + (time.monotonic() - began) / 6
@@ -207,8 +207,8 @@ async def test_a_device_is_known_to_its_own_account_alone(
     people.add("eve@example.com")
     theirs = (await attempt(service, People.PASSWORD, username="eve@example.com")).headers["x-device-token"]
     await until_locked_for_long(service, redis)
-    answer = await attempt(service, People.PASSWORD, headers={"x-device-token": theirs})
-    assert answer.status_code == 429
+    response = await attempt(service, People.PASSWORD, headers={"x-device-token": theirs})
+    assert response.status_code == 429
 
 
 async def test_a_device_that_we_did_not_sign_is_a_stranger(service: Service, redis: Any) -> None:
@@ -251,8 +251,8 @@ async def test_a_device_is_known_for_a_year(
     await until_locked_for_long(service, redis)
     for days, status in ((364, 200), (365, 429)):
         value = devices.issue(account, ada, 1, int(time.time()) - days * 86400)
-        answer = await attempt(service, People.PASSWORD, headers={"x-device-token": value})
-        assert answer.status_code == status, days
+        response = await attempt(service, People.PASSWORD, headers={"x-device-token": value})
+        assert response.status_code == status, days
 
 
 async def test_nothing_of_a_device_can_be_changed(service: Service, redis: Any) -> None:
@@ -267,8 +267,8 @@ async def test_nothing_of_a_device_can_be_changed(service: Service, redis: Any) 
         (4, "A" * 43),
     ):
         forged = ".".join([*parts[:place], other, *parts[place + 1 :]])
-        answer = await attempt(service, People.PASSWORD, headers={"x-device-token": forged})
-        assert answer.status_code == 429, place
+        response = await attempt(service, People.PASSWORD, headers={"x-device-token": forged})
+        assert response.status_code == 429, place
 
 
 async def test_a_followed_link_ends_the_wait_once(service: Service, people: People, redis: Any) -> None:
@@ -338,9 +338,9 @@ async def test_the_device_that_followed_a_link_is_known_whatever_strangers_do(
     mine = {"cookie": "device=link.mailed"} if by == "cookie" else {"x-device-token": "link.mailed"}
     for _ in range(2):  # strangers may use up that it ends the wait once
         await until_locked_for_long(service, redis)
-    answer = await attempt(service, People.PASSWORD, headers=mine)
-    assert answer.status_code == 200
-    kept = {"x-device-token": answer.headers["x-device-token"]}
+    response = await attempt(service, People.PASSWORD, headers=mine)
+    assert response.status_code == 200
+    kept = {"x-device-token": response.headers["x-device-token"]}
     assert not kept["x-device-token"].startswith("link.")
     assert (await attempt(service, People.PASSWORD, headers=kept)).status_code == 200
     locked = await until_locked(service, headers=mine)
@@ -370,8 +370,8 @@ async def test_the_devices_cookie_is_for_no_script_no_other_site_and_no_plain_ht
     redis_url: str, people: People, tmp_path: Any, url: str
 ) -> None:
     async with started(make_settings(redis_url, people.url, tmp_path, public_url=url)) as service:
-        answer = await attempt(service, People.PASSWORD)
-    said = {part.strip().lower() for part in answer.headers["set-cookie"].split(";")[1:]}
+        response = await attempt(service, People.PASSWORD)
+    said = {part.strip().lower() for part in response.headers["set-cookie"].split(";")[1:]}
     assert {"httponly", "samesite=strict", "path=/auth/token"} <= said
     assert ("secure" in said) is url.startswith("https:")
 
@@ -392,9 +392,9 @@ async def test_a_clock_that_stepped_back_makes_no_wait_longer(service: Service, 
             await redis.hset(key, "until", ahead)
         else:
             await redis.set(key, ahead, keepttl=True)
-    answer = await attempt(service, People.PASSWORD)
-    assert answer.status_code == 429
-    assert int(answer.headers["retry-after"]) <= 6  # until the account's next one
+    response = await attempt(service, People.PASSWORD)
+    assert response.status_code == 429
+    assert int(response.headers["retry-after"]) <= 6  # until the account's next one
 
 
 async def test_the_back_off_doubles_to_fifteen_minutes_and_ends(service: Service, redis: Any) -> None:
@@ -466,9 +466,9 @@ async def test_a_limits_store_that_hangs_holds_nobody_up(
             assert (await attempt(service, People.PASSWORD)).status_code == 200
             limits.pause()
             began = time.monotonic()
-            answer = await attempt(service, People.PASSWORD)
+            response = await attempt(service, People.PASSWORD)
             limits.resume()
-            assert answer.status_code == 200
+            assert response.status_code == 200
             assert time.monotonic() - began < 2.5
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import bulk, burst, inprocess, latency, machine, report, revocations, throughput
 from benchmarks.load import Load, Spoilt
 from benchmarks.processes import Memory, Program, stopping
-from benchmarks.targets import Stage
+from benchmarks.targets import Peers
 from benchmarks.tokens import TokenMaker
 
 RESULTS = Path(__file__).parent / "results"
@@ -71,13 +71,13 @@ def measure(
     say = announcer()
     say("starting upstreams, peers and gateway")
     tokens = TokenMaker(folder / "keys")
-    stage = Stage(folder, folder / "keys", cores, programs)
-    stage.start_upstreams()
-    redis, other_redis = stage.redis("redis"), stage.redis("redis-held")
+    started = Peers(folder, folder / "keys", cores, programs)
+    started.start_upstreams()
+    redis, other_redis = started.redis("redis"), started.redis("redis-held")
     stream, other_stream = revocations.Stream(redis), revocations.Stream(other_redis)
-    gateway, holding = stage.gateway("gateway", redis), stage.gateway("gateway-held", other_redis)
-    nginx = stage.nginx_plain()
-    peers = (nginx, stage.nginx_auth_request(), stage.haproxy_jwt(), stage.tutorial())
+    gateway, holding = started.gateway("gateway", redis), started.gateway("gateway-held", other_redis)
+    nginx = started.nginx_plain()
+    peers = (nginx, started.nginx_auth_request(), started.haproxy_jwt(), started.tutorial())
     load = Load(tokens)
 
     say(f"throughput: {plan.rounds} interleaved rounds")
@@ -85,7 +85,7 @@ def measure(
     readings = throughput.measure(load, targets, plan.rounds, plan.seconds)
     resident = Memory(gateway.programs[0].worker()).resident()
     say("latency of one connection")
-    one = latency.measure(load, gateway, stage.direct(), plan.rounds, max(1, plan.seconds // 2))
+    one = latency.measure(load, gateway, started.direct(), plan.rounds, max(1, plan.seconds // 2))
     say(f"{plan.burst:,} requests at once")
     at_once = burst.measure(gateway, tokens, plan.rounds, plan.burst)
     say(f"{plan.bulk_bytes >> 20:,} MiB each way")

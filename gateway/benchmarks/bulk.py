@@ -45,13 +45,13 @@ def _timed(transfer: Callable[[Target, str, int], None], target: Target, token: 
 def _download(target: Target, token: str, size: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
     connection.request("GET", f"/v1/bulk/{size}", headers={"Authorization": f"Bearer {token}"})
-    answer = connection.getresponse()
+    response = connection.getresponse()
     buffer, received = bytearray(BLOCK), 0
-    while count := answer.readinto(buffer):
+    while count := response.readinto(buffer):
         received += count
     connection.close()
-    if answer.status != 200 or received != size:
-        raise Spoilt(f"{target.name} answered {answer.status} with {received:,} of {size:,} bytes")
+    if response.status != 200 or received != size:
+        raise Spoilt(f"{target.name} answered {response.status} with {received:,} of {size:,} bytes")
 
 
 def _upload(target: Target, token: str, size: int) -> None:

@@ -22,14 +22,14 @@ async def _burst(port: int, token: str, requests: int) -> float:
     statuses: list[int] = []
     finished = loop.create_future()
 
-    def answered(connection: Connection, status: int) -> None:
+    def responded(connection: Connection, status: int) -> None:
         connection.transport.close()
         statuses.append(status)
         if len(statuses) == requests:
             finished.set_result(None)
 
     async def request() -> None:
-        _, connection = await loop.create_connection(lambda: Connection(answered), "127.0.0.1", port)
+        _, connection = await loop.create_connection(lambda: Connection(responded), "127.0.0.1", port)
         connection.send(message("/v1/slow/1", token))
 
     started = loop.time()

@@ -12,8 +12,8 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, answered: Callable[["Connection", int], None]) -> None:
-        self._answered = answered
+    def __init__(self, responded: Callable[["Connection", int], None]) -> None:
+        self._record_response = responded
         self._parser = httptools.HttpResponseParser(self)
         self._waiting = False
 
@@ -29,12 +29,12 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._waiting = False
-        self._answered(self, self._parser.get_status_code())
+        self._record_response(self, self._parser.get_status_code())
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._waiting:
             self._waiting = False
-            self._answered(self, 0)
+            self._record_response(self, 0)
 
 
 def message(path: str, token: str) -> bytes:

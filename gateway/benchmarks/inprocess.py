@@ -27,21 +27,22 @@ from benchmarks.client import message
 from benchmarks.load import PATH
 from benchmarks.targets import BODY, PEERS
 from benchmarks.tokens import ISSUER, TokenMaker
-from gateway import forwarding, request
-from gateway.callers import Callers
 from gateway.config import Settings
-from gateway.edge import Edge
-from gateway.front import Front
-from gateway.journal import Journal
-from gateway.leases import Leases, Nowhere
-from gateway.limits import Addresses, Limits
+from gateway.http1 import request_head
 from gateway.pipeline import Pipeline
-from gateway.response_revocations import ResponseRevocations
-from gateway.route_table import read_table
-from gateway.shared_revocations import SharedRevocations
-from gateway.sockets import Sockets
-from gateway.upstream.answer import read_answer
-from gateway.upstream.connections import Connection
+from gateway.policy import forwarding
+from gateway.policy.authentication import Callers
+from gateway.policy.rate_limits import Addresses, Limits
+from gateway.policy.response_revocations import ResponseRevocations
+from gateway.policy.shared_revocations import SharedRevocations
+from gateway.rate_limit.leases import LimitLeases, Nowhere
+from gateway.routing.route_table import read_table
+from gateway.server.access_log import AccessLog
+from gateway.server.client_connection import ClientConnection
+from gateway.server.long_lived import LongLivedConnections
+from gateway.server.worker_state import WorkerState
+from gateway.upstream.connection import Connection
+from gateway.upstream.response import read_response
 from service_kit.jwks import KeyCache
 from service_kit.logs import Json
 from service_kit.revocations import Revocations
@@ -85,24 +86,24 @@ def measure(requests: int) -> None:
 
 async def _measure(folder: Path, requests: int) -> None:
     tokens = TokenMaker(folder / "keys")
-    async with _front(folder) as front:
+    async with _state(folder) as state:
         wires = [Wire() for _ in range(CONNECTIONS)]
-        edges = [_edge(front, wire) for wire in wires]
-        upstream = front.upstream("items")
+        open_connections = [_connection(state, wire) for wire in wires]
+        upstream = state.upstream("items")
         connection = Connection(upstream.pools[0])
         connection.connection_made(Wire())  # type: ignore[arg-type] # what is used of a transport
         upstream.pools[0].put_back(connection)
 
         def exchange(ask: Callable[[], bytes], number_of: int = requests) -> None:
             for number in range(number_of):
-                edges[number % CONNECTIONS].data_received(ask())
+                open_connections[number % CONNECTIONS].data_received(ask())
                 connection.data_received(ANSWER)
 
         seen = message(PATH, tokens.token())
         exchange(lambda: seen)
         written = sum(wire.writes for wire in wires)
-        if written != requests or {key[3] for key in front.journal.series} != {200}:
-            raise RuntimeError(f"{written} answers to {requests} requests: {front.journal.refusals}")
+        if written != requests or {key[3] for key in state.access_log.series} != {200}:
+            raise RuntimeError(f"{written} answers to {requests} requests: {state.access_log.refusals}")
         fresh = min(requests, 2_000)
         # Seven, so that each connection has another one each time.
         seven = cycle([message(f"{PATH}{number}", tokens.token()) for number in range(7)])
@@ -117,29 +118,29 @@ async def _measure(folder: Path, requests: int) -> None:
         }
         made = list(islice(never_seen, fresh * ROUNDS))
         rows["a token never seen"] = _time(lambda: exchange(made.pop, fresh), fresh)
-        for name, part in _parts(front, seen).items():
+        for name, part in _parts(state, seen).items():
             rows[f"  {name}"] = _time(partial(_repeat, part, fresh), fresh)
     print(f"{'CPU of the proxied path, without sockets':60}{'us/request':>12}")
     for name, spent in rows.items():
         print(f"  {name:58}{spent:12.1f}")
 
 
-def _parts(front: Front, seen: bytes) -> dict[str, Callable[[], object]]:
+def _parts(state: WorkerState, seen: bytes) -> dict[str, Callable[[], object]]:
     """Each step by itself; what is left of the whole are the calls between them."""
     block = seen[:-4]
-    head = request.read(block)
+    head = request_head.read(block)
     head.peer = b"127.0.0.1"
     now = time.time()
-    passage = front.pipeline.decide(head, now)
+    request = state.pipeline.decide(head, now)
     reader = httptools.HttpRequestParser(SimpleNamespace())
     answer_head = ANSWER.partition(b"\r\n\r\n")[0]
     return {
-        "reading the request's head": lambda: request.read(block),
+        "reading the request's head": lambda: request_head.read(block),
         "llhttp on the request": lambda: reader.feed_data(seen),
-        "deciding": lambda: front.pipeline.decide(head, now),
-        "writing the request's head": lambda: forwarding.prepare(passage, b"127.0.0.1:8000"),
-        "reading the answer's head": lambda: read_answer(answer_head),
-        "log and metrics": lambda: front.journal.record(passage, 200, 300, time.perf_counter()),
+        "deciding": lambda: state.pipeline.decide(head, now),
+        "writing the request's head": lambda: forwarding.prepare(request, b"127.0.0.1:8000"),
+        "reading the answer's head": lambda: read_response(answer_head),
+        "log and metrics": lambda: state.access_log.record(request, 200, 300, time.perf_counter()),
     }
 
 
@@ -157,10 +158,10 @@ def _time(run: Callable[[], object], requests: int) -> float:
     return min(readings) / requests * 1e6
 
 
-def _edge(front: Front, wire: Wire) -> Edge:
-    edge = Edge(Config(lambda: None), ServerState(), {"front": front})
-    edge.connection_made(wire)  # type: ignore[arg-type] # what is used of a transport
-    return edge
+def _connection(state: WorkerState, wire: Wire) -> ClientConnection:
+    connection = ClientConnection(Config(lambda: None), ServerState(), {"worker_state": state})
+    connection.connection_made(wire)  # type: ignore[arg-type] # what is used of a transport
+    return connection
 
 
 async def _no_pages(scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,7 +169,7 @@ async def _no_pages(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def _front(folder: Path) -> AsyncIterator[Front]:
+async def _state(folder: Path) -> AsyncIterator[WorkerState]:
     """What main.create_app makes, with keys and revocations at hand; the log goes nowhere."""
     document: dict[str, Any] = json.loads((folder / "keys" / "jwks.json").read_text())
 
@@ -190,7 +191,7 @@ async def _front(folder: Path) -> AsyncIterator[Front]:
         address_rate=1e6,
         address_burst=1_000_000,
     )
-    limits = Limits(Addresses(settings.address_rate, settings.address_burst), Leases(Nowhere(), 1))
+    limits = Limits(Addresses(settings.address_rate, settings.address_burst), LimitLeases(Nowhere(), 1))
     verifier = Verifier(keys, revocations, {ISSUER: None})
     response_revocations = ResponseRevocations(revocations, (), SharedRevocations())
     callers = Callers(verifier, response_revocations)
@@ -200,7 +201,7 @@ async def _front(folder: Path) -> AsyncIterator[Front]:
         handler.setFormatter(Json("gateway"))
         logging.getLogger().handlers = [handler]
         logging.getLogger().setLevel(logging.INFO)
-        journal, sockets = Journal(1.0), Sockets(revocations, 1.0)
-        front = Front(settings, pipeline, keys, journal, _no_pages, sockets, response_revocations)
-        yield front
-        await front.stop()
+        access_log, long_lived = AccessLog(1.0), LongLivedConnections(revocations, 1.0)
+        state = WorkerState(settings, pipeline, keys, access_log, _no_pages, long_lived, response_revocations)
+        yield state
+        await state.stop()

@@ -39,7 +39,7 @@ class OpenLoop:
     async def run(self, port: int) -> dict[str, float]:
         for _ in range(CONNECTIONS):
             _, connection = await self._loop.create_connection(
-                lambda: Connection(self._answered), "127.0.0.1", port
+                lambda: Connection(self._record_response), "127.0.0.1", port
             )
             self._idle.append(connection)
         self._start = self._loop.time()
@@ -72,7 +72,7 @@ class OpenLoop:
             self._sent[connection] = self._due.popleft()
             connection.send(message(self._path, next(self._tokens)))
 
-    def _answered(self, connection: Connection, status: int) -> None:
+    def _record_response(self, connection: Connection, status: int) -> None:
         self._latencies.append(self._loop.time() - self._sent.pop(connection))
         if status != 200:
             self._failed += 1

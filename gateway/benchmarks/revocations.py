@@ -46,9 +46,9 @@ class Session:
 
     def status(self) -> int:
         self._connection.request("GET", PATH, headers=self._headers)
-        answer = self._connection.getresponse()
-        answer.read()
-        return answer.status
+        response = self._connection.getresponse()
+        response.read()
+        return response.status
 
     def wait_until_refused(self, patience: float = PATIENCE, pause: float = 0.0) -> float:
         """Seconds until the first 401."""

@@ -29,7 +29,7 @@ class Target:
         return sum(program.cpu_seconds() for program in self.programs)
 
 
-class Stage:
+class Peers:
     def __init__(
         self, work: Path, keys: Path, cores: tuple[frozenset[int], frozenset[int]], programs: list[Program]
     ):
@@ -156,8 +156,8 @@ class Stage:
 
 def _answers_200(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=1) as response:
+            return bool(response.status == 200)
     except OSError:  # URLError and HTTPError are OSErrors
         return False
 

@@ -19,9 +19,9 @@ from uvicorn.server import ServerState
 
 from gateway import tcp
 from gateway.config import Settings
-from gateway.edge import Edge
 from gateway.main import create_app
-from service_kit.identity import Identity
+from gateway.server.client_connection import ClientConnection
+from service_kit.authenticator import Authenticator
 from service_kit.jwks import KeyCache
 from service_kit.revocations import Revocations
 from service_kit.testing import TestIssuer
@@ -64,7 +64,7 @@ class Upstream:
     def __init__(self) -> None:
         self.got: list[bytes] = []
         self.closes = 0  # so many requests get no answer
-        self.answer: bytes | list[bytes] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        self.response: bytes | list[bytes] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         self.said = asyncio.Event()  # all of the answer
         self.said.set()
 
@@ -77,7 +77,7 @@ class Upstream:
                     break
                 if b"\r\n\r\n" in b"".join(self.got):
                     self.said.clear()
-                    for piece in self.answer if isinstance(self.answer, list) else [self.answer]:
+                    for piece in self.response if isinstance(self.response, list) else [self.response]:
                         writer.write(piece)
                         await turns()
                     self.said.set()
@@ -94,7 +94,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-class House:
+class GatewayUnderTest:
     """The gateway's address, its issuer and its upstream."""
 
     def __init__(self, port: int, issuer: TestIssuer, upstream: Upstream, internal: ASGIApp) -> None:
@@ -137,7 +137,7 @@ async def running(
     sends: int = 0,
     host: str = "127.0.0.1",
     **settings_too: Any,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[GatewayUnderTest]:
     """A gateway; with the URL of a Redis one that follows the revocations there, with a table one of more routes, with
     `sends` one whose kernel takes only about so many bytes of what a client has not read."""
     issuer = TestIssuer()
@@ -161,7 +161,7 @@ async def running(
         "revocations_redis_user": "default",
     }
     settings = Settings(**usual | settings_too)
-    identity: Any = SimpleNamespace(
+    authenticator: Any = SimpleNamespace(
         verifier=Verifier(keys, NothingRevoked(), {settings.public_url: None}),
         keys=keys,
         running=_nothing,
@@ -169,11 +169,11 @@ async def running(
         revocations=Revocations(60.0),
     )
     if revocations is not None:
-        identity = Identity(settings, "gateway", fetch_keys=fetch)
+        authenticator = Authenticator(settings, "gateway", fetch_keys=fetch)
     try:
-        app = create_app(settings, identity)
+        app = create_app(settings, authenticator)
         async with listening(app, sends, settings.vanished_seconds, host) as port:
-            yield House(port, issuer, upstream, app)
+            yield GatewayUnderTest(port, issuer, upstream, app)
     finally:
         behind.close()
 
@@ -183,7 +183,7 @@ async def listening(
     app: ASGIApp, sends: int = 0, vanished_seconds: float = 60, host: str = "127.0.0.1"
 ) -> AsyncIterator[int]:
     """What uvicorn's Server does for the edge, without the looks it takes every tenth of a second."""
-    config = Config(app, http=Edge, lifespan="on", log_config=None, ws="none")
+    config = Config(app, http=ClientConnection, lifespan="on", log_config=None, ws="none")
     config.load()
     lifespan = LifespanOn(config)
     await lifespan.startup()
@@ -191,7 +191,7 @@ async def listening(
     state = ServerState()
     state.default_headers = config.encoded_headers
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Edge(config, state, lifespan.state), host, 0)
+    server = await loop.create_server(lambda: ClientConnection(config, state, lifespan.state), host, 0)
     try:
         if sends:
             server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sends)
@@ -208,9 +208,9 @@ async def listening(
         await lifespan.shutdown()
 
 
-async def internal(house: House, path: str) -> str:
+async def internal(gateway: GatewayUnderTest, path: str) -> str:
     """A page of the internal bind."""
-    transport = httpx.ASGITransport(house.internal)
+    transport = httpx.ASGITransport(gateway.internal)
     async with httpx.AsyncClient(transport=transport, base_url="http://internal") as client:
         return (await client.get(path)).text
 
@@ -221,6 +221,6 @@ async def _nothing() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def gateway(tmp_path: Path) -> AsyncIterator[GatewayUnderTest]:
     async with running(tmp_path) as one:
         yield one

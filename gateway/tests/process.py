@@ -51,7 +51,7 @@ class Gateway:
             "GRACEFUL_SECONDS": "10",
             "ROUTES_WATCH_SECONDS": "0.1",
         }
-        self.answered = 0  # what status() got
+        self.responded = 0  # what status() got
         self.process: asyncio.subprocess.Process
 
     def write_routes(self, *paths: str) -> None:
@@ -119,7 +119,7 @@ class Gateway:
                 status = (await client.get(f"http://127.0.0.1:{self.port}{path}")).status_code
             except httpx.TransportError:
                 return 0
-        self.answered += 1
+        self.responded += 1
         return status
 
     async def internal(self, path: str) -> str:

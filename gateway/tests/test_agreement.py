@@ -17,14 +17,14 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.asserted import is_asserted
-from gateway.upstream.answer import BadAnswer
-from gateway.upstream.answer import read_answer as answer_head
-from tests.conftest import House, Upstream, running
+from gateway.http1.asserted_headers import is_asserted
+from gateway.upstream.response import BadResponse
+from gateway.upstream.response import read_response as answer_head
+from tests.conftest import GatewayUnderTest, Upstream, running
 from tests.process import reset
 from tests.wire import (
-    Answer,
     Message,
+    Response,
     answer_by_h11,
     connection_tokens,
     request_by_aiohttp,
@@ -35,12 +35,12 @@ from tests.wire import (
 SECONDS = 30.0  # what takes longer hangs
 
 
-class Stage:
+class ServiceFolder:
     """A gateway and its upstream on a loop that runs only while an example does."""
 
-    def __init__(self, runner: asyncio.Runner, house: House) -> None:
+    def __init__(self, runner: asyncio.Runner, gateway: GatewayUnderTest) -> None:
         self._runner = runner
-        self.house = house
+        self.gateway = gateway
         self.crashes: list[str] = []
         runner.get_loop().set_exception_handler(lambda _, context: self.crashes.append(repr(context)))
 
@@ -51,19 +51,21 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(folder: Path, upstream: Upstream) -> Iterator[Stage]:
+def service_folder(folder: Path, upstream: Upstream) -> Iterator[ServiceFolder]:
     with asyncio.Runner() as runner:
         # Every request comes from one address.
-        house = running(folder, upstream=upstream, address_rate=0)
+        gateway = running(folder, upstream=upstream, address_rate=0)
         try:
-            yield Stage(runner, runner.run(house.__aenter__()))
+            yield ServiceFolder(runner, runner.run(gateway.__aenter__()))
         finally:
-            runner.run(house.__aexit__(None, None, None))
+            runner.run(gateway.__aexit__(None, None, None))
 
 
 @asynccontextmanager
-async def connected(house: House) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+async def connected(
+    gateway: GatewayUnderTest,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     try:
         yield reader, writer
     finally:
@@ -194,8 +196,8 @@ def spoilt(draw: st.DrawFn, raw: bytes) -> bytes:
 def a_request(draw: st.DrawFn) -> bytes:
     method = draw(st.sampled_from([b"GET", b"GET", b"POST", b"POST", b"POST", b"HEAD", b"PUT", b"OPTIONS"]))
     version = draw(st.sampled_from([b"HTTP/1.1"] * 7 + [b"HTTP/1.0"]))
-    fields = [b"Host: localhost", *draw(st.lists(_field, max_size=4))]
-    fields += draw(
+    headers = [b"Host: localhost", *draw(st.lists(_field, max_size=4))]
+    headers += draw(
         st.sampled_from(
             [
                 *([[]] * 4),
@@ -212,13 +214,13 @@ def a_request(draw: st.DrawFn) -> bytes:
     framing = draw(st.sampled_from(["none", "length", "chunked"])) if method in (b"POST", b"PUT") else "none"
     if framing == "length":
         body = draw(_content)
-        fields.append(b"content-length: %d" % len(body))
+        headers.append(b"content-length: %d" % len(body))
     elif framing == "chunked":
         body = draw(chunked())
-        fields.append(draw(st.sampled_from([b"Transfer-Encoding: chunked", b"transfer-encoding:CHUNKED"])))
+        headers.append(draw(st.sampled_from([b"Transfer-Encoding: chunked", b"transfer-encoding:CHUNKED"])))
     if draw(st.integers(0, 9)) == 0:
-        fields.append(b"Expect: 100-continue")
-    head = [method + b" " + draw(_target) + b" " + version, *draw(st.permutations(fields))]
+        headers.append(b"Expect: 100-continue")
+    head = [method + b" " + draw(_target) + b" " + version, *draw(st.permutations(headers))]
     return b"\r\n".join(head) + b"\r\n\r\n" + body
 
 
@@ -276,7 +278,7 @@ def meaning(message: Message) -> tuple[object, ...]:
     named = connection_tokens(message)
     passed = [
         (name, value)
-        for name, value in message.fields
+        for name, value in message.headers
         if name not in _NOT_PASSED | _OURS | named and not is_asserted(name)
     ]
     # The one Authorization crosses behind the others.
@@ -291,48 +293,48 @@ def may_be_followed(message: Message, raw: bytes) -> bool:
     return b"close" not in tokens
 
 
-async def check_requests(house: House, raw: bytes, cuts: list[int]) -> bool:
+async def check_requests(gateway: GatewayUnderTest, raw: bytes, cuts: list[int]) -> bool:
     """Whether one of the requests reached the upstream; each that did has to be the one that others read."""
-    recorder = house.upstream
+    recorder = gateway.upstream
     assert isinstance(recorder, Recorder)
     recorder.seen.clear()
-    async with connected(house) as (reader, writer):
+    async with connected(gateway) as (reader, writer):
         with contextlib.suppress(ConnectionError):
             await write_in_pieces(writer, raw, cuts)
             writer.write_eof()
         got, _ = await read_all(reader)
 
     expected = list(requests_by_h11(raw))
-    answered = 0
+    responded = 0
     number = 0
     while got:
         # Where h11 reads no request it may have been a HEAD, whose refusal has no body.
         methods = [expected[number][1].line[0]] if number < len(expected) else [b"GET", b"HEAD"]
         found = [answer_by_h11(got, method, ended=False) for method in methods]
-        answer = next((one for one in found if one is not None and one.message.complete), None)
-        assert answer is not None, got
-        status = int(answer.message.line[0])
-        seen = values(answer.message, b"x-seen")
+        response = next((one for one in found if one is not None and one.message.complete), None)
+        assert response is not None, got
+        status = int(response.message.line[0])
+        seen = values(response.message, b"x-seen")
         if seen:
-            assert int(seen[0]) == answered
+            assert int(seen[0]) == responded
             assert number < len(expected), "h11 does not read this request"
             assert all(may_be_followed(message, one) for one, message in expected[:number])
-            assert meaning(expected[number][1]) == meaning(recorder.seen[answered])
+            assert meaning(expected[number][1]) == meaning(recorder.seen[responded])
             one = expected[number][0]
             for other in (HttpRequestParserPy, HttpRequestParser):
                 by_other = await request_by_aiohttp(one, other)
                 assert by_other is not None, (other, one)
-                assert meaning(by_other) == meaning(recorder.seen[answered]), other
-            answered += 1
+                assert meaning(by_other) == meaning(recorder.seen[responded]), other
+            responded += 1
         elif status == 204:  # to an OPTIONS
-            assert values(answer.message, b"allow") == [b"GET, HEAD, OPTIONS, POST"]
+            assert values(response.message, b"allow") == [b"GET, HEAD, OPTIONS, POST"]
         else:
             assert 400 <= status < 500 or status in (501, 508), got
-            assert values(answer.message, b"content-type") == [b"application/problem+json"]
+            assert values(response.message, b"content-type") == [b"application/problem+json"]
         number += 1
-        got = answer.rest
-    assert answered == len(recorder.seen), "one crossed without being answered"
-    return bool(answered)
+        got = response.rest
+    assert responded == len(recorder.seen), "one crossed without being answered"
+    return bool(responded)
 
 
 def explore(
@@ -356,14 +358,14 @@ MANY = pytest.param(10_000, marks=[pytest.mark.endurance, pytest.mark.timeout(30
 
 @pytest.mark.parametrize("examples", [300, MANY])
 def test_a_request_that_crosses_is_the_one_that_others_read(tmp_path: Path, examples: int) -> None:
-    with stage(tmp_path, Recorder()) as here:
+    with service_folder(tmp_path, Recorder()) as here:
         tried, crossed = [], []
 
         @explore(examples, raw=request_streams(), cuts=_cuts)
         def check(raw: bytes, cuts: list[int]) -> None:
             async def one() -> None:
                 tried.append(raw)
-                if await check_requests(here.house, raw, cuts):
+                if await check_requests(here.gateway, raw, cuts):
                     crossed.append(raw)
 
             here.run(one())
@@ -385,13 +387,13 @@ class Told(NamedTuple):
 
 
 @st.composite
-def _answer_head(draw: st.DrawFn, version: bytes, status: bytes, framing: list[bytes]) -> bytes:
-    fields = draw(st.lists(_answer_field, max_size=4)) + framing
+def _response_head(draw: st.DrawFn, version: bytes, status: bytes, framing: list[bytes]) -> bytes:
+    headers = draw(st.lists(_answer_field, max_size=4)) + framing
     if status[:1] != b"1":
-        fields += draw(
+        headers += draw(
             st.sampled_from([*_NO_FIELDS, [b"Connection: close"], [b"Connection: X-Thing, keep-alive"]])
         )
-    return b"\r\n".join([version + b" " + status, *draw(st.permutations(fields))]) + b"\r\n\r\n"
+    return b"\r\n".join([version + b" " + status, *draw(st.permutations(headers))]) + b"\r\n\r\n"
 
 
 _answer_field = st.builds(
@@ -417,7 +419,7 @@ def told(draw: st.DrawFn) -> Told:
         for status in draw(
             st.lists(st.sampled_from([b"100 Continue", b"102 Processing", b"103 Hints"]), max_size=2)
         ):
-            raw += draw(_answer_head(version, status, []))
+            raw += draw(_response_head(version, status, []))
     status = draw(st.sampled_from(_STATUSES))
     method = draw(st.sampled_from([b"GET", b"GET", b"HEAD"]))
     ending = draw(st.sampled_from(["stays", "stays", "ends", "is lost"]))
@@ -430,7 +432,7 @@ def told(draw: st.DrawFn) -> Told:
         framing = [b"Content-Length: %d" % len(body)]
     else:
         ending = "ends"
-    raw += draw(_answer_head(version, status, framing)) + (b"" if method == b"HEAD" else body)
+    raw += draw(_response_head(version, status, framing)) + (b"" if method == b"HEAD" else body)
     if draw(st.booleans()):
         return Told(method, raw, True, ending)
     spoiled = draw(st.one_of(spoilt(raw), spoilt(raw), st.sampled_from(_SPOILERS).map(raw.__add__)))
@@ -478,7 +480,7 @@ def told_meaning(message: Message) -> list[Any]:
     dropped = _NOT_ANSWERED | connection_tokens(message)
     passed = [
         (name, value)
-        for name, value in message.fields
+        for name, value in message.headers
         if name not in dropped and not name.startswith(b"access-control-")
     ]
     return [message.line, passed, message.body]
@@ -496,63 +498,63 @@ def is_refusal(message: Message) -> bool:
     return message.line == (b"502",) and values(message, b"content-type") == [b"application/problem+json"]
 
 
-async def check_answers(house: House, told: Told, cuts: list[int], version: bytes) -> bool:
+async def check_answers(gateway: GatewayUnderTest, told: Told, cuts: list[int], version: bytes) -> bool:
     """Whether the client got the answer as it was told: else it has to know that it did not."""
-    teller = house.upstream
+    teller = gateway.upstream
     assert isinstance(teller, Teller)
     teller.told, teller.cuts = told, cuts
     teller.has_told.clear()
     following = []
-    async with connected(house) as (reader, writer):
+    async with connected(gateway) as (reader, writer):
         writer.write(
             told.method + b" /public/told " + version + b"\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
         )
-        answer, ended = await read_answer(reader, told.method)
+        response, ended = await read_response(reader, told.method)
         await teller.has_told.wait()
         for _ in range(3):
             await asyncio.sleep(0)
-        if not ended and answer is not None and b"close" not in values(answer.message, b"connection"):
+        if not ended and response is not None and b"close" not in values(response.message, b"connection"):
             writer.write(NEXT)
             following.append(await read_all(reader))
         elif not ended:
             assert await read_all(reader) == (b"", True)
-    async with connected(house) as (reader, writer):  # also: its success keeps the breaker closed
+    async with connected(gateway) as (reader, writer):  # also: its success keeps the breaker closed
         writer.write(NEXT)
         following.append(await read_all(reader))
     for got in following:
         assert_mark(got)
-    return assert_same_or_noticed(answer, told, version)
+    return assert_same_or_noticed(response, told, version)
 
 
-def assert_same_or_noticed(answer: Answer | None, told: Told, version: bytes) -> bool:
-    if answer is None or not answer.message.complete or is_refusal(answer.message):
+def assert_same_or_noticed(response: Response | None, told: Told, version: bytes) -> bool:
+    if response is None or not response.message.complete or is_refusal(response.message):
         assert not told.proper, "it was complete, and does not pass for it"
         return False
     expected = answer_by_h11(told.raw, told.method, told.ending == "ends")
     assert expected is not None
     assert expected.message.complete, "it passes for complete, and is not"
-    line, passed, body = told_meaning(answer.message)
+    line, passed, body = told_meaning(response.message)
     assert [line, without_added_date(passed, expected.message), body] == told_meaning(expected.message)
-    assert answer.rest == b""
+    assert response.rest == b""
     if version == b"HTTP/1.1":
         hints = [one.status for one in expected.interim if one.status != 100]
-        assert [one.status for one in answer.interim] == hints
+        assert [one.status for one in response.interim] == hints
     return True
 
 
-async def read_answer(reader: asyncio.StreamReader, method: bytes) -> tuple[Answer | None, bool]:
+async def read_response(reader: asyncio.StreamReader, method: bytes) -> tuple[Response | None, bool]:
     """The answer, and whether the connection ended with it."""
     got, ended, clean = b"", False, True
-    answer = None
-    while not (ended or (answer is not None and answer.message.complete)):
+    response = None
+    while not (ended or (response is not None and response.message.complete)):
         try:
             data = await reader.read(65536)
         except ConnectionResetError:
             data, clean = b"", False
         got += data
         ended = not data
-        answer = answer_by_h11(got, method, ended and clean)
-    return answer, ended
+        response = answer_by_h11(got, method, ended and clean)
+    return response, ended
 
 
 NEXT = b"GET /public/next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -568,7 +570,7 @@ def assert_mark(got: tuple[bytes, bool]) -> None:
 
 @pytest.mark.parametrize("examples", [300, MANY])
 def test_an_answer_that_ends_cleanly_is_the_one_that_was_given(tmp_path: Path, examples: int) -> None:
-    with stage(tmp_path, Teller()) as here:
+    with service_folder(tmp_path, Teller()) as here:
         tried, passed = [], []
 
         @explore(
@@ -580,7 +582,7 @@ def test_an_answer_that_ends_cleanly_is_the_one_that_was_given(tmp_path: Path, e
         def check(told: Told, cuts: list[int], version: bytes) -> None:
             async def one() -> None:
                 tried.append(told)
-                if await check_answers(here.house, told, cuts, version):
+                if await check_answers(here.gateway, told, cuts, version):
                     passed.append(told)
 
             here.run(one())
@@ -614,15 +616,15 @@ def test_an_answer_that_is_read_by_its_length_is_the_same_to_llhttp(examples: in
     def check(told: Told) -> None:
         head, end, body = told.raw.partition(b"\r\n\r\n")
         try:
-            answer = answer_head(head)
-        except BadAnswer:
+            response = answer_head(head)
+        except BadResponse:
             return
-        if not end or answer.length is None or answer.status < 200 or answer.status in (204, 304):
+        if not end or response.length is None or response.status < 200 or response.status in (204, 304):
             return
-        parsed = Parsed(head + end + body[: answer.length])
-        assert parsed.parser.get_status_code() == answer.status
-        assert parsed.body == body[: answer.length]
-        assert parsed.complete == (len(body) >= answer.length)
+        parsed = Parsed(head + end + body[: response.length])
+        assert parsed.parser.get_status_code() == response.status
+        assert parsed.body == body[: response.length]
+        assert parsed.complete == (len(body) >= response.length)
         if not told.proper:
             spoiled.append(told)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.asserted import NAMES, PREFIXES, WRITTEN
-from gateway.fields import MAX_FIELDS
-from gateway.routes import RoutesRefused
-from gateway.tables import Defaults, load_file
-from tests.conftest import House, running
+from gateway.http1.asserted_headers import NAMES, PREFIXES, WRITTEN
+from gateway.http1.headers import MAX_HEADERS
+from gateway.routing.files import Defaults, load_file
+from gateway.routing.routes import RoutesRefused
+from tests.conftest import GatewayUnderTest, running
 from tests.wire import get
 
 README = Path(__file__).parents[1] / "README.md"
@@ -34,20 +34,22 @@ def _every_name() -> list[bytes]:
     return [spelling for name in names for spelling in _spellings(name)]
 
 
-async def test_no_name_that_asserts_an_identity_or_an_address_crosses_in_whatever_case(house: House) -> None:
-    names, at_once = _every_name(), MAX_FIELDS - 10
+async def test_no_name_that_asserts_an_identity_or_an_address_crosses_in_whatever_case(
+    gateway: GatewayUnderTest,
+) -> None:
+    names, at_once = _every_name(), MAX_HEADERS - 10
     for at in range(0, len(names), at_once):
         lines = [name + b": " + FORGED for name in names[at : at + at_once]]
-        answer = await house.send(get(b"/public/a", *lines))
-        assert answer.startswith(b"HTTP/1.1 200 "), answer
-        crossed = b"".join(house.upstream.got)
+        response = await gateway.send(get(b"/public/a", *lines))
+        assert response.startswith(b"HTTP/1.1 200 "), response
+        crossed = b"".join(gateway.upstream.got)
         assert FORGED not in crossed, crossed
-        house.upstream.got.clear()
+        gateway.upstream.got.clear()
 
 
-async def test_an_underscore_cannot_stand_for_the_dash(house: House) -> None:
-    answer = await house.send(get(b"/public/a", b"X_Email: a@example.com"))
-    assert answer.startswith(b"HTTP/1.1 400 ")
+async def test_an_underscore_cannot_stand_for_the_dash(gateway: GatewayUnderTest) -> None:
+    response = await gateway.send(get(b"/public/a", b"X_Email: a@example.com"))
+    assert response.startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("name", [b"X-Username", b"x-username", b"X-USERNAME"])
@@ -60,11 +62,11 @@ methods = ["GET"]
 access = "public"
 pass_headers = ["X-Username", "tailscale-user-login"]
 """
-    async with running(tmp_path, table=table) as house:
+    async with running(tmp_path, table=table) as gateway:
         # The same fields twice on one connection: what was made of them once must not cross to the other route.
         lines = (name + b": ann", b"X-Email: forged@example.com")
-        await house.send(get(b"/behind", *lines) + get(b"/public/a", *lines) + get(b"/behind", *lines))
-        requests = [got for data in house.upstream.got for got in data.split(b"\r\n\r\n") if got]
+        await gateway.send(get(b"/behind", *lines) + get(b"/public/a", *lines) + get(b"/behind", *lines))
+        requests = [got for data in gateway.upstream.got for got in data.split(b"\r\n\r\n") if got]
         assert [b"x-username: ann" in got.lower() for got in requests] == [True, False, True]
         assert not any(b"forged" in got for got in requests)
 
@@ -78,9 +80,9 @@ methods = ["GET"]
 access = "public"
 pass_headers = ["x-username"]
 """
-    async with running(tmp_path, table=table) as house:
-        await house.send(get(b"/behind", b"X-Username: ann", b"Connection: x-username"))
-        assert b"ann" not in b"".join(house.upstream.got)
+    async with running(tmp_path, table=table) as gateway:
+        await gateway.send(get(b"/behind", b"X-Username: ann", b"Connection: x-username"))
+        assert b"ann" not in b"".join(gateway.upstream.got)
 
 
 @pytest.mark.parametrize(

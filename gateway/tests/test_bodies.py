@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.upstream import bodies
-from tests.conftest import House, running, turns
+from gateway.upstream import request_body
+from tests.conftest import GatewayUnderTest, running, turns
 from tests.process import connected, until
 from tests.test_exchange import LAST, OK, Scripted, is_problem, queued, reads_a_body, status, waits_for_go
 from tests.wire import get, post
@@ -37,7 +37,7 @@ async def answers_at_the_end(upstream: Scripted, reader: StreamReader, writer: S
 
 
 @asynccontextmanager
-async def dripping(house: House, *requests: bytes) -> AsyncIterator[list[StreamReader]]:
+async def dripping(gateway: GatewayUnderTest, *requests: bytes) -> AsyncIterator[list[StreamReader]]:
     """Clients who have sent so much of their requests, and go on byte by byte."""
 
     async def drip(writer: StreamWriter) -> None:
@@ -48,7 +48,7 @@ async def dripping(house: House, *requests: bytes) -> AsyncIterator[list[StreamR
     async with AsyncExitStack() as stack:
         readers, tasks = [], []
         for request in requests:
-            reader, writer = await stack.enter_async_context(connected(house.port))
+            reader, writer = await stack.enter_async_context(connected(gateway.port))
             writer.write(request)
             readers.append(reader)
             tasks.append(asyncio.create_task(drip(writer)))
@@ -64,29 +64,29 @@ async def test_a_small_body_that_drips_has_its_time_in_all_and_no_service_waits_
     tmp_path: Path, framing: bytes
 ) -> None:
     upstream = Scripted(takes_anything)
-    async with running(tmp_path, upstream=upstream, body_seconds=0.6) as house:
+    async with running(tmp_path, upstream=upstream, body_seconds=0.6) as gateway:
         started = time.monotonic()
-        async with dripping(house, post(framing)) as (reader,):
-            answer = await asyncio.wait_for(reader.read(), 10)
-        assert is_problem(answer, 408, b"request_timeout"), answer
+        async with dripping(gateway, post(framing)) as (reader,):
+            response = await asyncio.wait_for(reader.read(), 10)
+        assert is_problem(response, 408, b"request_timeout"), response
         assert time.monotonic() - started >= 0.6
     assert not upstream.got
 
 
 async def test_a_body_that_drips_although_it_was_asked_for_has_its_time_in_all(tmp_path: Path) -> None:
     upstream = Scripted(takes_anything)
-    async with running(tmp_path, upstream=upstream, idle_seconds=0.6) as house:
+    async with running(tmp_path, upstream=upstream, idle_seconds=0.6) as gateway:
         request = post(b"Content-Length: 9000", b"Expect: 100-continue")
-        async with dripping(house, request) as (reader,):
-            answer = await asyncio.wait_for(reader.read(), 10)
-        assert is_problem(answer, 408, b"request_timeout"), answer
+        async with dripping(gateway, request) as (reader,):
+            response = await asyncio.wait_for(reader.read(), 10)
+        assert is_problem(response, 408, b"request_timeout"), response
     assert upstream.got, "it is the service that asks for the body, or not"
 
 
 @pytest.mark.parametrize("sizes", [[3, 4, 2], [10_000, 6_384, 1], [16_000, 16_000, 9], [200_000, 300_000, 8]])
 async def test_a_chunked_body_of_any_size_arrives_as_it_was_sent(tmp_path: Path, sizes: list[int]) -> None:
     upstream = Scripted(answers_at_the_end)
-    async with running(tmp_path, upstream=upstream) as house, connected(house.port) as (reader, writer):
+    async with running(tmp_path, upstream=upstream) as gateway, connected(gateway.port) as (reader, writer):
         writer.write(post(CHUNKED, LAST))
         sent = b""
         for number, size in enumerate(sizes):
@@ -110,7 +110,7 @@ async def test_a_small_body_is_sent_with_its_head_and_a_request_behind_it_waits_
     tmp_path: Path,
 ) -> None:
     upstream = Scripted(answers_at_the_end)
-    async with running(tmp_path, upstream=upstream) as house, connected(house.port) as (reader, writer):
+    async with running(tmp_path, upstream=upstream) as gateway, connected(gateway.port) as (reader, writer):
         for piece in (
             post(b"Content-Length: 9"),
             b"this ",
@@ -121,8 +121,8 @@ async def test_a_small_body_is_sent_with_its_head_and_a_request_behind_it_waits_
             await asyncio.sleep(0.02)
             if piece == b"this ":
                 writer.write(b"2")
-        answer = await asyncio.wait_for(reader.read(), 10)
-    assert answer.count(b"HTTP/1.1 200 ") == 2
+        response = await asyncio.wait_for(reader.read(), 10)
+    assert response.count(b"HTTP/1.1 200 ") == 2
     assert [data.partition(b"\r\n\r\n")[2] for data in upstream.got] == [b"this 2end", b"end"]
 
 
@@ -133,8 +133,8 @@ async def test_a_large_body_that_keeps_the_least_rate_passes_and_one_that_does_n
     upstream = Scripted(reads_a_body)
     bounds: dict[str, Any] = {"idle_seconds": 0.8, "body_least_rate": 4000}
     async with (
-        running(tmp_path, upstream=upstream, **bounds) as house,
-        connected(house.port) as (reader, writer),
+        running(tmp_path, upstream=upstream, **bounds) as gateway,
+        connected(gateway.port) as (reader, writer),
     ):
         writer.write(post(b"Content-Length: 40000", LAST))
         told = asyncio.create_task(reader.read())
@@ -157,8 +157,8 @@ async def test_a_client_is_not_blamed_for_a_service_that_reads_slowly(tmp_path: 
     size = 16 * 2**20
     bounds: dict[str, Any] = {"idle_seconds": 1.5, "body_least_rate": 2**24, "body_max_bytes": size}
     async with (
-        running(tmp_path, upstream=Scripted(slowly), **bounds) as house,
-        connected(house.port) as (reader, writer),
+        running(tmp_path, upstream=Scripted(slowly), **bounds) as gateway,
+        connected(gateway.port) as (reader, writer),
     ):
         writer.write(post(b"Content-Length: %d" % size, LAST, body=bytes(size)))
         assert status(await asyncio.wait_for(reader.read(), 60)) == 200
@@ -177,12 +177,12 @@ async def test_a_body_that_has_come_waits_for_a_connection_as_long_as_a_request_
     upstream = Scripted(silence)
     bounds: dict[str, Any] = {"upstream_connections": 1, "first_byte_seconds": 0.3, "idle_seconds": 60}
     async with (
-        running(tmp_path, upstream=upstream, table=table + "first_byte_seconds = 60\n", **bounds) as house,
-        connected(house.port) as (_, writer),
+        running(tmp_path, upstream=upstream, table=table + "first_byte_seconds = 60\n", **bounds) as gateway,
+        connected(gateway.port) as (_, writer),
     ):
         writer.write(get(b"/slow"))
         await until(lambda: upstream.got)
-        told = await house.send(post(b"Content-Length: %d" % size, body=bytes(size)), 10)
+        told = await gateway.send(post(b"Content-Length: %d" % size, body=bytes(size)), 10)
         upstream.go.set()
     assert is_problem(told, 504, b"upstream_timeout"), told
 
@@ -200,15 +200,15 @@ async def test_bodies_that_are_still_coming_leave_half_of_the_connections_to_eve
     upstream = Scripted(takes_anything)
     uploads = [upload_of(client) for client in (b"192.0.2.1", b"192.0.2.2")]
     async with (
-        running(tmp_path, upstream=upstream, upstream_connections=4, **PROXIED) as house,
-        dripping(house, *uploads),
+        running(tmp_path, upstream=upstream, upstream_connections=4, **PROXIED) as gateway,
+        dripping(gateway, *uploads),
     ):
         await until(lambda: len(upstream.got) >= 2, 5)
-        refused = await house.send(upload_of(b"192.0.2.3"))
+        refused = await gateway.send(upload_of(b"192.0.2.3"))
         assert is_problem(refused, 503, b"overloaded"), refused
         assert b"\r\nRetry-After: " in refused
         for _ in range(3):
-            assert status(await house.send(get(b"/public/a", LAST))) == 200
+            assert status(await gateway.send(get(b"/public/a", LAST))) == 200
 
 
 @pytest.mark.parametrize("expecting", [(), (b"Expect: 100-continue",)])
@@ -218,17 +218,17 @@ async def test_of_bodies_that_are_still_coming_an_address_has_a_quarter(
     upstream = Scripted(answers_at_the_end)
     mine = post(b"Content-Length: 50000", b"X-Forwarded-For: 192.0.2.1", *expecting)
     whole = bytes(49_997) + b"end"
-    async with running(tmp_path, upstream=upstream, upstream_connections=16, **PROXIED) as house:
-        async with dripping(house, mine, mine):
+    async with running(tmp_path, upstream=upstream, upstream_connections=16, **PROXIED) as gateway:
+        async with dripping(gateway, mine, mine):
             await until(lambda: len(upstream.got) >= 2, 5)
-            refused = await house.send(mine)
+            refused = await gateway.send(mine)
             assert is_problem(refused, 429, b"address_limited"), refused
             assert b"\r\nRetry-After: " in refused
-            assert status(await house.send(upload_of(b"192.0.2.2", whole))) == 200
-            assert status(await house.send(get(b"/public/a", b"X-Forwarded-For: 192.0.2.1", LAST))) == 200
+            assert status(await gateway.send(upload_of(b"192.0.2.2", whole))) == 200
+            assert status(await gateway.send(get(b"/public/a", b"X-Forwarded-For: 192.0.2.1", LAST))) == 200
 
         async def given_back() -> bool:
-            return status(await house.send(upload_of(b"192.0.2.1", whole))) == 200
+            return status(await gateway.send(upload_of(b"192.0.2.1", whole))) == 200
 
         await until(given_back, 5)
 
@@ -236,21 +236,21 @@ async def test_of_bodies_that_are_still_coming_an_address_has_a_quarter(
 async def test_collected_bodies_have_a_bound_in_all_beyond_which_they_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "_HELD_MOST", 25_000)
+    monkeypatch.setattr(request_body, "_HELD_MOST", 25_000)
     upstream = Scripted(takes_anything)
     first = post(b"Content-Length: 16000", body=bytes(12_000))
-    async with running(tmp_path, upstream=upstream, body_seconds=60) as house:
-        async with dripping(house, first, first):
+    async with running(tmp_path, upstream=upstream, body_seconds=60) as gateway:
+        async with dripping(gateway, first, first):
             await asyncio.sleep(0.2)
             assert not upstream.got, "both are collected"
-            async with dripping(house, first):
+            async with dripping(gateway, first):
                 await until(lambda: upstream.got, 5)
                 assert upstream.got[0].startswith(b"POST ")
         upstream.got.clear()
 
         async def all_given_back() -> bool:
             """Both are collected once more."""
-            async with dripping(house, first, first):
+            async with dripping(gateway, first, first):
                 await asyncio.sleep(0.2)
                 return not upstream.got
 
@@ -260,16 +260,16 @@ async def test_collected_bodies_have_a_bound_in_all_beyond_which_they_stream(
 async def test_what_was_collected_is_given_back_however_its_request_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[bodies.Bodies] = []
-    usual = bodies.Bodies.__init__
+    made: list[request_body.Bodies] = []
+    usual = request_body.Bodies.__init__
 
-    def made_known(self: bodies.Bodies, *said: Any) -> None:
+    def made_known(self: request_body.Bodies, *said: Any) -> None:
         usual(self, *said)
         made.append(self)
 
-    monkeypatch.setattr(bodies.Bodies, "__init__", made_known)
+    monkeypatch.setattr(request_body.Bodies, "__init__", made_known)
     upstream = Scripted(answers_at_the_end)
-    async with running(tmp_path, upstream=upstream, body_seconds=0.3, first_byte_seconds=0.5) as house:
+    async with running(tmp_path, upstream=upstream, body_seconds=0.3, first_byte_seconds=0.5) as gateway:
         whole = post(b"Content-Length: 9", LAST, body=b"all, end")
         for raw, expected in (
             (whole.replace(b"9", b"8"), 200),
@@ -278,8 +278,8 @@ async def test_what_was_collected_is_given_back_however_its_request_ends(
             (post(CHUNKED, LAST, body=b"3\r\nabc\r\nX\r\n"), 400),
             (whole.replace(b"POST", b"PUT").replace(b"9", b"8"), 405),
         ):
-            assert status(await house.send(raw)) == expected
-        async with connected(house.port) as (_, writer):
+            assert status(await gateway.send(raw)) == expected
+        async with connected(gateway.port) as (_, writer):
             writer.write(whole)
             await until(lambda: made[0].held > 0, 5)
         await until(lambda: made[0].held == 0, 5)
@@ -289,12 +289,12 @@ async def test_what_was_collected_is_given_back_however_its_request_ends(
 async def test_who_sends_at_once_is_served_although_others_fill_all_room_for_bodies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framing: bytes
 ) -> None:
-    monkeypatch.setattr(bodies, "_HELD_MOST", 5_000)
+    monkeypatch.setattr(request_body, "_HELD_MOST", 5_000)
     upstream = Scripted(answers_at_the_end)
     async with (
-        running(tmp_path, upstream=upstream, upstream_connections=2) as house,
-        connected(house.port) as (_, first),
-        connected(house.port) as (_, second),
+        running(tmp_path, upstream=upstream, upstream_connections=2) as gateway,
+        connected(gateway.port) as (_, first),
+        connected(gateway.port) as (_, second),
     ):
         first.write(post(b"Content-Length: 16000", body=bytes(5_000)))
         await turns()
@@ -304,7 +304,7 @@ async def test_who_sends_at_once_is_served_although_others_fill_all_room_for_bod
         body = b"e" * 897 + b"end"
         if framing is CHUNKED:
             body = b"384\r\n" + body + b"\r\n0\r\n\r\n"
-        assert status(await house.send(post(framing, LAST, body=body))) == 200
+        assert status(await gateway.send(post(framing, LAST, body=body))) == 200
 
 
 # An address.
@@ -321,37 +321,37 @@ async def from_address(address: str, port: int, raw: bytes) -> bytes:
 
 async def test_an_address_has_a_bounded_number_of_connections_and_others_have_theirs(tmp_path: Path) -> None:
     async with (
-        running(tmp_path, address_connections=2) as house,
-        connected(house.port),
-        connected(house.port),
+        running(tmp_path, address_connections=2) as gateway,
+        connected(gateway.port),
+        connected(gateway.port),
     ):
-        await until(lambda: house_holds(house, 429), 5)
-        answer = await from_address("127.0.0.1", house.port, get(b"/public/a", LAST))
-        assert is_problem(answer, 429, b"address_limited"), answer
-        assert b"\r\nRetry-After: 1\r\n" in answer
-        assert b"\r\nConnection: close\r\n" in answer
-        assert status(await from_address("127.0.0.2", house.port, get(b"/public/a", LAST))) == 200
+        await until(lambda: house_holds(gateway, 429), 5)
+        response = await from_address("127.0.0.1", gateway.port, get(b"/public/a", LAST))
+        assert is_problem(response, 429, b"address_limited"), response
+        assert b"\r\nRetry-After: 1\r\n" in response
+        assert b"\r\nConnection: close\r\n" in response
+        assert status(await from_address("127.0.0.2", gateway.port, get(b"/public/a", LAST))) == 200
 
 
-async def house_holds(house: House, expected: int) -> bool:
-    return status(await from_address("127.0.0.1", house.port, get(b"/public/a", LAST))) == expected
+async def house_holds(gateway: GatewayUnderTest, expected: int) -> bool:
+    return status(await from_address("127.0.0.1", gateway.port, get(b"/public/a", LAST))) == expected
 
 
 async def test_a_connection_that_ends_makes_room_for_another_of_its_address(tmp_path: Path) -> None:
-    async with running(tmp_path, address_connections=2) as house:
+    async with running(tmp_path, address_connections=2) as gateway:
         for _ in range(3):
-            async with connected(house.port), connected(house.port):
-                await until(lambda: house_holds(house, 429), 5)
-            await until(lambda: house_holds(house, 200), 10)
+            async with connected(gateway.port), connected(gateway.port):
+                await until(lambda: house_holds(gateway, 429), 5)
+            await until(lambda: house_holds(gateway, 200), 10)
 
 
 async def test_of_the_connections_beyond_the_bound_a_few_hear_why_and_the_rest_are_reset(
     tmp_path: Path,
 ) -> None:
-    async with running(tmp_path, address_connections=2) as house, AsyncExitStack() as stack:
-        opened = [await stack.enter_async_context(connected(house.port)) for _ in range(80)]
+    async with running(tmp_path, address_connections=2) as gateway, AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(connected(gateway.port)) for _ in range(80)]
         heard = [await stack_read(reader) for reader, _ in opened[2:]]
-    assert sum(b" 429 " in answer for answer in heard) == 64
+    assert sum(b" 429 " in response for response in heard) == 64
     assert heard.count(b"") == 14
 
 
@@ -382,17 +382,17 @@ async def test_a_client_behind_a_proxy_has_a_bounded_number_of_exchanges_and_the
     def ask(client: bytes, path: bytes = b"/public/a") -> bytes:
         return get(path, LAST, b"X-Forwarded-For: " + client)
 
-    async with running(tmp_path, upstream=upstream, **bounds) as house:
-        async with connected(house.port) as (one, writer), connected(house.port) as (other, second):
+    async with running(tmp_path, upstream=upstream, **bounds) as gateway:
+        async with connected(gateway.port) as (one, writer), connected(gateway.port) as (other, second):
             writer.write(ask(mine, b"/public/wait"))
             second.write(ask(also_mine, b"/public/wait"))
             await until(lambda: len(upstream.got) == 2, 5)
-            refused = await house.send(ask(also_mine))
+            refused = await gateway.send(ask(also_mine))
             assert is_problem(refused, 429, b"address_limited"), refused
-            assert status(await house.send(ask(anothers))) == 200
+            assert status(await gateway.send(ask(anothers))) == 200
             upstream.go.set()
             assert [status(await reader.read()) for reader in (one, other)] == [200, 200]
-        assert [status(await house.send(ask(mine))) for _ in range(3)] == [200] * 3
+        assert [status(await gateway.send(ask(mine))) for _ in range(3)] == [200] * 3
 
 
 async def test_an_address_drips_until_its_bounds_and_everybody_else_is_served_meanwhile(
@@ -401,9 +401,9 @@ async def test_an_address_drips_until_its_bounds_and_everybody_else_is_served_me
     upstream = Scripted(takes_anything)
     bounds: dict[str, Any] = {"upstream_connections": 4, "address_connections": 40, "body_seconds": 60}
     drips = [post(b"Content-Length: 900")] * 30
-    async with running(tmp_path, upstream=upstream, **bounds) as house, dripping(house, *drips):
+    async with running(tmp_path, upstream=upstream, **bounds) as gateway, dripping(gateway, *drips):
         for _ in range(20):
-            answer = await from_address("127.0.0.2", house.port, get(b"/public/a", LAST))
-            assert re.match(rb"HTTP/1.1 200 ", answer)
-        async with queued(house, 3) as others:
+            response = await from_address("127.0.0.2", gateway.port, get(b"/public/a", LAST))
+            assert re.match(rb"HTTP/1.1 200 ", response)
+        async with queued(gateway, 3) as others:
             assert [status(await reader.read()) for reader in others] == [200] * 3

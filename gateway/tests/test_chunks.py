@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chunks import CHUNKS_A_TURN, MAX_LINE, MAX_TRAILERS, ChunkedBody
-from gateway.edge import Edge
-from gateway.head import BadRequest, HeadTooLarge
-from gateway.reading import Reader
+from gateway.http1.chunks import CHUNKS_A_TURN, MAX_LINE, MAX_TRAILERS, ChunkedBody
+from gateway.http1.head import BadRequest, HeadTooLarge
+from gateway.http1.parser import Reader
+from gateway.server.client_connection import ClientConnection
 from service_kit.problems import Problem
 from tests.conftest import Upstream, running
 from tests.process import connected
@@ -185,23 +185,23 @@ async def test_while_a_body_of_tiny_chunks_is_read_others_have_their_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    read_body, take_request = Edge._read_body, Edge._take_request
+    read_body, take_request = ClientConnection._read_body, ClientConnection._take_request
 
-    def reads(edge: Edge, data: bytes) -> None:
+    def reads(connection: ClientConnection, data: bytes) -> None:
         order.append("chunks")
-        read_body(edge, data)
+        read_body(connection, data)
 
-    def takes(edge: Edge) -> None:
+    def takes(connection: ClientConnection) -> None:
         order.append("request")
-        take_request(edge)
+        take_request(connection)
 
-    monkeypatch.setattr(Edge, "_read_body", reads)
-    monkeypatch.setattr(Edge, "_take_request", takes)
-    async with running(tmp_path) as house, connected(house.port) as (reader, writer):
+    monkeypatch.setattr(ClientConnection, "_read_body", reads)
+    monkeypatch.setattr(ClientConnection, "_take_request", takes)
+    async with running(tmp_path) as gateway, connected(gateway.port) as (reader, writer):
         writer.write(post(CHUNKED) + b"1\r\nx\r\n" * 40_000)
         while "chunks" not in order:
             await asyncio.sleep(0)
-        async with connected(house.port) as (others, other):
+        async with connected(gateway.port) as (others, other):
             other.write(get(b"/public/b"))
             assert (await others.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200")
         writer.write(b"0\r\n\r\n")
@@ -247,7 +247,7 @@ async def test_no_byte_of_tiny_chunks_is_lost_or_held_however_slow_the_service(
 
     monkeypatch.setattr(ChunkedBody, "read", seen)
     chunks = 150_000
-    async with running(tmp_path, upstream=upstream) as house, connected(house.port) as (reader, writer):
+    async with running(tmp_path, upstream=upstream) as gateway, connected(gateway.port) as (reader, writer):
         writer.write(post(CHUNKED) + b"1\r\nx\r\n" * chunks + b"0\r\n\r\n")
         for _ in range(50):
             await asyncio.sleep(0)

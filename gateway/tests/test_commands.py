@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway import foundation
 from gateway.cli import main
-from gateway.foundation import Unfit
-from gateway.head import BadRequest, Head
-from gateway.journal import Journal
-from gateway.passage import Passage
+from gateway.http1.head import BadRequest, Head
+from gateway.policy.proxy_request import ProxyRequest
+from gateway.server import compatibility
+from gateway.server.access_log import AccessLog
+from gateway.server.compatibility import IncompatibleVersion
 from service_kit.logs import Short
 
 ROUTES = """
@@ -126,33 +126,35 @@ def test_list_shows_every_route_and_none_of_the_gateways_own(
 
 
 def test_the_edge_does_not_start_on_another_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
-    foundation.check()
-    monkeypatch.setattr(foundation, "version", lambda name: "0.55.0" if name == "uvicorn" else "")
-    with pytest.raises(Unfit, match=r"uvicorn 0\.55\.0 is installed, and the edge was written for"):
-        foundation.check()
+    compatibility.check()
+    monkeypatch.setattr(compatibility, "version", lambda name: "0.55.0" if name == "uvicorn" else "")
+    with pytest.raises(
+        IncompatibleVersion, match=r"uvicorn 0\.55\.0 is installed, and the gateway was written for"
+    ):
+        compatibility.check()
 
 
 def test_the_edge_does_not_start_where_protocols_are_made_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foundation, "HttpToolsProtocol", lambda config, server_state: None)
-    with pytest.raises(Unfit, match="makes its HTTP protocols from"):
-        foundation.check()
+    monkeypatch.setattr(compatibility, "HttpToolsProtocol", lambda config, server_state: None)
+    with pytest.raises(IncompatibleVersion, match="makes its HTTP protocols from"):
+        compatibility.check()
 
 
 def test_a_quarter_of_the_served_requests_has_a_line_and_every_failure(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "gateway.access")
-    journal = Journal(0.25)
-    passage = Passage(Head(b"GET", b"/", True))
+    access_log = AccessLog(0.25)
+    request = ProxyRequest(Head(b"GET", b"/", True))
     for _ in range(100):
-        journal.record(passage, 200, 0, 0.0)
+        access_log.record(request, 200, 0, 0.0)
     for _ in range(3):
-        journal.record(passage, 502, 0, 0.0, "bad_answer")
-    journal.flush()
+        access_log.record(request, 502, 0, 0.0, "bad_answer")
+    access_log.flush()
     lines = "\n".join(record.getMessage() for record in caplog.records).splitlines()
     assert sum(" 200 " in line for line in lines) == 25
     assert sum("bad_answer" in line for line in lines) == 3
-    assert sum(series.count for series in journal.series.values()) == 103
+    assert sum(series.count for series in access_log.series.values()) == 103
 
 
 def test_a_short_line_is_what_happened_and_when(
@@ -161,12 +163,12 @@ def test_a_short_line_is_what_happened_and_when(
     caplog.set_level(logging.INFO, "gateway.access")
     monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler(), caplog.handler])
     logging.getLogger().handlers[0].setFormatter(Short("gateway"))
-    journal = Journal(1)
-    passage = Passage(Head(b"GET", b"/v1/users/ada@example.com", True))
-    journal.record(passage, 200, 0, 0.0)
-    journal.record(passage, 502, 0, 0.0, "bad_answer")
-    journal.refused(b"127.0.0.1", b"of-a-test", BadRequest())
-    journal.flush()
+    access_log = AccessLog(1)
+    request = ProxyRequest(Head(b"GET", b"/v1/users/ada@example.com", True))
+    access_log.record(request, 200, 0, 0.0)
+    access_log.record(request, 502, 0, 0.0, "bad_answer")
+    access_log.refused(b"127.0.0.1", b"of-a-test", BadRequest())
+    access_log.flush()
     served, failed, unread = "\n".join(record.getMessage() for record in caplog.records).splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v1/users/\(address\) 200 \d+\.\d{4} s", served)
     assert failed.endswith(" s bad_answer")

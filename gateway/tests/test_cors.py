@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config import RouteSettings
-from tests.conftest import House, running
+from tests.conftest import GatewayUnderTest, running
 
 _TABLE = """
 [[routes]]
@@ -19,11 +19,11 @@ cors = { origins = ["https://app.example"], expose = ["etag"] }
 
 
 @pytest.fixture
-async def shared(tmp_path: Path) -> AsyncIterator[House]:
+async def shared(tmp_path: Path) -> AsyncIterator[GatewayUnderTest]:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "routes.toml").write_text(_TABLE)
-    async with running(tmp_path) as house:
-        yield house
+    async with running(tmp_path) as gateway:
+        yield gateway
 
 
 def _preflight(origin: bytes) -> bytes:
@@ -34,7 +34,7 @@ def _preflight(origin: bytes) -> bytes:
     )
 
 
-async def test_a_preflight_without_a_token_is_told_what_its_origin_may_send(shared: House) -> None:
+async def test_a_preflight_without_a_token_is_told_what_its_origin_may_send(shared: GatewayUnderTest) -> None:
     told = await shared.send(_preflight(b"https://app.example"))
     assert told.startswith(b"HTTP/1.1 204 ")
     assert b"\r\nAccess-Control-Allow-Origin: https://app.example\r\n" in told
@@ -43,14 +43,14 @@ async def test_a_preflight_without_a_token_is_told_what_its_origin_may_send(shar
     assert b"\r\nAccess-Control-Max-Age: 600\r\n" in told
 
 
-async def test_a_preflight_from_a_strange_origin_is_told_nothing(shared: House) -> None:
+async def test_a_preflight_from_a_strange_origin_is_told_nothing(shared: GatewayUnderTest) -> None:
     told = await shared.send(_preflight(b"https://evil.example"))
     assert told.startswith(b"HTTP/1.1 204 ")
     assert b"\r\nAccess-Control-Allow-" not in told
     assert b"\r\nVary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n" in told
 
 
-async def test_a_refusal_can_be_read_by_the_listed_origin_and_by_no_other(shared: House) -> None:
+async def test_a_refusal_can_be_read_by_the_listed_origin_and_by_no_other(shared: GatewayUnderTest) -> None:
     for origin, allowed in ((b"https://app.example", True), (b"https://evil.example", False)):
         told = await shared.send(
             b"GET /shared HTTP/1.1\r\nHost: a\r\nConnection: close\r\nOrigin: %b\r\n\r\n" % origin
@@ -60,20 +60,20 @@ async def test_a_refusal_can_be_read_by_the_listed_origin_and_by_no_other(shared
         assert (b"\r\nAccess-Control-Expose-Headers: etag" in told) is allowed
 
 
-async def asked(house: House, method: bytes, path: bytes, origin: bytes, *lines: bytes) -> bytes:
-    fields = b"".join(
+async def asked(gateway: GatewayUnderTest, method: bytes, path: bytes, origin: bytes, *lines: bytes) -> bytes:
+    headers = b"".join(
         line + b"\r\n" for line in (b"Host: a", b"Connection: close", b"Origin: " + origin, *lines)
     )
-    return await house.send(b"%b %b HTTP/1.1\r\n%b\r\n" % (method, path, fields))
+    return await gateway.send(b"%b %b HTTP/1.1\r\n%b\r\n" % (method, path, headers))
 
 
 @pytest.fixture
-async def listing(tmp_path: Path) -> AsyncIterator[House]:
+async def listing(tmp_path: Path) -> AsyncIterator[GatewayUnderTest]:
     """A gateway with one setting for all routes, one of which has rules of its own."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "routes.toml").write_text(_TABLE)
-    async with running(tmp_path, cors_origins=("https://front.example:443", "loopback")) as house:
-        yield house
+    async with running(tmp_path, cors_origins=("https://front.example:443", "loopback")) as gateway:
+        yield gateway
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def listing(tmp_path: Path) -> AsyncIterator[House]:
 )
 @pytest.mark.parametrize("origin", [b"https://front.example", b"http://localhost:5173", b"http://[::1]:3000"])
 async def test_one_setting_lets_a_front_end_read_every_answer(
-    listing: House, method: bytes, path: bytes, status: bytes, origin: bytes
+    listing: GatewayUnderTest, method: bytes, path: bytes, status: bytes, origin: bytes
 ) -> None:
     response = await asked(listing, method, path, origin)
     assert response.startswith(b"HTTP/1.1 " + status)
@@ -112,7 +112,7 @@ async def test_one_setting_lets_a_front_end_read_every_answer(
         b"null",
     ],
 )
-async def test_one_setting_says_nothing_to_any_other_origin(listing: House, origin: bytes) -> None:
+async def test_one_setting_says_nothing_to_any_other_origin(listing: GatewayUnderTest, origin: bytes) -> None:
     for method in (b"GET", b"OPTIONS"):
         response = await asked(
             listing,
@@ -125,7 +125,7 @@ async def test_one_setting_says_nothing_to_any_other_origin(listing: House, orig
         assert b"\r\nVary: Origin" in response
 
 
-async def test_a_routes_own_rules_win_over_the_setting(listing: House) -> None:
+async def test_a_routes_own_rules_win_over_the_setting(listing: GatewayUnderTest) -> None:
     for method in (b"GET", b"DELETE"):
         response = await asked(listing, method, b"/shared", b"https://front.example")
         assert b"Access-Control-Allow-Origin" not in response
@@ -135,7 +135,7 @@ async def test_a_routes_own_rules_win_over_the_setting(listing: House) -> None:
 
 @pytest.mark.parametrize("path", [b"/private", b"/openapi.json"])
 async def test_one_setting_answers_a_preflight_for_any_header_and_without_a_token(
-    listing: House, path: bytes
+    listing: GatewayUnderTest, path: bytes
 ) -> None:
     preflight = (
         b"Access-Control-Request-Method: GET",
@@ -149,7 +149,7 @@ async def test_one_setting_answers_a_preflight_for_any_header_and_without_a_toke
 
 @pytest.mark.parametrize(("path", "status"), [(b"/nothing", b"404"), (b"/private", b"405")])
 async def test_a_preflight_for_what_is_not_served_lets_the_script_read_the_refusal(
-    listing: House, path: bytes, status: bytes
+    listing: GatewayUnderTest, path: bytes, status: bytes
 ) -> None:
     origin = b"http://127.0.0.1:5173"
     told = await asked(listing, b"OPTIONS", path, origin, b"Access-Control-Request-Method: DELETE")
@@ -163,20 +163,20 @@ async def test_a_preflight_for_what_is_not_served_lets_the_script_read_the_refus
     assert odd.startswith(b"HTTP/1.1 " + status)
 
 
-async def test_a_page_of_a_listed_origin_may_open_a_websocket(listing: House) -> None:
+async def test_a_page_of_a_listed_origin_may_open_a_websocket(listing: GatewayUnderTest) -> None:
     upgrade = (
         b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
         b"Authorization: Bearer " + listing.issuer.token().encode(),
     )  # fmt: skip
     for origin, refused in ((b"http://localhost:5173", False), (b"https://evil.example", True)):
-        fields = b"".join(line + b"\r\n" for line in (b"Host: a", b"Connection: Upgrade", *upgrade))
-        response = await listing.send(b"GET /socket HTTP/1.1\r\n%bOrigin: %b\r\n\r\n" % (fields, origin))
+        headers = b"".join(line + b"\r\n" for line in (b"Host: a", b"Connection: Upgrade", *upgrade))
+        response = await listing.send(b"GET /socket HTTP/1.1\r\n%bOrigin: %b\r\n\r\n" % (headers, origin))
         assert (b"origin_refused" in response) is refused
 
 
 async def test_without_the_setting_nobody_is_told_anything(tmp_path: Path) -> None:
-    async with running(tmp_path) as house:
-        response = await asked(house, b"GET", b"/public/x", b"http://localhost:5173")
+    async with running(tmp_path) as gateway:
+        response = await asked(gateway, b"GET", b"/public/x", b"http://localhost:5173")
     assert b"Access-Control" not in response
     assert RouteSettings().cors is None
 

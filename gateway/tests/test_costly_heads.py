@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from gateway import request
-from gateway.callers import Callers
-from gateway.head import Head
-from gateway.leases import Leases, Nowhere
-from gateway.limits import Addresses, Limits
+from gateway.http1 import request_head
+from gateway.http1.head import Head
+from gateway.http1.parser import Reader
+from gateway.http1.request_head import MAX_HEAD, MAX_TARGET
 from gateway.pipeline import Pipeline
+from gateway.policy.authentication import Callers
+from gateway.policy.rate_limits import Addresses, Limits
+from gateway.policy.response_revocations import ResponseRevocations
+from gateway.policy.shared_revocations import SharedRevocations
 from gateway.portal.pages import OWN_ROUTES
-from gateway.reading import Reader
-from gateway.request import MAX_HEAD, MAX_TARGET
-from gateway.response_revocations import ResponseRevocations
-from gateway.routes import Route, Routes
-from gateway.shared_revocations import SharedRevocations
-from gateway.upstream.answer import read_answer
+from gateway.rate_limit.leases import LimitLeases, Nowhere
+from gateway.routing.routes import Route, Routes
+from gateway.upstream.response import read_response
 from gateway.upstream.tunnel import Frames
 from service_kit.jwks import KeyCache
 from service_kit.revocations import Revocations
@@ -69,7 +69,7 @@ async def _pipeline() -> Pipeline:
         Route("echo", "private", "/private", frozenset({"GET"}), "here", websocket=True),
     )
     return Pipeline(
-        Routes((*OWN_ROUTES, *routes)), None, callers, Limits(Addresses(0, 1), Leases(Nowhere(), 1))
+        Routes((*OWN_ROUTES, *routes)), None, callers, Limits(Addresses(0, 1), LimitLeases(Nowhere(), 1))
     )
 
 
@@ -118,17 +118,17 @@ def test_a_frame_takes_no_step_of_its_own() -> None:
 
 def test_whoever_sends_thousands_of_names_keeps_none_from_being_remembered() -> None:
     def read(*lines: bytes) -> None:
-        request.read(get(b"/", *lines)[:-4])
+        request_head.read(get(b"/", *lines)[:-4])
 
     for number in range(5000):
         read(b"X-Odd-%d: 1" % number)
-        request.read(b"GET / HTTP/1.1\r\nHost: odd-%d" % number)
-        read_answer(b"HTTP/1.1 200 Odd %d\r\nX-Odd-%d: 1" % (number, number))
+        request_head.read(b"GET / HTTP/1.1\r\nHost: odd-%d" % number)
+        read_response(b"HTTP/1.1 200 Odd %d\r\nX-Odd-%d: 1" % (number, number))
     for work in (
         lambda: read(b"X-Usual: 1"),
-        lambda: request.read(b"GET / HTTP/1.1\r\nHost: usual"),
-        lambda: read_answer(b"HTTP/1.1 200 Usual"),
-        lambda: read_answer(b"HTTP/1.1 200 OK\r\nX-Usual: 1"),
+        lambda: request_head.read(b"GET / HTTP/1.1\r\nHost: usual"),
+        lambda: read_response(b"HTTP/1.1 200 Usual"),
+        lambda: read_response(b"HTTP/1.1 200 OK\r\nX-Usual: 1"),
     ):
         first = steps_of(work)
         assert steps_of(work) < first, "it is classified once"

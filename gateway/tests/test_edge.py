@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import House, running
+from tests.conftest import GatewayUnderTest, running
 from tests.process import connected, until
 from tests.wire import HOST, get
 
@@ -43,11 +43,13 @@ from tests.wire import HOST, get
         b"POST /public/a HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-async def test_a_request_with_two_readings_is_refused_and_goes_nowhere(house: House, raw: bytes) -> None:
-    answer = await house.send(raw)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"application/problem+json" in answer
-    assert house.upstream.got == []
+async def test_a_request_with_two_readings_is_refused_and_goes_nowhere(
+    gateway: GatewayUnderTest, raw: bytes
+) -> None:
+    response = await gateway.send(raw)
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in response
+    assert gateway.upstream.got == []
 
 
 @pytest.mark.parametrize(
@@ -68,23 +70,23 @@ async def test_a_request_with_two_readings_is_refused_and_goes_nowhere(house: Ho
     ],
 )
 async def test_what_is_over_a_bound_or_unknown_gets_its_status(
-    house: House, raw: bytes, status: bytes
+    gateway: GatewayUnderTest, raw: bytes, status: bytes
 ) -> None:
-    answer = await house.send(raw)
-    assert answer[9:12] == status
-    assert b"\r\nContent-Type: application/problem+json\r\n" in answer
-    assert re.search(rb'\r\n\r\n\{.*"code":"\w+".*"request_id":"\w+"', answer)
-    assert house.upstream.got == []
+    response = await gateway.send(raw)
+    assert response[9:12] == status
+    assert b"\r\nContent-Type: application/problem+json\r\n" in response
+    assert re.search(rb'\r\n\r\n\{.*"code":"\w+".*"request_id":"\w+"', response)
+    assert gateway.upstream.got == []
 
 
-async def test_a_public_request_crosses_without_what_a_client_may_not_say(house: House) -> None:
+async def test_a_public_request_crosses_without_what_a_client_may_not_say(gateway: GatewayUnderTest) -> None:
     lines = (
         b"X-User-Id: 7\r\nX-Forwarded-For: 9.9.9.9\r\nConnection: x-odd\r\nX-Odd: 1\r\nAccept: a/b\r\n\r\n"
     )
-    answer = await house.send(b"GET /public/a?q=%20 HTTP/1.1\r\n" + HOST + lines)
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert answer.endswith(b"ok")
-    request = b"".join(house.upstream.got)
+    response = await gateway.send(b"GET /public/a?q=%20 HTTP/1.1\r\n" + HOST + lines)
+    assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert response.endswith(b"ok")
+    request = b"".join(gateway.upstream.got)
     assert request.startswith(b"GET /public/a?q=%20 HTTP/1.1\r\n")
     assert request.count(b"X-Forwarded-For: ") == 1
     assert b"X-Forwarded-For: 127.0.0.1\r\n" in request
@@ -93,47 +95,50 @@ async def test_a_public_request_crosses_without_what_a_client_may_not_say(house:
     assert b"Accept: a/b\r\n" in request
 
 
-async def test_a_private_route_wants_a_token_and_takes_a_good_one(house: House) -> None:
-    refused = await house.send(b"GET /private HTTP/1.1\r\n" + HOST + b"\r\n")
+async def test_a_private_route_wants_a_token_and_takes_a_good_one(gateway: GatewayUnderTest) -> None:
+    refused = await gateway.send(b"GET /private HTTP/1.1\r\n" + HOST + b"\r\n")
     assert refused.startswith(b"HTTP/1.1 401 ")
     assert b"WWW-Authenticate: Bearer\r\n" in refused
-    forged = house.issuer.token()[:-6].encode() + b"AAAAAA"
-    refused = await house.send(
+    forged = gateway.issuer.token()[:-6].encode() + b"AAAAAA"
+    refused = await gateway.send(
         b"GET /private HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + forged + b"\r\n\r\n"
     )
     assert refused.startswith(b"HTTP/1.1 401 ")
     assert b'error="invalid_token"' in refused
-    assert house.upstream.got == []
-    token = house.issuer.token().encode()
-    passed = await house.send(
+    assert gateway.upstream.got == []
+    token = gateway.issuer.token().encode()
+    passed = await gateway.send(
         b"GET /private HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + token + b"\r\n\r\n"
     )
     assert passed.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_token_without_the_scope_is_told_which(house: House) -> None:
-    token = house.issuer.token(scope="other").encode()
-    answer = await house.send(
+async def test_a_token_without_the_scope_is_told_which(gateway: GatewayUnderTest) -> None:
+    token = gateway.issuer.token(scope="other").encode()
+    response = await gateway.send(
         b"GET /scoped HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + token + b"\r\n\r\n"
     )
-    assert answer.startswith(b"HTTP/1.1 403 ")
-    assert b'scope="things:read"' in answer
+    assert response.startswith(b"HTTP/1.1 403 ")
+    assert b'scope="things:read"' in response
 
 
-async def test_pipelined_requests_are_answered_in_order(house: House) -> None:
+async def test_pipelined_requests_are_answered_in_order(gateway: GatewayUnderTest) -> None:
     one = b"GET /public/a HTTP/1.1\r\n" + HOST + b"\r\n"
-    answer = await house.send(one + b"GET /nowhere HTTP/1.1\r\n" + HOST + b"\r\n" + one)
-    assert [line[9:12] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1")] or answer
-    assert answer.count(b"HTTP/1.1 200") == 2
-    assert answer.count(b"HTTP/1.1 404") == 1
-    assert answer.index(b"200") < answer.index(b"404") < answer.rindex(b"200")
+    response = await gateway.send(one + b"GET /nowhere HTTP/1.1\r\n" + HOST + b"\r\n" + one)
+    assert [line[9:12] for line in response.split(b"\r\n") if line.startswith(b"HTTP/1.1")] or response
+    assert response.count(b"HTTP/1.1 200") == 2
+    assert response.count(b"HTTP/1.1 404") == 1
+    assert response.index(b"200") < response.index(b"404") < response.rindex(b"200")
 
 
 async def test_who_sends_a_thousand_requests_at_once_keeps_nobody_waiting(
-    house: House, caplog: pytest.LogCaptureFixture
+    gateway: GatewayUnderTest, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "gateway.access")
-    async with connected(house.port) as (many, many_writer), connected(house.port) as (other, other_writer):
+    async with (
+        connected(gateway.port) as (many, many_writer),
+        connected(gateway.port) as (other, other_writer),
+    ):
         for reader, writer in ((many, many_writer), (other, other_writer)):
             writer.write(get(b"/nowhere"))
             await reader.readuntil(b"}")
@@ -147,8 +152,8 @@ async def test_who_sends_a_thousand_requests_at_once_keeps_nobody_waiting(
 
 async def test_of_a_client_that_does_not_read_few_requests_are_held(tmp_path: Path) -> None:
     async with (
-        running(tmp_path, sends=4096) as house,
-        connected(house.port, receives=4096) as (reader, writer),
+        running(tmp_path, sends=4096) as gateway,
+        connected(gateway.port, receives=4096) as (reader, writer),
     ):
         writer.write(get(b"/nowhere") * 20_000)
         await asyncio.sleep(0.5)  # nothing tells that it is too late to read
@@ -156,24 +161,26 @@ async def test_of_a_client_that_does_not_read_few_requests_are_held(tmp_path: Pa
     assert 1 <= got.count(b"HTTP/1.1 404 ") < 20_000
 
 
-async def test_a_client_that_ends_its_half_behind_many_requests_hears_of_all_of_them(house: House) -> None:
-    async with connected(house.port) as (reader, writer):
+async def test_a_client_that_ends_its_half_behind_many_requests_hears_of_all_of_them(
+    gateway: GatewayUnderTest,
+) -> None:
+    async with connected(gateway.port) as (reader, writer):
         writer.write(get(b"/nowhere") * 1000)
         writer.write_eof()
         assert (await reader.read()).count(b"HTTP/1.1 404 ") == 1000
 
 
-async def test_a_chunked_body_crosses_and_is_framed_again(house: House) -> None:
+async def test_a_chunked_body_crosses_and_is_framed_again(gateway: GatewayUnderTest) -> None:
     body = b"3\r\nabc\r\n0\r\nTrailer: x\r\n\r\n"
-    answer = await house.send(
+    response = await gateway.send(
         b"POST /public/a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + body
     )
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"".join(house.upstream.got).endswith(b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert b"".join(gateway.upstream.got).endswith(b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -183,30 +190,30 @@ async def test_a_chunked_body_crosses_and_is_framed_again(house: House) -> None:
         b"nonsense\r\n\r\n",
     ],
 )
-async def test_an_answer_with_two_readings_is_a_502(house: House, answer: bytes) -> None:
-    house.upstream.answer = answer
-    got = await house.send(b"GET /public/a HTTP/1.1\r\n" + HOST + b"\r\n")
+async def test_an_answer_with_two_readings_is_a_502(gateway: GatewayUnderTest, response: bytes) -> None:
+    gateway.upstream.response = response
+    got = await gateway.send(b"GET /public/a HTTP/1.1\r\n" + HOST + b"\r\n")
     assert got.startswith(b"HTTP/1.1 502 ")
     assert b'"request_id"' in got
 
 
-async def test_head_gets_the_length_and_no_body(house: House) -> None:
-    house.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
-    got = await house.send(b"HEAD /public/a HTTP/1.1\r\n" + HOST + b"\r\n")
+async def test_head_gets_the_length_and_no_body(gateway: GatewayUnderTest) -> None:
+    gateway.upstream.response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    got = await gateway.send(b"HEAD /public/a HTTP/1.1\r\n" + HOST + b"\r\n")
     assert b"Content-Length: 2\r\n" in got
     assert got.endswith(b"\r\n\r\n")
 
 
-async def test_an_answer_in_pieces_arrives_once(house: House) -> None:
-    house.upstream.answer = [b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 4\r\n\r\n", b"ab", b"cd"]
-    got = await house.send(b"GET /public/a HTTP/1.1\r\n" + HOST + b"\r\n")
+async def test_an_answer_in_pieces_arrives_once(gateway: GatewayUnderTest) -> None:
+    gateway.upstream.response = [b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 4\r\n\r\n", b"ab", b"cd"]
+    got = await gateway.send(b"GET /public/a HTTP/1.1\r\n" + HOST + b"\r\n")
     assert got.count(b"HTTP/1.1") == 1
     assert got.endswith(b"\r\n\r\nabcd")
 
 
-async def test_a_refused_token_is_told_why(house: House) -> None:
-    token = house.issuer.token(iat=1, exp=300).encode()
-    got = await house.send(
+async def test_a_refused_token_is_told_why(gateway: GatewayUnderTest) -> None:
+    token = gateway.issuer.token(iat=1, exp=300).encode()
+    got = await gateway.send(
         b"GET /private HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + token + b"\r\n\r\n"
     )
     assert b'"code":"token_expired"' in got

@@ -17,7 +17,7 @@ import pytest_asyncio
 from benchmarks.processes import Memory
 
 from gateway.config import Settings
-from gateway.upstream.bodies import COLLECTED_MOST
+from gateway.upstream.request_body import COLLECTED_MOST
 from service_kit.testing import TestIssuer
 from tests.conftest import running
 from tests.process import BLOCK, Gateway, connected, serving, until
@@ -158,10 +158,10 @@ async def test_after_many_clients_left_at_any_moment_everyone_gets_their_own_ans
     chance = random.Random(7)
     for first in range(0, clients, 50):
         await asyncio.gather(*(_leave(gateway, chance) for _ in range(first, first + 50)))
-    answers = await asyncio.wait_for(
+    responses = await asyncio.wait_for(
         asyncio.gather(*(ask(gateway.port, f"/public/say/{n}") for n in range(100))), 5
     )
-    assert answers == [(200, b"%d" % n) for n in range(100)]
+    assert responses == [(200, b"%d" % n) for n in range(100)]
     await until(lambda: at_rest(gateway), 5, "a connection leaked")
 
 
@@ -194,9 +194,9 @@ async def test_a_crowd_waits_for_a_slow_service_together_not_one_after_the_other
     took = {}
     for port in (gateway.upstream_port, gateway.port):
         started = time.perf_counter()
-        answers = await asyncio.gather(*(ask(port, "/public/slow/1") for _ in range(requests)))
+        responses = await asyncio.gather(*(ask(port, "/public/slow/1") for _ in range(requests)))
         took[port] = time.perf_counter() - started
-        assert {status for status, _ in answers} == {200}
+        assert {status for status, _ in responses} == {200}
     direct, through = took.values()
     print(f"{requests} at once, a second each: {through:.2f} s, {direct:.2f} s without a gateway")
     assert through <= 2.5 * direct
@@ -370,22 +370,22 @@ async def test_dripping_bodies_take_their_bytes_of_memory_and_no_connection_to_t
 
 
 @pytest.mark.parametrize(
-    ("target", "answers"), [("/public/say/a", 200), ("/public/say/a", 0), ("/nowhere", 0)]
+    ("target", "responses"), [("/public/say/a", 200), ("/public/say/a", 0), ("/nowhere", 0)]
 )
 async def test_requests_faster_than_their_answers_wait_in_the_clients_own_memory(
-    gateway: Gateway, target: str, answers: int
+    gateway: Gateway, target: str, responses: int
 ) -> None:
     memory = gateway.memory()
     before = memory.resident()
     memory.mark()
     async with connected(gateway.port, receives=4096) as (reader, writer):
         writer.write(request(target) * (32 * MIB // len(request(target))))
-        for _ in range(answers):
+        for _ in range(responses):
             await reader.readuntil(b"\r\n\r\na")
-        if not answers:
+        if not responses:
             await settled(memory)
         grown = (memory.peak() - before) / MIB
-    print(f"32 MiB of requests to {target}, {answers} answers read: {grown:.1f} MiB")
+    print(f"32 MiB of requests to {target}, {responses} answers read: {grown:.1f} MiB")
     assert grown <= 4
 
 
@@ -400,10 +400,10 @@ async def settled(memory: Memory) -> None:
 async def test_a_head_that_drips_is_given_up_in_time_however_steadily_it_drips(tmp_path: Path) -> None:
     seconds = 1.0
     assert Settings.model_fields["head_seconds"].default <= 10
-    async with running(tmp_path, head_seconds=seconds) as house:
+    async with running(tmp_path, head_seconds=seconds) as gateway:
         for early in (b"", request("/public/a")):  # the first request of a connection, and a later one
             started = time.perf_counter()  # the gateway's time begins no earlier
-            reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             writer.write(early)
             if early:
                 await reader.readuntil(b"ok")

@@ -12,14 +12,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from gateway import request
-from gateway.callers import Callers
-from gateway.leases import SECOND, SYNC_SECONDS, Claim, Lease, Leases, Nowhere, microseconds
-from gateway.ledger import Ledger, connect
-from gateway.limits import FAILED_VERIFICATION, Addresses, AddressLimited, Limits, RouteLimited, network_of
-from gateway.per_address import PerAddress
+from gateway.http1 import request_head
 from gateway.pipeline import Pipeline
-from gateway.routes import Limit, Route, Routes
+from gateway.policy.authentication import Callers
+from gateway.policy.rate_limits import (
+    FAILED_VERIFICATION,
+    Addresses,
+    AddressLimited,
+    Limits,
+    RouteLimited,
+    network_of,
+)
+from gateway.rate_limit.leases import (
+    SECOND,
+    SYNC_SECONDS,
+    Claim,
+    LimitLease,
+    LimitLeases,
+    Nowhere,
+    microseconds,
+)
+from gateway.rate_limit.per_address import PerAddress
+from gateway.rate_limit.redis_store import RedisLimitStore, connect
+from gateway.routing.routes import Limit, Route, Routes
 from service_kit import background, gcra
 from service_kit.addresses import ClientAddress
 from service_kit.problems import Problem
@@ -36,16 +51,16 @@ def _store() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(name="pair")
-async def _pair(store: RedisServer) -> AsyncIterator[tuple[Leases, Leases]]:
+async def _pair(store: RedisServer) -> AsyncIterator[tuple[LimitLeases, LimitLeases]]:
     """Two workers, whether of one gateway or of two, that share a Redis."""
-    one, other = (Leases(Ledger(connect(store.url, "default", None)), 2) for _ in range(2))
+    one, other = (LimitLeases(RedisLimitStore(connect(store.url, "default", None)), 2) for _ in range(2))
     yield one, other
     await one.close()
     await other.close()
 
 
 async def load(
-    leases: Leases, key: str, limit: Limit, per_second: float, seconds: float
+    leases: LimitLeases, key: str, limit: Limit, per_second: float, seconds: float
 ) -> tuple[int, float]:
     """Sends that many requests a second; how many were admitted, and in which time."""
     started, sent, admitted = time.monotonic(), 0, 0
@@ -60,7 +75,9 @@ async def load(
 @pytest.mark.quiet
 async def test_a_limit_holds_over_all_workers_within_a_tenth_over_ten_seconds(store: RedisServer) -> None:
     # Patient ones: a store that a busy machine keeps from answering for 0.2 s is away to a worker, which then goes alone.
-    one, other = (Leases(Ledger(Redis.from_url(store.url, decode_responses=True)), 2) for _ in range(2))
+    one, other = (
+        LimitLeases(RedisLimitStore(Redis.from_url(store.url, decode_responses=True)), 2) for _ in range(2)
+    )
     running = [asyncio.create_task(leases.run()) for leases in (one, other)]
     both = Limit(rate=100, per_seconds=10, burst=10)
     uneven = Limit(rate=400, per_seconds=10, burst=40)
@@ -83,7 +100,7 @@ async def test_a_limit_holds_over_all_workers_within_a_tenth_over_ten_seconds(st
 
 
 async def test_until_the_first_answer_a_worker_admits_its_share_of_the_burst() -> None:
-    leases, limit = Leases(Nowhere(), workers=4), Limit(rate=100, per_seconds=100, burst=40)
+    leases, limit = LimitLeases(Nowhere(), workers=4), Limit(rate=100, per_seconds=100, burst=40)
     now = microseconds()
     assert sum(leases.of("k", limit).spend(now, leases.workers) for _ in range(100)) == 10
 
@@ -100,7 +117,7 @@ async def test_until_the_first_answer_a_worker_admits_its_share_of_the_burst() -
 def test_a_worker_alone_admits_the_burst_and_not_one_more_whatever_the_clock_says(
     limit: Limit, now: int
 ) -> None:
-    lease, burst = Lease("k", limit), limit.burst or limit.rate
+    lease, burst = LimitLease("k", limit), limit.burst or limit.rate
     assert sum(lease.spend(now, 1) for _ in range(burst + 2)) == burst
     wait = lease.wait(now)
     assert not lease.spend(now + wait - 1, 1)
@@ -121,8 +138,8 @@ def test_the_common_store_grants_by_the_rules_that_a_worker_counts_by(
     async def granted() -> list[int]:
         async with Redis.from_url(store.url, decode_responses=True) as redis:
             await redis.flushdb()
-            ledger = Ledger(redis)
-            settled = [await ledger.settle([Claim("k", interval, burst, *claim)]) for claim in claims]
+            ledger = RedisLimitStore(redis)
+            settled = [await ledger.sync([Claim("k", interval, burst, *claim)]) for claim in claims]
         return [settlement.grants[0].requests for settlement in settled]
 
     tat, expected = 0, []
@@ -135,60 +152,60 @@ def test_the_common_store_grants_by_the_rules_that_a_worker_counts_by(
     assert asyncio.run(granted()) == expected
 
 
-async def test_a_worker_that_nobody_asks_stays_counted(pair: tuple[Leases, Leases]) -> None:
+async def test_a_worker_that_nobody_asks_stays_counted(pair: tuple[LimitLeases, LimitLeases]) -> None:
     one, other = pair
     async with background.running(one.run):
         await asyncio.sleep(2 * SYNC_SECONDS)
         counted = set()
         for _ in range(10):
             await asyncio.sleep(SYNC_SECONDS)
-            await other.settle()
+            await other.sync()
             counted.add(other.workers)
     assert counted == {2}
 
 
-async def test_an_unused_lease_goes_back_to_the_other_workers(pair: tuple[Leases, Leases]) -> None:
+async def test_an_unused_lease_goes_back_to_the_other_workers(pair: tuple[LimitLeases, LimitLeases]) -> None:
     one, other = pair
     limit = Limit(rate=10, per_seconds=1000, burst=10)
     one.of("k", limit).spend(microseconds(), 2)
-    await one.settle()  # leases what is left of the burst for a while
-    await one.settle()  # nobody came: it goes back
+    await one.sync()  # leases what is left of the burst for a while
+    await one.sync()  # nobody came: it goes back
     other.of("k", limit).spend(microseconds(), 2)
-    await other.settle()
+    await other.sync()
     lease = other.of("k", limit)
     admitted = sum(lease.spend(microseconds(), 2) for _ in range(20))
-    await other.settle()
+    await other.sync()
     admitted += sum(lease.spend(microseconds(), 2) for _ in range(20))
     assert admitted == 8, "ten at once, one of them spent by each before"
 
 
 async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(
-    store: RedisServer, pair: tuple[Leases, Leases]
+    store: RedisServer, pair: tuple[LimitLeases, LimitLeases]
 ) -> None:
     one, other = pair
     limit = Limit(rate=100, per_seconds=1, burst=20)
     for leases in (one, other):
         leases.of("k", limit).spend(microseconds(), 2)
-        await leases.settle()
-    await one.settle()
+        await leases.sync()
+    await one.sync()
     assert one.workers == 2
     store.stop()
     started = time.perf_counter()
-    await one.settle()
+    await one.sync()
     assert time.perf_counter() - started < 1
     await asyncio.sleep(0.5)
     assert 5 <= sum(one.of("k", limit).spend(microseconds(), one.workers) for _ in range(100)) <= 11
     store.start()
     for _ in range(20):
         await asyncio.sleep(SYNC_SECONDS)
-        await one.settle()
+        await one.sync()
         if one.workers == 1:  # only this one has said that it lives
             break
     assert one.workers == 1
 
 
 async def test_an_allowance_that_is_spent_stays_so_when_the_routes_are_read_anew() -> None:
-    leases = Leases(Nowhere(), 1)
+    leases = LimitLeases(Nowhere(), 1)
     rate: dict[str, Any] = {"rate": 2, "per_seconds": 1000}
     now = microseconds()
     assert [leases.of("k", Limit(**rate)).spend(now, 1) for _ in range(3)] == [True, True, False]
@@ -196,13 +213,13 @@ async def test_an_allowance_that_is_spent_stays_so_when_the_routes_are_read_anew
 
 
 async def test_a_server_whose_clock_was_set_back_refuses_nobody_for_longer_than_a_burst_takes(
-    store: RedisServer, pair: tuple[Leases, Leases]
+    store: RedisServer, pair: tuple[LimitLeases, LimitLeases]
 ) -> None:
     leases, limit = pair[0], Limit(rate=10, per_seconds=1)
     async with Redis.from_url(store.url) as redis:
         await redis.set("limit:k", int((time.time() + 3600) * 1e6))  # as it was written an hour from now
     leases.of("k", limit).spend(microseconds(), 1)
-    await leases.settle()
+    await leases.sync()
     assert leases.of("k", limit).remaining(microseconds() + SECOND) == 10
 
 
@@ -218,24 +235,24 @@ def test_an_address_that_waited_long_enough_is_admitted_again_and_forgotten_once
 
 
 def test_nobody_is_refused_because_the_clock_was_set_back() -> None:
-    limits = Limits(Addresses(per_second=10, burst=10), Leases(Nowhere(), 1))
+    limits = Limits(Addresses(per_second=10, burst=10), LimitLeases(Nowhere(), 1))
     route = Route(
         "echo", "a", "/a", frozenset({"GET"}), "a.toml:1", public=True, limit=Limit(rate=5, by="address")
     )
     pipeline = Pipeline(Routes([route]), None, cast("Callers", None), limits)
     for now in (time.time(), time.time() - 3600):
-        head = request.read(b"GET /a HTTP/1.1\r\nHost: a")
+        head = request_head.read(b"GET /a HTTP/1.1\r\nHost: a")
         assert pipeline.decide(head, now).refusal is None
 
 
 async def test_what_is_whole_again_is_forgotten() -> None:
-    leases = Leases(Nowhere(), 1)
+    leases = LimitLeases(Nowhere(), 1)
     limit = Limit(rate=1000, per_seconds=1)
     first = leases.of("k", limit)
     first.spend(microseconds(), 1)
-    await leases.settle()
+    await leases.sync()
     await asyncio.sleep(0.01)
-    await leases.settle()
+    await leases.sync()
     assert leases.of("k", limit) is not first
 
 
@@ -254,12 +271,12 @@ def test_a_forged_token_costs_its_address_ten_requests() -> None:
 async def test_a_token_of_a_key_that_nobody_has_costs_as_much_as_one_with_a_wrong_signature(
     tmp_path: Path, kid: str | None
 ) -> None:
-    async with running(tmp_path, address_rate=0.001, address_burst=20) as house:
-        token = house.issuer.token(header={"kid": kid} if kid else {})[:-6] + "AAAAAA"
-        answer = await house.send(get(b"/private", b"Authorization: Bearer " + token.encode()))
-        assert answer.startswith(b"HTTP/1.1 401 ")
-        answers = [await house.send(get(b"/public/a")) for _ in range(20 - FAILED_VERIFICATION + 1)]
-    assert [answer[9:12] for answer in answers] == [b"200"] * (20 - FAILED_VERIFICATION) + [b"429"]
+    async with running(tmp_path, address_rate=0.001, address_burst=20) as gateway:
+        token = gateway.issuer.token(header={"kid": kid} if kid else {})[:-6] + "AAAAAA"
+        response = await gateway.send(get(b"/private", b"Authorization: Bearer " + token.encode()))
+        assert response.startswith(b"HTTP/1.1 401 ")
+        responses = [await gateway.send(get(b"/public/a")) for _ in range(20 - FAILED_VERIFICATION + 1)]
+    assert [response[9:12] for response in responses] == [b"200"] * (20 - FAILED_VERIFICATION) + [b"429"]
 
 
 @pytest.mark.quiet
@@ -293,9 +310,9 @@ async def _press(port: int, until_then: float) -> int:
     while time.perf_counter() < until_then:
         async with connected(port) as (reader, writer):
             writer.write(b"GET /b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            answer = await reader.read()
-        assert answer[9:12] in (b"200", b"429")
-        admitted += answer[9:12] == b"200"
+            response = await reader.read()
+        assert response[9:12] in (b"200", b"429")
+        admitted += response[9:12] == b"200"
         await asyncio.sleep(0.04)
     return admitted
 
@@ -316,13 +333,13 @@ def test_who_has_all_networks_of_an_ipv6_56_has_the_requests_of_two_of_them() ->
 
 def test_who_has_all_networks_of_an_ipv6_56_has_a_routes_limit_four_times() -> None:
     """So many registrations, from however many addresses, when one /64 has one a minute."""
-    limits = Limits(Addresses(per_second=0, burst=1), Leases(Nowhere(), 1))
+    limits = Limits(Addresses(per_second=0, burst=1), LimitLeases(Nowhere(), 1))
     limit = Limit(rate=1, per_seconds=60, by="address")
     route = Route("echo", "a", "/a", frozenset({"GET"}), "a.toml:1", public=True, limit=limit)
     pipeline = Pipeline(Routes([route]), ClientAddress(["192.0.2.1"]), cast("Callers", None), limits)
 
     def ask(client: bytes) -> Problem | None:
-        head = request.read(b"GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: " + client)
+        head = request_head.read(b"GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: " + client)
         head.peer = b"192.0.2.1"
         return pipeline.decide(head, time.time()).refusal
 

@@ -49,7 +49,7 @@ class Front:
         self.process.kill()
         await self.process.wait()
 
-    async def answers(self) -> bool:
+    async def responses(self) -> bool:
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as client:
                 return (await client.get(f"http://127.0.0.1:{self.port}/a")).status_code == 200
@@ -97,7 +97,7 @@ async def front() -> AsyncIterator[Front]:
                 await one.kill()
 
 
-class World:
+class RunningGateways:
     """What a gateway needs to be ready: the published keys, and the stream of revocations."""
 
     def __init__(self, redis_url: str, keys_port: int) -> None:
@@ -109,7 +109,7 @@ class World:
 
 
 @pytest.fixture
-async def world(issuer: TestIssuer, redis_server: RedisServer) -> AsyncIterator[World]:
+async def gateways(issuer: TestIssuer, redis_server: RedisServer) -> AsyncIterator[RunningGateways]:
     async def keys(reader: StreamReader, writer: StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
@@ -125,7 +125,7 @@ async def world(issuer: TestIssuer, redis_server: RedisServer) -> AsyncIterator[
     ):
         await redis.set(EPOCH, "e" * 32)
         await redis.xadd(STREAM, {"kind": "start"})
-        yield World(redis_server.url, server.sockets[0].getsockname()[1])
+        yield RunningGateways(redis_server.url, server.sockets[0].getsockname()[1])
 
 
 async def ready(gateway: Gateway) -> bool:
@@ -142,7 +142,7 @@ async def test_a_gateway_serves_what_comes_to_front_and_what_comes_to_itself(
     front: Front, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, echo, LISTEN_FROM=str(front.path)) as gateway:
-        await until(front.answers)
+        await until(front.responses)
         assert await gateway.status("/a") == 200
         async with connected(front.port) as (reader, writer):
             writer.write(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -151,7 +151,7 @@ async def test_a_gateway_serves_what_comes_to_front_and_what_comes_to_itself(
 
 async def test_what_listeners_are_set_to_holds_on_fronts_socket_too(front: Front, tmp_path: Path) -> None:
     async with serving(tmp_path, echo, LISTEN_FROM=str(front.path), VANISHED_SECONDS="30"):
-        await until(front.answers)
+        await until(front.responses)
         with socket.socket(socket.AF_UNIX) as another:
             another.connect(str(front.path))
             another.sendall(b"+")
@@ -173,7 +173,7 @@ async def test_what_listeners_are_set_to_holds_on_fronts_socket_too(front: Front
 
 async def test_a_burst_finds_room_before_anybody_accepts(front: Front, tmp_path: Path) -> None:
     async with serving(tmp_path, echo, LISTEN_FROM=str(front.path)) as gateway:
-        await until(front.answers)
+        await until(front.responses)
         os.kill(gateway.worker(), signal.SIGSTOP)
         try:
             with ExitStack() as clients:
@@ -185,9 +185,9 @@ async def test_a_burst_finds_room_before_anybody_accepts(front: Front, tmp_path:
 
 
 async def test_one_gateway_is_added_and_the_old_one_stops_without_a_failed_request(
-    front: Front, world: World, tmp_path: Path
+    front: Front, gateways: RunningGateways, tmp_path: Path
 ) -> None:
-    settings = world.settings | {"LISTEN_FROM": str(front.path), "DRAIN_SECONDS": "2"}
+    settings = gateways.settings | {"LISTEN_FROM": str(front.path), "DRAIN_SECONDS": "2"}
     async with serving(tmp_path / "old", echo, **settings) as old:
         await until(lambda: ready(old))
         async with front.load(), serving(tmp_path / "new", echo, **settings) as new:
@@ -204,7 +204,7 @@ async def test_while_nobody_else_is_ready_a_gateway_that_leaves_accepts_until_it
     """None of them is ready here: they have neither keys nor revocations."""
     settings = {"LISTEN_FROM": str(front.path), "DRAIN_SECONDS": "2"}
     async with serving(tmp_path / "old", echo, **settings) as old:
-        await until(front.answers)
+        await until(front.responses)
         async with front.load(), serving(tmp_path / "next", echo, **settings) as following:
             assert not following.logged("accepting what comes to front")
             await leaves(old)
@@ -214,23 +214,23 @@ async def test_while_nobody_else_is_ready_a_gateway_that_leaves_accepts_until_it
 
 
 async def test_a_gateway_that_cannot_serve_yet_takes_nothing_from_one_that_can(
-    front: Front, world: World, tmp_path: Path
+    front: Front, gateways: RunningGateways, tmp_path: Path
 ) -> None:
     settings = {"LISTEN_FROM": str(front.path)}
-    async with serving(tmp_path / "ready", echo, **world.settings, **settings) as able:
+    async with serving(tmp_path / "ready", echo, **gateways.settings, **settings) as able:
         await until(lambda: ready(able))
         async with serving(tmp_path / "starting", echo, **settings) as starting:
             assert "front has not passed its socket on" in await starting.internal("/readyz")
             assert not starting.logged("accepting what comes to front")
             await leaves(able)
-            await until(front.answers)
+            await until(front.responses)
 
 
 async def test_workers_change_at_a_hup_without_a_failed_request(
-    front: Front, world: World, tmp_path: Path
+    front: Front, gateways: RunningGateways, tmp_path: Path
 ) -> None:
     async with serving(
-        tmp_path, echo, LISTEN_FROM=str(front.path), DRAIN_SECONDS="2", **world.settings
+        tmp_path, echo, LISTEN_FROM=str(front.path), DRAIN_SECONDS="2", **gateways.settings
     ) as gateway:
         await until(lambda: ready(gateway))
         before = gateway.workers()
@@ -245,7 +245,7 @@ async def test_when_front_was_killed_its_gateways_serve_again_as_soon_as_it_is_b
     front: Front, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, echo, LISTEN_FROM=str(front.path)) as gateway:
-        await until(front.answers)
+        await until(front.responses)
         workers = gateway.workers()
         async with (
             connected(front.port) as (reader, writer),
@@ -259,10 +259,10 @@ async def test_when_front_was_killed_its_gateways_serve_again_as_soon_as_it_is_b
             # The network of its connections went with it, which nobody here would hear otherwise.
             with suppress(ConnectionError):
                 assert await reader.read(1) == b""
-            assert not await front.answers()
+            assert not await front.responses()
             await until(lambda: _not_ready(gateway))
             await front.start()
-            await until(front.answers, 5, "not listening again within 5 s")
+            await until(front.responses, 5, "not listening again within 5 s")
             own_writer.write(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await own_reader.readuntil(b"ok")
         assert gateway.workers() == workers

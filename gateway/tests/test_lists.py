@@ -3,23 +3,24 @@ together."""
 
 import pytest
 
-from tests.conftest import House
+from tests.conftest import GatewayUnderTest
 from tests.wire import get, post
 
 PARENT = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
-async def _crossed(house: House, raw: bytes) -> bytes:
-    house.upstream.got.clear()
-    answer = await house.send(raw)
-    assert answer.startswith(b"HTTP/1.1 200 "), answer
-    return b"".join(house.upstream.got)
+async def _crossed(gateway: GatewayUnderTest, raw: bytes) -> bytes:
+    gateway.upstream.got.clear()
+    response = await gateway.send(raw)
+    assert response.startswith(b"HTTP/1.1 200 "), response
+    return b"".join(gateway.upstream.got)
 
 
-async def test_connection_is_read_over_all_its_lines(house: House) -> None:
+async def test_connection_is_read_over_all_its_lines(gateway: GatewayUnderTest) -> None:
     crossed = await _crossed(
-        house, get(b"/public/a", b"Connection: x-one", b"X-One: 1", b"X-Two: 2", b"Connection: ,x-two, close")
+        gateway,
+        get(b"/public/a", b"Connection: x-one", b"X-One: 1", b"X-Two: 2", b"Connection: ,x-two, close"),
     )
     assert b"X-One" not in crossed
     assert b"X-Two" not in crossed
@@ -35,25 +36,25 @@ async def test_connection_is_read_over_all_its_lines(house: House) -> None:
     ],
 )
 async def test_an_expectation_said_twice_is_the_same_expectation(
-    house: House, lines: tuple[bytes, ...]
+    gateway: GatewayUnderTest, lines: tuple[bytes, ...]
 ) -> None:
-    crossed = await _crossed(house, post(*lines, b"Content-Length: 2", body=b"ok"))
+    crossed = await _crossed(gateway, post(*lines, b"Content-Length: 2", body=b"ok"))
     assert crossed.count(b"\r\nExpect: 100-continue\r\n") == 1
 
 
-async def test_one_expectation_among_others_that_is_not_known_is_417(house: House) -> None:
+async def test_one_expectation_among_others_that_is_not_known_is_417(gateway: GatewayUnderTest) -> None:
     for lines in ((b"Expect: 100-continue, tea",), (b"Expect: 100-continue", b"Expect: tea")):
-        answer = await house.send(post(*lines, b"Content-Length: 2", body=b"ok"))
-        assert answer.startswith(b"HTTP/1.1 417 "), answer
+        response = await gateway.send(post(*lines, b"Content-Length: 2", body=b"ok"))
+        assert response.startswith(b"HTTP/1.1 417 "), response
 
 
 @pytest.mark.parametrize("separate", [False, True])
-async def test_accept_is_read_over_all_its_lines(house: House, separate: bool) -> None:
+async def test_accept_is_read_over_all_its_lines(gateway: GatewayUnderTest, separate: bool) -> None:
     accept = [b"Accept: text/html", b"Accept: text/plain"] if separate else [b"Accept: text/html, text/plain"]
-    answer = await house.send(get(b"/openapi.json", *accept))
-    assert answer.startswith(b"HTTP/1.1 406 ")
-    answer = await house.send(get(b"/openapi.json", *accept, b"Accept: application/json"))
-    assert answer.startswith(b"HTTP/1.1 200 ")
+    response = await gateway.send(get(b"/openapi.json", *accept))
+    assert response.startswith(b"HTTP/1.1 406 ")
+    response = await gateway.send(get(b"/openapi.json", *accept, b"Accept: application/json"))
+    assert response.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
@@ -64,32 +65,32 @@ async def test_accept_is_read_over_all_its_lines(house: House, separate: bool) -
     ],
 )
 async def test_a_websocket_among_other_protocols_is_switched_to(
-    house: House, lines: tuple[bytes, ...]
+    gateway: GatewayUnderTest, lines: tuple[bytes, ...]
 ) -> None:
-    house.upstream.answer = SWITCH
-    answer = await house.send(
+    gateway.upstream.response = SWITCH
+    response = await gateway.send(
         get(
             b"/socket",
             *lines,
             b"Sec-WebSocket-Version: 13",
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-            b"Sec-WebSocket-Protocol: chat, bearer." + house.issuer.token().encode(),
+            b"Sec-WebSocket-Protocol: chat, bearer." + gateway.issuer.token().encode(),
             b"Sec-WebSocket-Protocol: news",
             b"Sec-WebSocket-Extensions: permessage-deflate",
             b"Sec-WebSocket-Extensions: x-other",
         )
     )
-    assert answer.startswith(b"HTTP/1.1 101 ")
-    crossed = b"".join(house.upstream.got)
+    assert response.startswith(b"HTTP/1.1 101 ")
+    crossed = b"".join(gateway.upstream.got)
     assert b"\r\nUpgrade: websocket\r\n" in crossed
     assert b"h2c" not in crossed
     assert b"\r\nSec-WebSocket-Protocol: chat, news\r\n" in crossed
     assert b"\r\nSec-WebSocket-Extensions: permessage-deflate, x-other\r\n" in crossed
 
 
-async def test_what_belongs_to_a_websocket_stays_here_without_one(house: House) -> None:
+async def test_what_belongs_to_a_websocket_stays_here_without_one(gateway: GatewayUnderTest) -> None:
     crossed = await _crossed(
-        house,
+        gateway,
         get(
             b"/public/a",
             b"Connection: Upgrade",
@@ -103,15 +104,15 @@ async def test_what_belongs_to_a_websocket_stays_here_without_one(house: House) 
     assert b"sec-websocket" not in crossed.lower()
 
 
-async def test_our_name_in_any_line_of_via_is_a_loop(house: House) -> None:
+async def test_our_name_in_any_line_of_via_is_a_loop(gateway: GatewayUnderTest) -> None:
     for lines in ((b"Via: 1.0 a, 1.1 Gatehouse",), (b"Via: 1.0 a", b"Via: 1.1 b,1.1 gatehouse ,1.1 c")):
-        answer = await house.send(get(b"/public/a", *lines))
-        assert answer.startswith(b"HTTP/1.1 508 ")
+        response = await gateway.send(get(b"/public/a", *lines))
+        assert response.startswith(b"HTTP/1.1 508 ")
 
 
-async def test_tracestate_crosses_whole_with_the_traceparent_it_belongs_to(house: House) -> None:
+async def test_tracestate_crosses_whole_with_the_traceparent_it_belongs_to(gateway: GatewayUnderTest) -> None:
     crossed = await _crossed(
-        house, get(b"/public/a", b"tracestate: a=1", PARENT, b"TraceState: b=2,c=3", b"tracestate: ")
+        gateway, get(b"/public/a", b"tracestate: a=1", PARENT, b"TraceState: b=2,c=3", b"tracestate: ")
     )
     assert b"\r\ntracestate: a=1,b=2,c=3\r\n" in crossed
     assert b"\r\n" + PARENT + b"\r\n" in crossed
@@ -129,8 +130,8 @@ async def test_tracestate_crosses_whole_with_the_traceparent_it_belongs_to(house
     ],
 )
 async def test_tracestate_of_another_trace_than_ours_is_dropped(
-    house: House, lines: tuple[bytes, ...]
+    gateway: GatewayUnderTest, lines: tuple[bytes, ...]
 ) -> None:
-    crossed = await _crossed(house, get(b"/public/a", b"tracestate: a=1", *lines))
+    crossed = await _crossed(gateway, get(b"/public/a", b"tracestate: a=1", *lines))
     assert b"tracestate" not in crossed.lower()
     assert crossed.count(b"\r\ntraceparent: ") == 1

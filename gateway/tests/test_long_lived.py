@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gateway.upstream import streaming
+from gateway.upstream import exchange
 from service_kit.testing import redis_server
-from tests.conftest import House, running
+from tests.conftest import GatewayUnderTest, running
 from tests.process import reset, until
 from tests.test_bodies import PROXIED
 from tests.test_exchange import LAST, OK, Scripted, is_problem, status
@@ -37,21 +37,21 @@ async def streams(upstream: Scripted, reader: StreamReader, writer: StreamWriter
     await reader.read()
 
 
-def asks(house: House, what: str, client: str) -> bytes:
+def asks(gateway: GatewayUnderTest, what: str, client: str) -> bytes:
     path = {"socket": "/socket", "events": "/private?events", "lines": "/private?lines"}[what]
-    lines = opening("/socket" if what == "socket" else path, house.issuer.token()).removesuffix(b"\r\n")
+    lines = opening("/socket" if what == "socket" else path, gateway.issuer.token()).removesuffix(b"\r\n")
     return lines + f"X-Forwarded-For: {client}\r\n\r\n".encode()
 
 
 @asynccontextmanager
-async def open_for_long(house: House, what: str, *clients: str) -> AsyncIterator[None]:
+async def open_for_long(gateway: GatewayUnderTest, what: str, *clients: str) -> AsyncIterator[None]:
     """Their connections, each of which lasts."""
     writers = []
     try:
         for client in clients:
-            reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             writers.append(writer)
-            writer.write(asks(house, what, client))
+            writer.write(asks(gateway, what, client))
             assert (await reader.readuntil(b"\r\n\r\n")).split()[1] in (b"101", b"200")
             if what == "lines":
                 for _ in range(4):
@@ -64,7 +64,7 @@ async def open_for_long(house: House, what: str, *clients: str) -> AsyncIterator
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "LONG_SECONDS", 0.1)
+    monkeypatch.setattr(exchange, "LONG_SECONDS", 0.1)
 
 
 @pytest.mark.parametrize("what", ["socket", "events", "lines"])
@@ -72,34 +72,34 @@ async def test_what_lasts_leaves_a_quarter_of_the_connections_to_everybody_else(
     tmp_path: Path, what: str
 ) -> None:
     clients = [f"192.0.2.{number}" for number in range(12)]
-    async with running(tmp_path, upstream=Scripted(streams), upstream_connections=16, **PROXIED) as house:
-        async with open_for_long(house, what, *clients):
-            refused = await house.send(asks(house, what, "192.0.2.99"))
+    async with running(tmp_path, upstream=Scripted(streams), upstream_connections=16, **PROXIED) as gateway:
+        async with open_for_long(gateway, what, *clients):
+            refused = await gateway.send(asks(gateway, what, "192.0.2.99"))
             if what == "lines":
                 assert status(refused) == 200
                 assert not refused.endswith(b"0\r\n\r\n")
             else:
                 assert is_problem(refused, 503, b"overloaded"), refused
             for _ in range(3):
-                assert status(await house.send(get(b"/public/a", LAST))) == 200
-        await until(lambda: _opens(house, what, "192.0.2.99"), 5)
+                assert status(await gateway.send(get(b"/public/a", LAST))) == 200
+        await until(lambda: _opens(gateway, what, "192.0.2.99"), 5)
 
 
 @pytest.mark.parametrize("what", ["socket", "events"])
 async def test_of_what_lasts_an_address_has_a_quarter(tmp_path: Path, what: str) -> None:
-    async with running(tmp_path, upstream=Scripted(streams), upstream_connections=16, **PROXIED) as house:
-        async with open_for_long(house, what, *["192.0.2.1"] * 3):
-            refused = await house.send(asks(house, what, "192.0.2.1"))
+    async with running(tmp_path, upstream=Scripted(streams), upstream_connections=16, **PROXIED) as gateway:
+        async with open_for_long(gateway, what, *["192.0.2.1"] * 3):
+            refused = await gateway.send(asks(gateway, what, "192.0.2.1"))
             assert is_problem(refused, 429, b"address_limited"), refused
-            async with open_for_long(house, what, "192.0.2.2"):
+            async with open_for_long(gateway, what, "192.0.2.2"):
                 pass
-            assert status(await house.send(get(b"/public/a", b"X-Forwarded-For: 192.0.2.1", LAST))) == 200
-        await until(lambda: _opens(house, what, "192.0.2.1"), 5)
+            assert status(await gateway.send(get(b"/public/a", b"X-Forwarded-For: 192.0.2.1", LAST))) == 200
+        await until(lambda: _opens(gateway, what, "192.0.2.1"), 5)
 
 
-async def _opens(house: House, what: str, client: str) -> bool:
+async def _opens(gateway: GatewayUnderTest, what: str, client: str) -> bool:
     try:
-        async with open_for_long(house, what, client):
+        async with open_for_long(gateway, what, client):
             return True
     except (AssertionError, OSError, asyncio.IncompleteReadError):
         return False
@@ -110,9 +110,9 @@ async def test_an_event_stream_that_its_service_ended_gives_its_place_back(tmp_p
         while await upstream.head(reader):
             writer.write(EVENTS + b"0\r\n\r\n")
 
-    async with running(tmp_path, upstream=Scripted(ends), upstream_connections=1, **PROXIED) as house:
+    async with running(tmp_path, upstream=Scripted(ends), upstream_connections=1, **PROXIED) as gateway:
         for _ in range(3):
-            assert status(await house.send(asks(house, "events", "192.0.2.1"))) == 200
+            assert status(await gateway.send(asks(gateway, "events", "192.0.2.1"))) == 200
 
 
 async def test_any_response_that_goes_on_ends_with_its_session_and_nobody_takes_it_for_complete(
@@ -120,10 +120,10 @@ async def test_any_response_that_goes_on_ends_with_its_session_and_nobody_takes_
 ) -> None:
     with redis_server() as server:
         async with following(tmp_path, server, upstream=Scripted(streams)) as streamed:
-            house = streamed.house
-            reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+            gateway = streamed.gateway
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             claims: dict[str, Any] = ADA
-            writer.write(opening("/private?lines", house.issuer.token(**claims)))
+            writer.write(opening("/private?lines", gateway.issuer.token(**claims)))
             for _ in range(5):
                 await reader.readuntil(LINE)
             await streamed.revoke(kind="session", sid=ADA["sid"])
@@ -133,9 +133,9 @@ async def test_any_response_that_goes_on_ends_with_its_session_and_nobody_takes_
 
 
 async def test_an_event_stream_ends_cleanly_when_the_gateway_stops(tmp_path: Path) -> None:
-    async with running(tmp_path, upstream=Scripted(streams)) as house:
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
-        writer.write(opening("/private?events", house.issuer.token()))
+    async with running(tmp_path, upstream=Scripted(streams)) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(opening("/private?events", gateway.issuer.token()))
         await reader.readuntil(b"data: 1\n\r\n")
         rest = asyncio.create_task(reader.read())
         stopped = time.monotonic()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.routes import RoutesRefused
-from gateway.tables import Defaults, load_file
-from tests.conftest import House, running
+from gateway.routing.files import Defaults, load_file
+from gateway.routing.routes import RoutesRefused
+from tests.conftest import GatewayUnderTest, running
 from tests.test_exchange import is_problem, status
 from tests.wire import HOST
 
@@ -23,21 +23,21 @@ produces = ["application/json"]
 
 
 @pytest.fixture(name="typed")
-async def _typed(tmp_path: Path) -> AsyncIterator[House]:
-    async with running(tmp_path, table=TABLE) as house:
-        yield house
+async def _typed(tmp_path: Path) -> AsyncIterator[GatewayUnderTest]:
+    async with running(tmp_path, table=TABLE) as gateway:
+        yield gateway
 
 
 def ask(method: bytes, path: bytes, *lines: bytes, body: bytes = b"") -> bytes:
     length = (b"Content-Length: %d" % len(body),) if body else ()
-    fields = b"".join(line + b"\r\n" for line in (b"Connection: close", *lines, *length))
-    return method + b" " + path + b" HTTP/1.1\r\n" + HOST + fields + b"\r\n" + body
+    headers = b"".join(line + b"\r\n" for line in (b"Connection: close", *lines, *length))
+    return method + b" " + path + b" HTTP/1.1\r\n" + HOST + headers + b"\r\n" + body
 
 
 @pytest.mark.parametrize(
     "content_type", [b"application/json", b"APPLICATION/JSON; charset=utf-8", b"image/png", b"image/x-new"]
 )
-async def test_a_body_of_a_listed_kind_crosses(typed: House, content_type: bytes) -> None:
+async def test_a_body_of_a_listed_kind_crosses(typed: GatewayUnderTest, content_type: bytes) -> None:
     assert (
         status(await typed.send(ask(b"POST", b"/typed", b"Content-Type: " + content_type, body=b"{}"))) == 200
     )
@@ -49,15 +49,15 @@ async def test_a_body_of_a_listed_kind_crosses(typed: House, content_type: bytes
     [(), (b"Content-Type: text/plain",), (b"Content-Type: application/jsonp",), (b"Content-Type: /*",)],
 )
 async def test_a_body_of_another_kind_is_a_415_that_says_what_is_taken(
-    typed: House, lines: tuple[bytes, ...]
+    typed: GatewayUnderTest, lines: tuple[bytes, ...]
 ) -> None:
-    answer = await typed.send(ask(b"POST", b"/typed", *lines, body=b"{}"))
-    assert is_problem(answer, 415, b"unsupported_media_type"), answer
-    assert b"\r\nAccept: application/json, image/*\r\n" in answer
+    response = await typed.send(ask(b"POST", b"/typed", *lines, body=b"{}"))
+    assert is_problem(response, 415, b"unsupported_media_type"), response
+    assert b"\r\nAccept: application/json, image/*\r\n" in response
     assert typed.upstream.got == []
 
 
-async def test_without_a_body_there_is_no_kind_to_refuse(typed: House) -> None:
+async def test_without_a_body_there_is_no_kind_to_refuse(typed: GatewayUnderTest) -> None:
     assert status(await typed.send(ask(b"POST", b"/typed", b"Content-Type: text/plain"))) == 200
 
 
@@ -76,23 +76,23 @@ async def test_without_a_body_there_is_no_kind_to_refuse(typed: House) -> None:
     ],
 )
 async def test_a_client_that_accepts_nothing_of_what_is_given_is_told_so(
-    typed: House, accept: tuple[bytes, ...], expected: int
+    typed: GatewayUnderTest, accept: tuple[bytes, ...], expected: int
 ) -> None:
-    answer = await typed.send(ask(b"GET", b"/typed", *(b"Accept: " + value for value in accept)))
-    assert status(answer) == expected
-    assert expected == 200 or is_problem(answer, 406, b"not_acceptable")
+    response = await typed.send(ask(b"GET", b"/typed", *(b"Accept: " + value for value in accept)))
+    assert status(response) == expected
+    assert expected == 200 or is_problem(response, 406, b"not_acceptable")
     assert len(typed.upstream.got) == (expected == 200)
 
 
 @pytest.mark.parametrize(("path", "given"), [(b"/", b"text/html"), (b"/openapi.json", b"application/json")])
 async def test_the_gateways_own_pages_are_given_as_what_they_are(
-    house: House, path: bytes, given: bytes
+    gateway: GatewayUnderTest, path: bytes, given: bytes
 ) -> None:
-    answer = await house.send(ask(b"GET", path, b"Accept: image/png"))
-    assert is_problem(answer, 406, b"not_acceptable"), answer
-    answer = await house.send(ask(b"GET", path, b"Accept: " + given))
-    assert status(answer) == 200
-    assert b"content-type: " + given in answer.lower()
+    response = await gateway.send(ask(b"GET", path, b"Accept: image/png"))
+    assert is_problem(response, 406, b"not_acceptable"), response
+    response = await gateway.send(ask(b"GET", path, b"Accept: " + given))
+    assert status(response) == 200
+    assert b"content-type: " + given in response.lower()
 
 
 @pytest.mark.parametrize(

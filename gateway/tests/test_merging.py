@@ -12,7 +12,7 @@ from gateway.portal.checks import refusal
 from gateway.portal.document import MergedDocument
 from gateway.portal.merge import Part, merge
 from gateway.portal.refusals import OWN_COMPONENTS
-from gateway.routes import Route, Routes
+from gateway.routing.routes import Route, Routes
 from service_kit.document import PROBLEM_SCHEMA, refusals, share_examples
 from service_kit.problems import Problem
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway import front
 from gateway.config import RouteSettings
-from gateway.route_table import read_table
-from gateway.upstream.names import Endpoints, parse, parse_address
-from tests.conftest import House, Upstream, internal, running
+from gateway.routing.endpoints import Endpoints, parse, parse_address
+from gateway.routing.route_table import read_table
+from gateway.server import worker_state
+from tests.conftest import GatewayUnderTest, Upstream, internal, running
 from tests.process import ROUTE, until
 from tests.wire import get
 
@@ -134,7 +134,7 @@ class Service(Upstream):
 
     def __init__(self, name: bytes) -> None:
         super().__init__()
-        self.answer = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(name), name]
+        self.response = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(name), name]
 
 
 async def test_a_service_moves_under_load_without_a_failed_request_and_the_old_address_is_drained(
@@ -148,24 +148,24 @@ async def test_a_service_moves_under_load_without_a_failed_request_and_the_old_a
             await stack.enter_async_context(server)
             ports.append(server.sockets[0].getsockname()[1])
         publish(tmp_path, "moving", f'stable = ["127.0.0.1:{ports[0]}"]')
-        house = await stack.enter_async_context(running(tmp_path, routes_watch_seconds=0.05))
-        answers: list[bytes] = []
+        gateway = await stack.enter_async_context(running(tmp_path, routes_watch_seconds=0.05))
+        responses: list[bytes] = []
         moved = asyncio.Event()
 
         async def ask() -> None:
             while not moved.is_set():
-                answers.append((await house.send(get(b"/moving", b"Connection: close")))[-3:])
+                responses.append((await gateway.send(get(b"/moving", b"Connection: close")))[-3:])
 
         clients = [asyncio.create_task(ask()) for _ in range(4)]
-        await until(lambda: answers.count(b"old") > 20, 10)
+        await until(lambda: responses.count(b"old") > 20, 10)
         publish(tmp_path, "moving", f'stable = ["127.0.0.1:{ports[1]}"]')
-        await until(lambda: answers.count(b"new") > 20, 10)
+        await until(lambda: responses.count(b"new") > 20, 10)
         moved.set()
         await asyncio.gather(*clients)
-        assert {*answers} == {b"old", b"new"}
-        last = len(answers) - answers[::-1].index(b"old")
+        assert {*responses} == {b"old", b"new"}
+        last = len(responses) - responses[::-1].index(b"old")
         assert (
-            b"new" not in answers[: last - 4]
+            b"new" not in responses[: last - 4]
         )  # what was under way, and nothing else, ended at the old address
 
 
@@ -181,9 +181,9 @@ async def test_what_waits_for_a_connection_to_an_address_that_is_given_up_is_sen
         one.connect_ex(deaf.getsockname())
     async with await asyncio.start_server(new.serve, "127.0.0.1", 0) as server:
         publish(tmp_path, "moving", f'stable = ["127.0.0.1:{deaf.getsockname()[1]}"]')
-        async with running(tmp_path, routes_watch_seconds=0.05, connect_seconds=60.0) as house:
-            asking = asyncio.create_task(house.send(get(b"/moving", b"Connection: close")))
-            await until(lambda: _waits(house, "moving"), 10)
+        async with running(tmp_path, routes_watch_seconds=0.05, connect_seconds=60.0) as gateway:
+            asking = asyncio.create_task(gateway.send(get(b"/moving", b"Connection: close")))
+            await until(lambda: _waits(gateway, "moving"), 10)
             publish(tmp_path, "moving", f'stable = ["127.0.0.1:{server.sockets[0].getsockname()[1]}"]')
             assert (await asking).endswith(b"new")
     for one in (deaf, *filling):
@@ -193,25 +193,25 @@ async def test_what_waits_for_a_connection_to_an_address_that_is_given_up_is_sen
 async def test_a_service_that_has_left_is_forgotten_when_nothing_of_it_is_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "_FORGOTTEN_SECONDS", 0.2)
+    monkeypatch.setattr(worker_state, "_FORGOTTEN_SECONDS", 0.2)
     publish(tmp_path, "leaving", 'stable = ["127.0.0.1:1"]')
-    async with running(tmp_path, routes_watch_seconds=0.05) as house:
-        await until(lambda: _counts(house, "leaving"), 10)
+    async with running(tmp_path, routes_watch_seconds=0.05) as gateway:
+        await until(lambda: _counts(gateway, "leaving"), 10)
         (tmp_path / "leaving" / "routes.toml").unlink()
-        await until(lambda: _counts_not(house, "leaving"), 10)
-        assert await _counts(house, "echo")
+        await until(lambda: _counts_not(gateway, "leaving"), 10)
+        assert await _counts(gateway, "echo")
 
 
-async def _waits(house: House, service: str) -> bool:
-    return f'gateway_upstream_waiting{{service="{service}"}} 1' in await internal(house, "/metrics")
+async def _waits(gateway: GatewayUnderTest, service: str) -> bool:
+    return f'gateway_upstream_waiting{{service="{service}"}} 1' in await internal(gateway, "/metrics")
 
 
-async def _counts(house: House, service: str) -> bool:
-    return f'gateway_upstream_limit{{service="{service}"}}' in await internal(house, "/metrics")
+async def _counts(gateway: GatewayUnderTest, service: str) -> bool:
+    return f'gateway_upstream_limit{{service="{service}"}}' in await internal(gateway, "/metrics")
 
 
-async def _counts_not(house: House, service: str) -> bool:
-    return not await _counts(house, service)
+async def _counts_not(gateway: GatewayUnderTest, service: str) -> bool:
+    return not await _counts(gateway, service)
 
 
 async def test_services_that_come_and_go_leave_the_connections_and_limits_of_others_as_they_are(
@@ -221,19 +221,21 @@ async def test_services_that_come_and_go_leave_the_connections_and_limits_of_oth
         ROUTE.format(name="echo.few", path="/few")
         + 'limit = { rate = 2, per_seconds = 600, by = "address" }\n'
     )
-    async with running(tmp_path, table=limited, routes_watch_seconds=0.05) as house:
-        assert (await house.send(get(b"/few"))).startswith(b"HTTP/1.1 200 ")
+    async with running(tmp_path, table=limited, routes_watch_seconds=0.05) as gateway:
+        assert (await gateway.send(get(b"/few"))).startswith(b"HTTP/1.1 200 ")
         for upstreams in ('stable = ["127.0.0.1:1"]', 'stable = ["127.0.0.1:2"]'):
             publish(tmp_path, "other", upstreams)
-            await until(lambda: _counts(house, "other"), 10)
+            await until(lambda: _counts(gateway, "other"), 10)
         (tmp_path / "other" / "routes.toml").write_text("routes = 7")
-        await until(lambda: _is_refused(house, "other"), 10)
-        metrics = await internal(house, "/metrics")
+        await until(lambda: _is_refused(gateway, "other"), 10)
+        metrics = await internal(gateway, "/metrics")
         assert 'gateway_upstream_connections{service="echo",state="idle"} 1' in metrics
-        assert (await house.send(get(b"/few"))).startswith(b"HTTP/1.1 200 ")
-        assert (await house.send(get(b"/few"))).startswith(b"HTTP/1.1 429 ")
-        assert len(house.upstream.got) == 2
+        assert (await gateway.send(get(b"/few"))).startswith(b"HTTP/1.1 200 ")
+        assert (await gateway.send(get(b"/few"))).startswith(b"HTTP/1.1 429 ")
+        assert len(gateway.upstream.got) == 2
 
 
-async def _is_refused(house: House, service: str) -> bool:
-    return f'gateway_routes_refused{{overlaps="",service="{service}"}} 1' in await internal(house, "/metrics")
+async def _is_refused(gateway: GatewayUnderTest, service: str) -> bool:
+    return f'gateway_routes_refused{{overlaps="",service="{service}"}} 1' in await internal(
+        gateway, "/metrics"
+    )

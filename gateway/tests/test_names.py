@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from gateway.portal.services import fetch_json
+from gateway.routing.endpoints import Endpoints
 from gateway.upstream import probe
-from gateway.upstream.names import AGAIN_SECONDS, Endpoints, Names
+from gateway.upstream.resolver import AGAIN_SECONDS, Resolver
 from service_kit import background
-from tests.conftest import House, running, turns
+from tests.conftest import GatewayUnderTest, running, turns
 from tests.process import until
 from tests.wire import get
 
@@ -92,53 +93,53 @@ async def _town(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
     await town.leave()
 
 
-@pytest.fixture(name="house")
-async def _house(tmp_path: Path, town: Town) -> AsyncIterator[House]:
+@pytest.fixture(name="gateway")
+async def _house(tmp_path: Path, town: Town) -> AsyncIterator[GatewayUnderTest]:
     async with AsyncExitStack() as stack:
         yield await stack.enter_async_context(running(tmp_path, upstreams={"echo": f"{NAME}:{town.port}"}))
 
 
 @pytest.fixture(name="old")
-async def _old(town: Town, house: House) -> Host:
+async def _old(town: Town, gateway: GatewayUnderTest) -> Host:
     """The service where the name led first, and a connection to it that is kept."""
     old = await town.settle("127.0.0.2", b"old")
     town.leads_to = ["127.0.0.2"]
-    assert await said(house) == b"old"
+    assert await said(gateway) == b"old"
     return old
 
 
-async def said(house: House) -> bytes:
-    answer = await house.send(get(b"/public/a", b"Connection: close"))
-    return answer.partition(b"\r\n\r\n")[2] if answer.startswith(b"HTTP/1.1 200 ") else answer[9:12]
+async def said(gateway: GatewayUnderTest) -> bytes:
+    response = await gateway.send(get(b"/public/a", b"Connection: close"))
+    return response.partition(b"\r\n\r\n")[2] if response.startswith(b"HTTP/1.1 200 ") else response[9:12]
 
 
 async def test_nothing_reaches_a_stranger_at_the_old_address_of_a_service_that_was_made_anew(
-    town: Town, house: House, old: Host
+    town: Town, gateway: GatewayUnderTest, old: Host
 ) -> None:
     await old.close()
     stranger = await town.settle("127.0.0.2", b"stranger")
     await town.settle("127.0.0.3", b"new")
     town.leads_to = ["127.0.0.3"]
-    assert [await said(house) for _ in range(20)] == [b"new"] * 20
+    assert [await said(gateway) for _ in range(20)] == [b"new"] * 20
     assert stranger.served == 0
 
 
 async def test_while_the_name_still_leads_nowhere_the_stranger_gets_nothing_either(
-    town: Town, house: House, old: Host
+    town: Town, gateway: GatewayUnderTest, old: Host
 ) -> None:
     await old.close()
     stranger = await town.settle("127.0.0.2", b"stranger")
     town.leads_to = []
-    assert {await said(house) for _ in range(3)} == {b"503"}
+    assert {await said(gateway) for _ in range(3)} == {b"503"}
     assert stranger.served == 0
     await town.settle("127.0.0.3", b"new")
     town.leads_to = ["127.0.0.3"]
-    assert await _soon(house) == b"new"
+    assert await _soon(gateway) == b"new"
     assert stranger.served == 0
 
 
 async def test_a_connection_to_an_address_that_is_no_longer_the_services_is_given_up_though_it_works(
-    town: Town, house: House, old: Host
+    town: Town, gateway: GatewayUnderTest, old: Host
 ) -> None:
     assert old.connected == 1
     await town.settle("127.0.0.3", b"new")
@@ -148,12 +149,12 @@ async def test_a_connection_to_an_address_that_is_no_longer_the_services_is_give
             await asyncio.sleep(0.05)
     assert AGAIN_SECONDS <= 2.5
     served = old.served
-    assert [await said(house) for _ in range(5)] == [b"new"] * 5
+    assert [await said(gateway) for _ in range(5)] == [b"new"] * 5
     assert old.served == served
 
 
 async def test_the_name_is_asked_for_again_though_asking_failed_in_a_way_that_nobody_foresaw(
-    town: Town, house: House, old: Host, monkeypatch: pytest.MonkeyPatch
+    town: Town, gateway: GatewayUnderTest, old: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = asyncio.Event()
 
@@ -169,39 +170,39 @@ async def test_the_name_is_asked_for_again_though_asking_failed_in_a_way_that_no
     await until(lambda: not old.connected, 5)
 
 
-async def test_a_new_replica_gets_its_share_without_a_failure(town: Town, house: House) -> None:
+async def test_a_new_replica_gets_its_share_without_a_failure(town: Town, gateway: GatewayUnderTest) -> None:
     first = await town.settle("127.0.0.2", b"first")
     town.leads_to = ["127.0.0.2"]
-    assert await said(house) == b"first"
+    assert await said(gateway) == b"first"
     second = await town.settle("127.0.0.3", b"second")
     town.leads_to = ["127.0.0.2", "127.0.0.3"]
     async with asyncio.timeout(5):
         while not second.served:
-            answers = await asyncio.gather(*(said(house) for _ in range(4)))
-            assert {*answers} <= {b"first", b"second"}
+            responses = await asyncio.gather(*(said(gateway) for _ in range(4)))
+            assert {*responses} <= {b"first", b"second"}
     assert first.served
 
 
 async def test_a_gateway_starts_before_its_service_and_finds_it_when_it_comes(
-    town: Town, house: House
+    town: Town, gateway: GatewayUnderTest
 ) -> None:
-    assert await said(house) == b"503"
+    assert await said(gateway) == b"503"
     await town.settle("127.0.0.2", b"here")
     town.leads_to = ["127.0.0.2"]
-    assert await _soon(house) == b"here"
+    assert await _soon(gateway) == b"here"
 
 
-async def _soon(house: House) -> bytes:
+async def _soon(gateway: GatewayUnderTest) -> bytes:
     """The first answer that is no 503, which has to come within the promised five seconds."""
     ends = time.monotonic() + 5
-    while (answer := await said(house)) == b"503":
+    while (response := await said(gateway)) == b"503":
         assert time.monotonic() < ends
         await asyncio.sleep(0.05)
-    return answer
+    return response
 
 
 async def test_a_host_that_can_be_no_name_leads_nowhere() -> None:
-    assert await Names(Endpoints.of([("a" * 64, 8000), ("127.0.0.1", 1)])).resolve() == {
+    assert await Resolver(Endpoints.of([("a" * 64, 8000), ("127.0.0.1", 1)])).resolve() == {
         ("127.0.0.1", 1): ("127.0.0.1", 9000)
     }
 
@@ -209,30 +210,30 @@ async def test_a_host_that_can_be_no_name_leads_nowhere() -> None:
 async def test_hosts_that_the_name_service_does_not_answer_for_hold_up_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answered = threading.Event()
+    responded = threading.Event()
     asked: Counter[str] = Counter()
 
     def resolve(host: str, port: Any, *_: Any, **__: Any) -> list[Any]:
         asked[host] += 1
         if host.startswith("silent"):
-            assert answered.wait(60)
+            assert responded.wait(60)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.9", 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    silent = [Names(Endpoints.of([(f"silent-{number}.test", 8000)])) for number in range(40)]
-    silent += [Names(Endpoints.of([(f"silent-{number}.test", 8000) for number in range(100, 164)]))]
+    silent = [Resolver(Endpoints.of([(f"silent-{number}.test", 8000)])) for number in range(40)]
+    silent += [Resolver(Endpoints.of([(f"silent-{number}.test", 8000) for number in range(100, 164)]))]
     waiting = [asyncio.create_task(names.resolve()) for names in silent]
     given_up = asyncio.create_task(fetch_json("one", [("silent-0.test", 9000)], "/readyz", 0.1, 1000))
     try:
         async with asyncio.timeout(30):
             assert await given_up == ({}, "it did not answer in time")
-            assert await Names(Endpoints.of([("service.test", 8000)])).resolve() == {
+            assert await Resolver(Endpoints.of([("service.test", 8000)])).resolve() == {
                 ("127.0.0.9", 8000): ("127.0.0.9", 9000)
             }
         assert not any(one.done() for one in waiting)
         assert len(asked) == 40 + 4 + 1, "of the many hosts of one service a few are asked for at a time"
     finally:
-        answered.set()
+        responded.set()
     assert [list(one) for one in await asyncio.gather(*waiting)] == [[("127.0.0.9", 8000)]] * 41
     assert set(asked.values()) == {1}, "each is asked for once at a time, whoever asks"
 
@@ -241,13 +242,13 @@ async def test_a_service_has_few_hosts_asked_for_by_whoever_looks_whether_it_is_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two teams with 64 internal hosts each, none of which the name service answered for, had every thread there is."""
-    answered = threading.Event()
+    responded = threading.Event()
     asked: Counter[str] = Counter()
 
     def resolve(host: str, port: Any, *_: Any, **__: Any) -> list[Any]:
         asked[host.partition("-")[0]] += 1
         if host != "service.test":
-            assert answered.wait(60)
+            assert responded.wait(60)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.9", 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
@@ -259,12 +260,12 @@ async def test_a_service_has_few_hosts_asked_for_by_whoever_looks_whether_it_is_
     try:
         async with asyncio.timeout(30):
             assert not any(found.ready for found in await asyncio.gather(*asking))
-            assert await Names(Endpoints.of([("service.test", 8000)])).resolve() == {
+            assert await Resolver(Endpoints.of([("service.test", 8000)])).resolve() == {
                 ("127.0.0.9", 8000): ("127.0.0.9", 9000)
             }
         assert asked == {"one": 4, "two": 4, "service.test": 1}
     finally:
-        answered.set()
+        responded.set()
 
 
 async def test_a_host_is_asked_for_again_though_there_was_no_thread_for_it(
@@ -273,7 +274,7 @@ async def test_a_host_is_asked_for_again_though_there_was_no_thread_for_it(
     def fail(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    names = Names(Endpoints.of([("localhost", 8000)]))
+    names = Resolver(Endpoints.of([("localhost", 8000)]))
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", fail)
         assert await names.resolve() == {}

@@ -38,13 +38,13 @@ class Load:
 
     async def _client(self) -> None:
         while not self._over:
-            answered = False
+            responded = False
             try:
                 async with connected(self._port) as (reader, writer):
                     while not self._over and await self._ask(reader, writer):
-                        answered = True
+                        responded = True
             except (OSError, asyncio.IncompleteReadError) as error:
-                if self.ends and not answered and isinstance(error, ConnectionError):
+                if self.ends and not responded and isinstance(error, ConnectionError):
                     return
                 self.failed.append(repr(error))
 
@@ -150,8 +150,8 @@ async def test_counts_of_all_workers_add_up_and_outlive_a_worker(tmp_path: Path)
 
         async def counted() -> bool:
             seen = await gateway.metric("gateway_request_duration_seconds_count")
-            print(f"{seen:g} counted of {gateway.answered}")
-            return seen == gateway.answered
+            print(f"{seen:g} counted of {gateway.responded}")
+            return seen == gateway.responded
 
         for _ in range(40):
             assert await gateway.status("/a") == 200

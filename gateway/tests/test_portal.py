@@ -16,15 +16,15 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.config import Settings
 from gateway.contract import PATH, document
-from gateway.front import own_fields
 from gateway.portal.checks import refusal
 from gateway.portal.document import MergedDocument
 from gateway.portal.merge import Part, merge
 from gateway.portal.pages import OWN_ROUTES, Turns, pages
 from gateway.portal.services import Documents, Health
-from gateway.route_table import read_table
-from gateway.routes import Route, Routes
-from tests.conftest import House, running
+from gateway.routing.route_table import read_table
+from gateway.routing.routes import Route, Routes
+from gateway.server.worker_state import own_headers
+from tests.conftest import GatewayUnderTest, running
 from tests.conftest import turns as turns_of_the_loop
 from tests.process import ROUTE, reset, until
 from tests.wire import get
@@ -268,8 +268,8 @@ async def test_a_page_that_its_client_does_not_wait_for_has_a_line_in_the_log(
 ) -> None:
     caplog.set_level(logging.INFO, "gateway.access")
     service.silent = True
-    async with running(tmp_path, upstream_internal={"echo": f"127.0.0.1:{service.port}"}) as house:
-        _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async with running(tmp_path, upstream_internal={"echo": f"127.0.0.1:{service.port}"}) as gateway:
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(get(b"/"))
         await until(lambda: service.asked == 1, 5)
         reset(writer)
@@ -290,18 +290,18 @@ def portal(documents: Callable[[], Awaitable[list[Part]]] | None = None) -> http
 async def test_every_file_that_a_page_names_is_served_from_here() -> None:
     async with portal() as client:
         for page in ("/", "/docs"):
-            answer = await client.get(page)
-            assert "//" not in answer.text.replace("<!doctype", "")
-            assert "'unsafe" not in answer.headers["content-security-policy"]
-            for part in answer.text.replace(">", " ").split():
+            response = await client.get(page)
+            assert "//" not in response.text.replace("<!doctype", "")
+            assert "'unsafe" not in response.headers["content-security-policy"]
+            for part in response.text.replace(">", " ").split():
                 if part.startswith(("href=docs", "src=docs")):
                     assert (await client.get("/" + part.partition("=")[2])).status_code == 200, part
 
 
 async def test_health_is_told_by_the_gateway_alone_in_any_media_type(tmp_path: Path) -> None:
-    async with running(tmp_path, upstreams={"echo": "127.0.0.1:1"}) as house:
+    async with running(tmp_path, upstreams={"echo": "127.0.0.1:1"}) as gateway:
         for accept in (b"*/*", b"text/html", b"text/plain"):
-            told = await house.send(get(b"/healthz", b"Accept: " + accept))
+            told = await gateway.send(get(b"/healthz", b"Accept: " + accept))
             assert told.startswith(b"HTTP/1.1 200 ")
             assert told.endswith(b'\r\n\r\n{"status":"alive"}')
 
@@ -310,8 +310,8 @@ async def test_an_unchanged_document_is_not_sent_again() -> None:
     async with portal() as client:
         tag = (await client.get("/openapi.json")).headers["etag"]
         for condition in (tag, f"W/{tag}", f'"other", {tag}', "*"):
-            answer = await client.get("/openapi.json", headers={"If-None-Match": condition})
-            assert (answer.status_code, answer.headers["etag"]) == (304, tag)
+            response = await client.get("/openapi.json", headers={"If-None-Match": condition})
+            assert (response.status_code, response.headers["etag"]) == (304, tag)
         lines = [("If-None-Match", '"other"'), ("If-None-Match", tag)]
         assert (await client.get("/openapi.json", headers=lines)).status_code == 304
         assert (await client.get("/openapi.json", headers={"If-None-Match": '"other"'})).status_code == 200
@@ -346,7 +346,7 @@ async def test_the_document_is_merged_once_for_each_change_however_many_ask(
 
 
 async def test_a_page_is_given_to_an_address_no_faster_than_anybody_reads(tmp_path: Path) -> None:
-    async with running(tmp_path) as house:
+    async with running(tmp_path) as gateway:
         for path, at_once in (
             (b"/", 20),
             (b"/docs", 20),
@@ -354,13 +354,13 @@ async def test_a_page_is_given_to_an_address_no_faster_than_anybody_reads(tmp_pa
             (b"/openapi.json", 20),
             (b"/healthz", 100),
         ):
-            told = await house.send(get(path) * (at_once + 40), wait=10)
+            told = await gateway.send(get(path) * (at_once + 40), wait=10)
             statuses = re.findall(rb"HTTP/1\.1 (\d+) ", told)
             assert statuses[:at_once] == [b"200"] * at_once
             assert b"429" in statuses[at_once:]
             assert b"\r\nRateLimit-Policy: " in told
             assert b"\r\nRetry-After: 1\r\n" in told
-        assert (await house.send(get(b"/public/a"))).startswith(b"HTTP/1.1 200 ")
+        assert (await gateway.send(get(b"/public/a"))).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_few_pages_are_made_at_a_time_and_one_that_is_sent_keeps_nobody_waiting() -> None:
@@ -427,25 +427,27 @@ async def test_the_page_names_a_service_whose_routes_are_refused_and_whose_they_
     ):
         (tmp_path / service).mkdir()
         (tmp_path / service / "routes.toml").write_text(text)
-    async with running(tmp_path) as house, httpx.AsyncClient(trust_env=False) as client:
-        page = (await client.get(f"http://127.0.0.1:{house.port}/")).text
+    async with running(tmp_path) as gateway, httpx.AsyncClient(trust_env=False) as client:
+        page = (await client.get(f"http://127.0.0.1:{gateway.port}/")).text
     assert "<td>echo-copy<td class=refused>routes refused, they overlap those of echo" in page
     assert "<td>broken<td class=refused>routes refused<" in page
     assert "<td>echo" in page
     assert str(tmp_path) not in page
 
 
-async def test_a_large_file_of_the_portal_comes_whole_over_a_kept_connection(house: House) -> None:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}", trust_env=False) as client:
+async def test_a_large_file_of_the_portal_comes_whole_over_a_kept_connection(
+    gateway: GatewayUnderTest,
+) -> None:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}", trust_env=False) as client:
         for _ in range(2):
-            answer = await client.get("/docs/swagger-ui-bundle.js")
-            assert answer.status_code == 200
-            assert len(answer.content) > 1_000_000
-        known = {"If-None-Match": answer.headers["etag"]}
+            response = await client.get("/docs/swagger-ui-bundle.js")
+            assert response.status_code == 200
+            assert len(response.content) > 1_000_000
+        known = {"If-None-Match": response.headers["etag"]}
         assert (await client.get("/docs/swagger-ui-bundle.js", headers=known)).status_code == 304
         assert (await client.get("/docs/redoc.standalone.js")).status_code == 404
         head = await client.head("/docs/swagger-ui-bundle.js")
-        assert head.headers["content-length"] == str(len(answer.content))
+        assert head.headers["content-length"] == str(len(response.content))
         missing = await client.get("/docs/nothing.js")
         assert missing.status_code == 404
         assert missing.json()["request_id"] == missing.headers["x-request-id"]
@@ -469,6 +471,6 @@ def test_browsers_are_told_to_come_by_tls_where_tls_is_meant(
         jwks_url="http://127.0.0.1:1/",
         revocations_redis_url="redis://127.0.0.1:1/0",
     )
-    fields = own_fields(settings)
-    assert fields.startswith(b"X-Content-Type-Options: nosniff")
-    assert (b"Strict-Transport-Security: max-age=%d" % said in fields) == bool(said)
+    headers = own_headers(settings)
+    assert headers.startswith(b"X-Content-Type-Options: nosniff")
+    assert (b"Strict-Transport-Security: max-age=%d" % said in headers) == bool(said)

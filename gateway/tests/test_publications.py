@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway import publications
 from gateway.portal.pages import OWN_ROUTES
-from gateway.publications import fingerprints
-from gateway.route_table import RouteTable, read_table, takes_some
-from gateway.routes import Route, Routes, RoutesRefused
-from gateway.tables import Defaults, load_file
+from gateway.routing import publications
+from gateway.routing.files import Defaults, load_file
+from gateway.routing.publications import fingerprints
+from gateway.routing.route_table import RouteTable, read_table, takes_some
+from gateway.routing.routes import Route, Routes, RoutesRefused
 from tests.process import ROUTE
 
 FIRST = ("auth-service", "user-service")

@@ -13,7 +13,7 @@ import pytest
 
 import gateway
 from service_kit.problems import Problem
-from tests.conftest import House, running
+from tests.conftest import GatewayUnderTest, running
 from tests.wire import HOST, get
 
 ORIGIN = b"Origin: https://app.example"
@@ -127,11 +127,11 @@ def test_no_refusal_is_forgotten_here() -> None:
     assert set(_codes()) <= tried | WHY_NOT.keys()
 
 
-def read_by_the_page(answer: bytes, code: str) -> None:
-    head, _, body = answer[answer.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
-    assert f'"code":"{code}"'.encode() in body, answer
+def read_by_the_page(response: bytes, code: str) -> None:
+    head, _, body = response[response.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
+    assert f'"code":"{code}"'.encode() in body, response
     found = re.findall(rb"\r\nAccess-Control-Allow-Origin: (\S+)", head)
-    assert found in ([b"https://app.example"], [b"*"]), answer
+    assert found in ([b"https://app.example"], [b"*"]), response
     assert b"\r\nVary: Origin" in head
     dates = re.findall(rb"\r\nDate: ([^\r]+)", head)
     assert len(dates) == 1
@@ -140,12 +140,14 @@ def read_by_the_page(answer: bytes, code: str) -> None:
 
 @pytest.fixture
 async def page(tmp_path: Path) -> Any:
-    async with running(tmp_path, table=TABLE, body_seconds=0.3) as house:
-        yield house
+    async with running(tmp_path, table=TABLE, body_seconds=0.3) as gateway:
+        yield gateway
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_a_script_of_a_listed_origin_can_read_why_it_was_refused(page: House, name: str) -> None:
+async def test_a_script_of_a_listed_origin_can_read_why_it_was_refused(
+    page: GatewayUnderTest, name: str
+) -> None:
     raw = REFUSALS[name].replace(b"TOKEN", page.issuer.token(scope="other").encode())
     page.upstream.closes = 2 if name == "bad_gateway" else 0
     read_by_the_page(await page.send(raw), name.partition(",")[0])
@@ -153,55 +155,57 @@ async def test_a_script_of_a_listed_origin_can_read_why_it_was_refused(page: Hou
 
 @pytest.mark.parametrize("raw", [ask(b"GET", b"/open"), ask(b"GET", b"/open", b"X_Under: 1")])
 async def test_so_can_a_script_from_an_address_that_asks_too_often(tmp_path: Path, raw: bytes) -> None:
-    async with running(tmp_path, table=TABLE, address_rate=0.001, address_burst=1) as house:
+    async with running(tmp_path, table=TABLE, address_rate=0.001, address_burst=1) as gateway:
         for _ in range(3):
-            answer = await house.send(raw)
-        read_by_the_page(answer, "address_limited")
+            response = await gateway.send(raw)
+        read_by_the_page(response, "address_limited")
 
 
 async def test_so_can_a_script_while_nothing_can_be_verified(tmp_path: Path) -> None:
-    async with running(tmp_path, "redis://127.0.0.1:1/0", table=TABLE) as house:
-        token = b"Authorization: Bearer " + house.issuer.token().encode()
-        answer = await house.send(ask(b"GET", b"/closed", token))
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b"\r\nAccess-Control-Allow-Origin: https://app.example\r\n" in answer
+    async with running(tmp_path, "redis://127.0.0.1:1/0", table=TABLE) as gateway:
+        token = b"Authorization: Bearer " + gateway.issuer.token().encode()
+        response = await gateway.send(ask(b"GET", b"/closed", token))
+        assert response.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nAccess-Control-Allow-Origin: https://app.example\r\n" in response
 
 
-async def test_so_can_a_script_whose_service_or_body_does_not_come(page: House) -> None:
-    page.upstream.answer = b""
+async def test_so_can_a_script_whose_service_or_body_does_not_come(page: GatewayUnderTest) -> None:
+    page.upstream.response = b""
     read_by_the_page(await page.send(ask(b"GET", b"/open")), "upstream_timeout")
     read_by_the_page(
         await page.send(ask(b"PUT", b"/open", TEXT, b"Content-Length: 3", body=b"1")), "request_timeout"
     )
 
 
-async def test_another_origin_reads_none_of_them(page: House) -> None:
+async def test_another_origin_reads_none_of_them(page: GatewayUnderTest) -> None:
     for raw in REFUSALS.values():
-        answer = await page.send(raw.replace(b"https://app.example", b"https://app.example.evil"))
-        assert b"Access-Control-Allow-Origin: https" not in answer
+        response = await page.send(raw.replace(b"https://app.example", b"https://app.example.evil"))
+        assert b"Access-Control-Allow-Origin: https" not in response
 
 
-async def test_a_request_whose_fields_cannot_be_relied_on_ends_its_connection_unread(page: House) -> None:
-    answer = await page.send(ask(b"PUT", b"/open", LONG, b"X_Under: 1", body=get(b"/open")) + get(b"/open"))
-    assert answer.count(b"HTTP/1.1 ") == 1
-    assert b"\r\nConnection: close\r\n" in answer
+async def test_a_request_whose_fields_cannot_be_relied_on_ends_its_connection_unread(
+    page: GatewayUnderTest,
+) -> None:
+    response = await page.send(ask(b"PUT", b"/open", LONG, b"X_Under: 1", body=get(b"/open")) + get(b"/open"))
+    assert response.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in response
     assert page.upstream.got == []
 
 
-async def test_an_options_that_is_no_preflight_is_told_what_the_path_takes(page: House) -> None:
+async def test_an_options_that_is_no_preflight_is_told_what_the_path_takes(page: GatewayUnderTest) -> None:
     for lines in ((), (b"Authorization: Bearer none",), (b"Access-Control-Request-Method: GET",) * 2):
-        answer = await page.send(ask(b"OPTIONS", b"/closed", LAST, *lines))
-        assert answer.startswith(b"HTTP/1.1 204 "), answer
-        assert b"\r\nAllow: GET, HEAD, OPTIONS\r\n" in answer
-        assert b"\r\nAccess-Control-Allow-Origin: https://app.example\r\n" in answer
-        assert b"\r\nDate: " in answer
+        response = await page.send(ask(b"OPTIONS", b"/closed", LAST, *lines))
+        assert response.startswith(b"HTTP/1.1 204 "), response
+        assert b"\r\nAllow: GET, HEAD, OPTIONS\r\n" in response
+        assert b"\r\nAccess-Control-Allow-Origin: https://app.example\r\n" in response
+        assert b"\r\nDate: " in response
     plain = await page.send(b"OPTIONS /closed HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
     assert plain.startswith(b"HTTP/1.1 204 ")
     assert b"Access-Control-Allow-" not in plain
     assert page.upstream.got == []
 
 
-async def test_an_options_that_a_route_takes_is_the_services(page: House) -> None:
+async def test_an_options_that_a_route_takes_is_the_services(page: GatewayUnderTest) -> None:
     assert (await page.send(ask(b"OPTIONS", b"/options", LAST))).startswith(b"HTTP/1.1 200 ")
     assert page.upstream.got[0].startswith(b"OPTIONS /options HTTP/1.1\r\n")
     preflight = ask(b"OPTIONS", b"/options", LAST, b"Access-Control-Request-Method: POST")
@@ -209,11 +213,11 @@ async def test_an_options_that_a_route_takes_is_the_services(page: House) -> Non
     assert len(page.upstream.got) == 1
 
 
-async def test_an_options_of_a_path_that_nobody_has_is_404(page: House) -> None:
+async def test_an_options_of_a_path_that_nobody_has_is_404(page: GatewayUnderTest) -> None:
     assert (await page.send(ask(b"OPTIONS", b"/nowhere", LAST))).startswith(b"HTTP/1.1 404 ")
 
 
-async def test_the_pages_of_the_gateway_carry_a_date_too(page: House) -> None:
+async def test_the_pages_of_the_gateway_carry_a_date_too(page: GatewayUnderTest) -> None:
     for path in (b"/docs", b"/openapi.json", b"/docs/start.js"):
-        answer = await page.send(get(path, LAST))
-        assert len(re.findall(rb"\r\nDate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n", answer)) == 1
+        response = await page.send(get(path, LAST))
+        assert len(re.findall(rb"\r\nDate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n", response)) == 1

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import request
+from gateway.http1 import request_head
 from service_kit.problems import Problem
-from tests.conftest import House
+from tests.conftest import GatewayUnderTest
 from tests.wire import HOST
 
 GET = b"GET /public/a HTTP/1.1\r\n" + HOST
@@ -53,64 +53,66 @@ POST = b"POST /public/a HTTP/1.1\r\n" + HOST
         b"GET http:///public/a HTTP/1.1\r\n" + HOST + b"\r\n",
     ],
 )
-async def test_what_others_would_read_differently_is_refused(house: House, raw: bytes) -> None:
-    answer = await house.send(raw)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"Connection: close\r\n" in answer
-    assert b"application/problem+json" in answer
-    assert house.upstream.got == []
+async def test_what_others_would_read_differently_is_refused(gateway: GatewayUnderTest, raw: bytes) -> None:
+    response = await gateway.send(raw)
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert b"Connection: close\r\n" in response
+    assert b"application/problem+json" in response
+    assert gateway.upstream.got == []
 
 
 @pytest.mark.parametrize(
     "coding", [b"chunked, chunked", b"identity", b"xchunked", b"chunked;a=b", b"\x0bchunked"]
 )
-async def test_no_transfer_coding_but_chunked_is_understood(house: House, coding: bytes) -> None:
-    answer = await house.send(POST + b"Transfer-Encoding: " + coding + b"\r\n\r\n0\r\n\r\n")
-    assert answer[9:12] in (b"400", b"501")
-    assert answer.count(b"HTTP/1.1 ") == 1
-    assert house.upstream.got == []
+async def test_no_transfer_coding_but_chunked_is_understood(gateway: GatewayUnderTest, coding: bytes) -> None:
+    response = await gateway.send(POST + b"Transfer-Encoding: " + coding + b"\r\n\r\n0\r\n\r\n")
+    assert response[9:12] in (b"400", b"501")
+    assert response.count(b"HTTP/1.1 ") == 1
+    assert gateway.upstream.got == []
 
 
 @pytest.mark.parametrize("first", [b"\r\n\r\n", b"\r\n"])
-async def test_empty_lines_before_a_request_are_counted_however_they_come(house: House, first: bytes) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+async def test_empty_lines_before_a_request_are_counted_however_they_come(
+    gateway: GatewayUnderTest, first: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(first)
     await asyncio.sleep(0.05)  # so that it is a read of its own
     writer.write(b"\r\n" + GET + b"Connection: close\r\n\r\n")
     got = await asyncio.wait_for(reader.read(), 5)
     writer.close()
     assert got.startswith(b"HTTP/1.1 400 ")
-    assert house.upstream.got == []
+    assert gateway.upstream.got == []
 
 
 @pytest.mark.parametrize("line", [b"A_B: c", b"Host: b", b"Content-Length: 1, 1"])
-async def test_a_refused_head_gets_no_body_either(house: House, line: bytes) -> None:
-    answer = await house.send(b"HEAD /public/a HTTP/1.1\r\n" + HOST + line + b"\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert answer.endswith(b"\r\n\r\n")
+async def test_a_refused_head_gets_no_body_either(gateway: GatewayUnderTest, line: bytes) -> None:
+    response = await gateway.send(b"HEAD /public/a HTTP/1.1\r\n" + HOST + line + b"\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert response.endswith(b"\r\n\r\n")
 
 
-async def test_nothing_behind_a_last_request_is_answered(house: House) -> None:
-    answer = await house.send(GET + b"Connection: close\r\n\r\n" + GET + b"\r\n")
-    assert answer.count(b"HTTP/1.1 ") == 1
-    assert b"".join(house.upstream.got).count(b"GET ") == 1
+async def test_nothing_behind_a_last_request_is_answered(gateway: GatewayUnderTest) -> None:
+    response = await gateway.send(GET + b"Connection: close\r\n\r\n" + GET + b"\r\n")
+    assert response.count(b"HTTP/1.1 ") == 1
+    assert b"".join(gateway.upstream.got).count(b"GET ") == 1
 
 
-async def test_a_loop_is_seen_though_connection_names_via(house: House) -> None:
-    answer = await house.send(GET + b"Via: 1.1 gatehouse\r\nConnection: via\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 508 ")
-    assert house.upstream.got == []
+async def test_a_loop_is_seen_though_connection_names_via(gateway: GatewayUnderTest) -> None:
+    response = await gateway.send(GET + b"Via: 1.1 gatehouse\r\nConnection: via\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 508 ")
+    assert gateway.upstream.got == []
 
 
-async def test_a_target_with_an_authority_overrules_host(house: House) -> None:
-    await house.send(b"GET http://example.org:81/public/a?b HTTP/1.1\r\n" + HOST + b"\r\n")
-    got = b"".join(house.upstream.got)
+async def test_a_target_with_an_authority_overrules_host(gateway: GatewayUnderTest) -> None:
+    await gateway.send(b"GET http://example.org:81/public/a?b HTTP/1.1\r\n" + HOST + b"\r\n")
+    got = b"".join(gateway.upstream.got)
     assert got.startswith(b"GET /public/a?b HTTP/1.1\r\n")
     assert b"X-Forwarded-Host: example.org:81\r\n" in got
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nab",
@@ -123,52 +125,56 @@ async def test_a_target_with_an_authority_overrules_host(house: House) -> None:
         b"HTTP/1.1 999 High\r\nContent-Length: 0\r\n\r\n",
     ],
 )
-async def test_an_answer_that_others_would_read_differently_is_a_502(house: House, answer: bytes) -> None:
-    house.upstream.answer = answer
-    got = await house.send(GET + b"\r\n")
+async def test_an_answer_that_others_would_read_differently_is_a_502(
+    gateway: GatewayUnderTest, response: bytes
+) -> None:
+    gateway.upstream.response = response
+    got = await gateway.send(GET + b"\r\n")
     assert got.startswith(b"HTTP/1.1 502 ")
     assert got.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"zz\r\n"],
         [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", b"bHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"],
     ],
 )
 async def test_an_answer_that_goes_wrong_never_brings_another_with_it(
-    house: House, answer: list[bytes]
+    gateway: GatewayUnderTest, response: list[bytes]
 ) -> None:
-    house.upstream.answer = answer
-    got = await house.send(GET + b"\r\n" + GET + b"\r\n")
+    gateway.upstream.response = response
+    got = await gateway.send(GET + b"\r\n" + GET + b"\r\n")
     assert not got.endswith(b"0\r\n\r\n")
     assert b"HTTP/1.1 200 OK\r\nContent-Length: 0" not in got
 
 
 @pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER"])
-async def test_the_scheme_of_a_token_is_read_in_any_case(house: House, scheme: bytes) -> None:
-    token = house.issuer.token().encode()
-    passed = await house.send(
+async def test_the_scheme_of_a_token_is_read_in_any_case(gateway: GatewayUnderTest, scheme: bytes) -> None:
+    token = gateway.issuer.token().encode()
+    passed = await gateway.send(
         b"GET /private HTTP/1.1\r\n" + HOST + b"Authorization: " + scheme + b" " + token + b"\r\n\r\n"
     )
     assert passed.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_without_credentials_the_challenge_names_no_error(house: House) -> None:
-    refused = await house.send(b"GET /private HTTP/1.1\r\n" + HOST + b"\r\n")
+async def test_without_credentials_the_challenge_names_no_error(gateway: GatewayUnderTest) -> None:
+    refused = await gateway.send(b"GET /private HTTP/1.1\r\n" + HOST + b"\r\n")
     assert refused.startswith(b"HTTP/1.1 401 ")
     assert b"WWW-Authenticate: Bearer" in refused
     assert b"error=" not in refused.partition(b"\r\n\r\n")[0]
 
 
-async def test_other_credentials_cross_on_a_public_route(house: House) -> None:
-    await house.send(GET + b"Authorization: Basic YTpi\r\n\r\n")
-    assert b"Authorization: Basic YTpi\r\n" in b"".join(house.upstream.got)
+async def test_other_credentials_cross_on_a_public_route(gateway: GatewayUnderTest) -> None:
+    await gateway.send(GET + b"Authorization: Basic YTpi\r\n\r\n")
+    assert b"Authorization: Basic YTpi\r\n" in b"".join(gateway.upstream.got)
 
 
-async def test_a_client_that_ends_within_its_next_request_is_not_waited_for(house: House) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+async def test_a_client_that_ends_within_its_next_request_is_not_waited_for(
+    gateway: GatewayUnderTest,
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(GET + b"\r\nGET /pub")
     writer.write_eof()
     async with asyncio.timeout(2):  # the head's deadline is ten seconds
@@ -178,9 +184,9 @@ async def test_a_client_that_ends_within_its_next_request_is_not_waited_for(hous
 
 
 @pytest.mark.parametrize("size", [1, 7])
-async def test_requests_split_anywhere_are_the_same_requests(house: House, size: int) -> None:
+async def test_requests_split_anywhere_are_the_same_requests(gateway: GatewayUnderTest, size: int) -> None:
     raw = GET + b"A: b\r\n\r\n" + GET + b"Connection: close\r\n\r\n"
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     try:
         for at in range(0, len(raw), size):
             writer.write(raw[at : at + size])
@@ -190,7 +196,7 @@ async def test_requests_split_anywhere_are_the_same_requests(house: House, size:
     finally:
         writer.close()
     assert got.count(b"HTTP/1.1 200 ") == 2
-    sent = b"".join(house.upstream.got)
+    sent = b"".join(gateway.upstream.got)
     assert sent.count(b"GET /public/a HTTP/1.1\r\n") == 2
     assert sent.count(b"A: b\r\n") == 1
 
@@ -226,7 +232,7 @@ _HEADS = st.one_of(
 @given(_HEADS)
 def test_every_head_is_read_or_refused_and_never_read_otherwise_than_h11_does(block: bytes) -> None:
     try:
-        head = request.read(block)
+        head = request_head.read(block)
     except Problem:
         return
     if head.refusal is not None:

@@ -16,24 +16,24 @@ async def ask(port: int, token: bytes) -> tuple[int, str, bool]:
         % token
     )
     async with asyncio.timeout(10):
-        answer = (await reader.read()).decode("latin-1")
+        response = (await reader.read()).decode("latin-1")
     writer.close()
-    code = re.search(r'"code":"(\w+)"', answer)
-    challenged = re.search(r'^WWW-Authenticate: Bearer error="invalid_token"', answer, re.M | re.I)
-    return int(answer[9:12]), code[1] if code else "", challenged is not None
+    code = re.search(r'"code":"(\w+)"', response)
+    challenged = re.search(r'^WWW-Authenticate: Bearer error="invalid_token"', response, re.M | re.I)
+    return int(response[9:12]), code[1] if code else "", challenged is not None
 
 
 async def test_no_token_that_no_verifier_may_accept_reaches_a_service(tmp_path: Path) -> None:
     # A refused token spends ten times what a request spends.
-    async with running(tmp_path, address_rate=1e6, address_burst=1_000_000) as house:
+    async with running(tmp_path, address_rate=1e6, address_burst=1_000_000) as gateway:
         told, expected = {}, {}
         for bad in REFUSED:
-            token = bad.make(house.issuer).encode("latin-1")
+            token = bad.make(gateway.issuer).encode("latin-1")
             if not token or token != token.strip(b" ") or re.search(rb"[\x00-\x1f\x7f]", token):
                 continue  # that is no header's value, or not this one
-            told[str(bad)] = await ask(house.port, token)
+            told[str(bad)] = await ask(gateway.port, token)
             expected[str(bad)] = 401, bad.code, True
         assert len(told) > 250
         assert told == expected
-        assert house.upstream.got == []
-        assert (await ask(house.port, house.issuer.token().encode()))[0] == 200
+        assert gateway.upstream.got == []
+        assert (await ask(gateway.port, gateway.issuer.token().encode()))[0] == 200

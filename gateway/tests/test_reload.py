@@ -12,8 +12,8 @@ import pytest
 from gateway import main
 from gateway.config import RouteSettings
 from gateway.main import read_routes
-from gateway.reload import Watch, unless_refused
-from gateway.route_table import RouteTable, read_table
+from gateway.routing.route_table import RouteTable, read_table
+from gateway.routing.watcher import RouteWatcher, unless_refused
 from tests.conftest import running
 from tests.process import until
 from tests.wire import get
@@ -26,11 +26,11 @@ def publish(folder: Path, service: str, name: str) -> None:
     (folder / service / "routes.toml").write_text(ROUTE.format(name=name))
 
 
-def watching(folder: Path, tables: list[RouteTable], settled_seconds: float = 0.5) -> Watch:
+def watching(folder: Path, tables: list[RouteTable], settled_seconds: float = 0.5) -> RouteWatcher:
     def read(last: RouteTable | None = None, moving: Collection[str] = ()) -> RouteTable:
         return read_table(folder, last=last, moving=moving)
 
-    watch = Watch(folder, read, tables.append, seconds=60, settled_seconds=settled_seconds)
+    watch = RouteWatcher(folder, read, tables.append, seconds=60, settled_seconds=settled_seconds)
     watch.begin(None)
     return watch
 
@@ -159,9 +159,9 @@ async def test_what_is_saved_while_a_worker_reads_its_first_table_is_read_next(
         return routes
 
     monkeypatch.setattr(main, "read_routes", read_before_it_is_saved)
-    async with running(tmp_path, routes_watch_seconds=0.05) as house:
+    async with running(tmp_path, routes_watch_seconds=0.05) as gateway:
 
         async def served() -> bool:
-            return (await house.send(get(b"/more", b"Connection: close"))).startswith(b"HTTP/1.1 200 ")
+            return (await gateway.send(get(b"/more", b"Connection: close"))).startswith(b"HTTP/1.1 200 ")
 
         await until(served, 10)

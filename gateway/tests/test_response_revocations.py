@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.response_revocations import ResponseRevocations
-from gateway.shared_revocations import SharedRevocations
+from gateway.policy.response_revocations import ResponseRevocations
+from gateway.policy.shared_revocations import SharedRevocations
 from service_kit.response_revocations import HEADER, headers
 from service_kit.revocations import Revocation, Revocations
 from service_kit.testing import TestIssuer, redis_server
 from service_kit.tokens import CannotVerify, TokenRefused
-from tests.conftest import House, turns
+from tests.conftest import GatewayUnderTest, turns
 from tests.process import Gateway, connected, reset, serving, until
 from tests.test_admission import bearer
 from tests.test_exchange import is_problem, status
@@ -54,21 +54,21 @@ async def _believing(tmp_path: Path) -> AsyncIterator[Streamed]:
             yield streamed
 
 
-async def read(house: House, **claims: Any) -> bytes:
-    house.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    return await house.send(get(b"/private", CLOSE, bearer(house, **(ADA | claims))))
+async def read(gateway: GatewayUnderTest, **claims: Any) -> bytes:
+    gateway.upstream.response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    return await gateway.send(get(b"/private", CLOSE, bearer(gateway, **(ADA | claims))))
 
 
-async def told(house: House, *lines: bytes, request: bytes = b"") -> bytes:
+async def told(gateway: GatewayUnderTest, *lines: bytes, request: bytes = b"") -> bytes:
     """What a client gets of a public answer with these lines in its head."""
     head = b"\r\n".join((b"HTTP/1.1 200 OK", *lines, b"Content-Length: 2"))
-    house.upstream.answer = head + b"\r\n\r\nok"
-    return await house.send(request or post(CLOSE))
+    gateway.upstream.response = head + b"\r\n\r\nok"
+    return await gateway.send(request or post(CLOSE))
 
 
-async def count(house: House, result: str) -> float:
+async def count(gateway: GatewayUnderTest, result: str) -> float:
     """As the metrics say."""
-    transport = httpx.ASGITransport(house.internal)
+    transport = httpx.ASGITransport(gateway.internal)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         lines = (await client.get("/metrics")).text.splitlines()
     name = f'gateway_response_revocations_total{{result="{result}",service="echo"}} '
@@ -76,7 +76,7 @@ async def count(house: House, result: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("method", "answer"),
+    ("method", "response"),
     [
         (b"POST", b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: 2\r\n\r\nok"),
         (b"POST", b"HTTP/1.1 204 No Content\r\n%b\r\n\r\n"),
@@ -92,47 +92,47 @@ async def count(house: House, result: str) -> float:
     ],
 )
 async def test_every_final_response_that_names_a_session_ends_it_and_keeps_the_name_to_itself(
-    believing: Streamed, method: bytes, answer: bytes
+    believing: Streamed, method: bytes, response: bytes
 ) -> None:
-    house = believing.house
-    assert status(await read(house)) == 200
-    house.upstream.answer = answer % said(session())
-    got = await house.send(get(b"/public/a", CLOSE).replace(b"GET", method, 1))
+    gateway = believing.gateway
+    assert status(await read(gateway)) == 200
+    gateway.upstream.response = response % said(session())
+    got = await gateway.send(get(b"/public/a", CLOSE).replace(b"GET", method, 1))
     assert b"revoked" not in got.lower()
-    assert is_problem(await read(house), 401, b"session_revoked")
-    assert status(await read(house, sid="o" * 22)) == 200
+    assert is_problem(await read(gateway), 401, b"session_revoked")
+    assert status(await read(gateway, sid="o" * 22)) == 200
 
 
 async def test_a_person_is_refused_with_every_older_version_of_their_credentials(believing: Streamed) -> None:
-    house = believing.house
-    await told(house, said(subject(cv=2)))
-    assert is_problem(await read(house, cv=1), 401, b"credentials_changed")
-    assert status(await read(house, cv=2)) == 200
-    assert status(await read(house, sub="bob")) == 200
+    gateway = believing.gateway
+    await told(gateway, said(subject(cv=2)))
+    assert is_problem(await read(gateway, cv=1), 401, b"credentials_changed")
+    assert status(await read(gateway, cv=2)) == 200
+    assert status(await read(gateway, sub="bob")) == 200
 
 
 async def test_several_are_named_in_one_line_or_in_several(believing: Streamed) -> None:
-    house = believing.house
-    await told(house, said(session("a"), session("b")), said(session("c")).lower())
+    gateway = believing.gateway
+    await told(gateway, said(session("a"), session("b")), said(session("c")).lower())
     for sid in "abc":
-        assert is_problem(await read(house, sid=sid), 401, b"session_revoked")
+        assert is_problem(await read(gateway, sid=sid), 401, b"session_revoked")
 
 
 async def test_it_is_applied_before_the_first_byte_of_the_response_is_passed_on(believing: Streamed) -> None:
-    house = believing.house
-    house.upstream.answer = b"HTTP/1.1 200 OK\r\n" + said(session()) + b"\r\nContent-Length: 2\r\n\r\n"
-    async with connected(house.port) as (waiting, writer):
+    gateway = believing.gateway
+    gateway.upstream.response = b"HTTP/1.1 200 OK\r\n" + said(session()) + b"\r\nContent-Length: 2\r\n\r\n"
+    async with connected(gateway.port) as (waiting, writer):
         writer.write(post())
         assert await asyncio.wait_for(waiting.read(1), 5) == b"H"
-        assert is_problem(await read(house), 401, b"session_revoked")
+        assert is_problem(await read(gateway), 401, b"session_revoked")
         reset(writer)  # the rest of it never comes
 
 
 async def test_sockets_and_event_streams_of_the_session_are_closed(believing: Streamed) -> None:
-    house = believing.house
+    gateway = believing.gateway
     socket = await believing.open("/socket", SWITCH)
     events = await believing.open("/private", EVENTS)
-    await told(house, said(session()))
+    await told(gateway, said(session()))
     assert b"session_revoked" in await asyncio.wait_for(socket.read(), 5)
     assert (await asyncio.wait_for(events.readuntil(b"0\r\n\r\n"), 5)).endswith(b"0\r\n\r\n")
 
@@ -142,30 +142,30 @@ async def test_a_service_that_is_not_entitled_ends_nobodys_session_and_the_name_
 ) -> None:
     with redis_server() as server:
         async with following(tmp_path, server) as streamed:
-            house = streamed.house
-            assert b"revoked" not in (await told(house, said(session()))).lower()
-            assert status(await read(house)) == 200
-            assert await count(house, "not_entitled") == 1
+            gateway = streamed.gateway
+            assert b"revoked" not in (await told(gateway, said(session()))).lower()
+            assert status(await read(gateway)) == 200
+            assert await count(gateway, "not_entitled") == 1
 
 
 async def test_interim_responses_and_switches_pass_no_name_on_and_end_nothing(believing: Streamed) -> None:
-    house = believing.house
+    gateway = believing.gateway
     hints = b"HTTP/1.1 103 Early Hints\r\n" + said(session()) + b"\r\nLink: </a>\r\n\r\n"
-    house.upstream.answer = hints + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    got = await house.send(get(b"/public/a", CLOSE))
+    gateway.upstream.response = hints + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    got = await gateway.send(get(b"/public/a", CLOSE))
     assert b"Link: </a>" in got
     assert b"revoked" not in got.lower()
     switch = SWITCH.removesuffix(b"\r\n") + said(session()) + b"\r\n\r\n"
     await believing.open("/socket", switch)
-    assert status(await read(house)) == 200
+    assert status(await read(gateway)) == 200
 
 
 async def test_no_client_says_what_has_ended(believing: Streamed) -> None:
-    house = believing.house
-    house.upstream.got.clear()
-    await told(house, request=post(CLOSE, said(session()), said(session()).upper()))
-    assert b"revoked" not in b"".join(house.upstream.got).lower()
-    assert status(await read(house)) == 200
+    gateway = believing.gateway
+    gateway.upstream.got.clear()
+    await told(gateway, request=post(CLOSE, said(session()), said(session()).upper()))
+    assert b"revoked" not in b"".join(gateway.upstream.got).lower()
+    assert status(await read(gateway)) == 200
 
 
 @pytest.mark.parametrize(
@@ -184,11 +184,11 @@ async def test_no_client_says_what_has_ended(believing: Streamed) -> None:
 async def test_what_cannot_be_believed_is_ignored_counted_and_logged_once(
     believing: Streamed, caplog: pytest.LogCaptureFixture, lines: list[bytes], result: str
 ) -> None:
-    house = believing.house
+    gateway = believing.gateway
     for _ in range(3):
-        assert b"revoked" not in (await told(house, *lines)).lower()
-    assert status(await read(house)) == 200
-    assert await count(house, result) == 3
+        assert b"revoked" not in (await told(gateway, *lines)).lower()
+    assert status(await read(gateway)) == 200
+    assert await count(gateway, result) == 3
     assert [record.getMessage() for record in caplog.records if "ignored" in record.message] == [
         f"what echo says has ended is ignored, reason={result}"
     ]
@@ -328,7 +328,7 @@ methods = ["GET"]
 
 async def test_the_next_read_is_refused_by_the_other_worker_too(tmp_path: Path) -> None:
     issuer, rounds = TestIssuer(), 200
-    answers: dict[str, bytes] = {}
+    responses: dict[str, bytes] = {}
 
     async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -337,7 +337,7 @@ async def test_the_next_read_is_refused_by_the_other_worker_too(tmp_path: Path) 
                 if request.startswith(b"GET /jwks"):
                     body = json.dumps(issuer.jwks()).encode()
                 elif request.startswith(b"POST"):
-                    name = answers["next"] + b"\r\n"
+                    name = responses["next"] + b"\r\n"
                 writer.write(b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (name, len(body), body))
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -361,7 +361,7 @@ async def test_the_next_read_is_refused_by_the_other_worker_too(tmp_path: Path) 
                 token = issuer.token(sid=f"{number:022}")
                 told, other = (first, second) if number % 2 else (second, first)
                 assert await _ask(other, get(b"/private", f"Authorization: Bearer {token}".encode())) == 200
-                answers["next"] = said(session(f"{number:022}"))
+                responses["next"] = said(session(f"{number:022}"))
                 assert await _ask(told, get(b"/a").replace(b"GET", b"POST")) == 200
                 assert await _ask(other, get(b"/private", f"Authorization: Bearer {token}".encode())) == 401
     keys.close()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.route_table import read_table
-from gateway.routes import MethodNotAllowed, NoRoute, Routes
-from gateway.tables import RouteEntry
+from gateway.routing.files import RouteEntry
+from gateway.routing.route_table import read_table
+from gateway.routing.routes import MethodNotAllowed, NoRoute, Routes
 
 
 def write(folder: Path, service: str, text: str) -> None:

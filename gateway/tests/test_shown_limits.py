@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.leases import SECOND, Grant, Lease
-from gateway.routes import Limit
+from gateway.rate_limit.leases import SECOND, Grant, LimitLease
+from gateway.routing.routes import Limit
 
 LIMITS = st.builds(
     Limit,
@@ -29,7 +29,7 @@ STEPS = st.lists(
 def test_what_is_left_is_never_more_than_the_quota_and_never_rises_within_a_window(
     limit: Limit, steps: list[tuple[float, str, int, int]], now: int
 ) -> None:
-    lease = Lease("k", limit)
+    lease = LimitLease("k", limit)
     told: list[tuple[int, int]] = []  # when the window ends that was told of, and what was left
     for share, what, number, workers in steps:
         now += int(share * limit.per_seconds * SECOND)
@@ -53,7 +53,7 @@ def test_what_is_left_is_never_more_than_the_quota_and_never_rises_within_a_wind
 
 def test_what_was_shown_is_remembered_until_its_window_ends() -> None:
     """The allowance itself is whole again long before."""
-    lease = Lease("k", Limit(rate=10, per_seconds=60))
+    lease = LimitLease("k", Limit(rate=10, per_seconds=60))
     assert [lease.show(0, lease.spend(0, 1)) for _ in range(3)] == [(9, 60), (8, 60), (7, 60)]
     lease.take(lease.claim(1), Grant(0, 0), 30 * SECOND)
     lease.take(lease.claim(1), Grant(0, 0), 31 * SECOND)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway import slow_readers
-from gateway.slow_readers import SlowReaders
+from gateway.server import slow_readers
+from gateway.server.client_connection import ClientConnection
+from gateway.server.slow_readers import SlowReaders
 from tests.conftest import running
 from tests.process import connected, until
 from tests.test_exchange import OK, Scripted
@@ -32,14 +33,14 @@ async def test_an_address_that_reads_nothing_of_many_answers_costs_nobody_else_a
     caplog.set_level("INFO", "gateway.access")
     monkeypatch.setattr(slow_readers, "_MOST_BYTES", 512 * 1024)
     async with (
-        running(tmp_path, upstream=Scripted(pours), sends=4096, trusted_proxies=("127.0.0.1/32",)) as house,
+        running(tmp_path, upstream=Scripted(pours), sends=4096, trusted_proxies=("127.0.0.1/32",)) as gateway,
         AsyncExitStack() as stack,
     ):
-        slow, writer = await stack.enter_async_context(connected(house.port, receives=4096))
+        slow, writer = await stack.enter_async_context(connected(gateway.port, receives=4096))
         writer.write(get(b"/public/a", b"X-Forwarded-For: 192.0.2.1"))
         assert await slow.readuntil(b"\r\n\r\n")
         for _ in range(12):
-            _, writer = await stack.enter_async_context(connected(house.port, receives=4096))
+            _, writer = await stack.enter_async_context(connected(gateway.port, receives=4096))
             writer.write(get(b"/public/a", b"X-Forwarded-For: 192.0.2.2"))
         await until(lambda: "client=192.0.2.2 " in caplog.text, 10)
         assert "code=cut_short" in caplog.text
@@ -67,8 +68,8 @@ async def test_a_service_gets_rid_of_little_that_its_client_does_not_read_howeve
             await writer.drain()
 
     async with (
-        running(tmp_path, upstream=Scripted(pushes)) as house,
-        connected(house.port, 2**16) as (reader, writer),
+        running(tmp_path, upstream=Scripted(pushes)) as gateway,
+        connected(gateway.port, 2**16) as (reader, writer),
     ):
         writer.write(get(b"/public/a"))
         fast = len(await reader.readexactly(SIZE))
@@ -94,8 +95,8 @@ async def test_a_client_gets_rid_of_little_that_is_not_read_however_fast_it_was_
         await reader.read()
 
     async with (
-        running(tmp_path, upstream=Scripted(takes_one_body), body_max_bytes=SIZE) as house,
-        connected(house.port) as (reader, writer),
+        running(tmp_path, upstream=Scripted(takes_one_body), body_max_bytes=SIZE) as gateway,
+        connected(gateway.port) as (reader, writer),
     ):
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
         writer.transport.set_write_buffer_limits(high=0)
@@ -116,10 +117,16 @@ async def test_a_client_gets_rid_of_little_that_is_not_read_however_fast_it_was_
         assert pushed <= 1.5 * 2**20
 
 
-class Reader:
-    def __init__(self, unread: int) -> None:
-        self.unread_bytes = unread
+class Reader(ClientConnection):
+    """As much of a connection as matters here."""
+
+    def __init__(self, unread: int) -> None:  # no connection is made
+        self._unread_bytes = unread
         self.ended = False
+
+    @property
+    def unread_bytes(self) -> int:
+        return self._unread_bytes
 
     def end_unread(self) -> None:
         self.ended = True

@@ -6,19 +6,22 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
-from gateway.sockets import Sockets
+from gateway.server.long_lived import LongLivedConnections
 from gateway.upstream.tunnel import Frames, close_frame
 from service_kit.follower import EPOCH, STREAM
 from service_kit.revocations import Revocation, Revocations
 from service_kit.testing import RedisServer, redis_server
 from service_kit.tokens import Caller
-from tests.conftest import House, Upstream, running
+from tests.conftest import GatewayUnderTest, Upstream, running
 from tests.process import reset, until
+
+if TYPE_CHECKING:
+    from gateway.server.client_connection import ClientConnection
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n"
@@ -36,23 +39,23 @@ def opening(path: str, token: str) -> bytes:
 class Streamed:
     """A gateway that follows a stream which the test writes."""
 
-    def __init__(self, house: House, redis: Redis) -> None:
-        self.house = house
+    def __init__(self, gateway: GatewayUnderTest, redis: Redis) -> None:
+        self.gateway = gateway
         self.redis = redis
 
-    async def revoke(self, **fields: str) -> None:
-        entry: dict[Any, Any] = {**fields, "until": str(int(time.time()) + 600)}  # as xadd is typed
+    async def revoke(self, **headers: str) -> None:
+        entry: dict[Any, Any] = {**headers, "until": str(int(time.time()) + 600)}  # as xadd is typed
         await self.redis.xadd(STREAM, entry)
 
-    async def open(self, path: str, answer: bytes, **claims: Any) -> asyncio.StreamReader:
+    async def open(self, path: str, response: bytes, **claims: Any) -> asyncio.StreamReader:
         """A client's reading half, after the answer's head has come."""
-        self.house.upstream.answer = answer
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.house.port)
-        token = self.house.issuer.token(**{**ADA, **claims})
+        self.gateway.upstream.response = response
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port)
+        token = self.gateway.issuer.token(**{**ADA, **claims})
         writer.write(opening(path, token))
         self.writers.append(writer)
         status = await reader.readuntil(b"\r\n\r\n")
-        assert status.split()[1] == answer.split()[1]
+        assert status.split()[1] == response.split()[1]
         return reader
 
     writers: list[asyncio.StreamWriter]
@@ -70,13 +73,13 @@ async def following(folder: Path, server: RedisServer, **settings: Any) -> Async
     redis = Redis.from_url(server.url, decode_responses=True)
     await redis.set(EPOCH, "a" * 32)
     await redis.xadd(STREAM, {"kind": "start"})
-    async with running(folder, server.url, **settings) as house:
-        streamed = Streamed(house, redis)
+    async with running(folder, server.url, **settings) as gateway:
+        streamed = Streamed(gateway, redis)
         streamed.writers = []
         for _ in range(100):
-            got = await house.send(
+            got = await gateway.send(
                 f"GET /private HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-                f"Authorization: Bearer {house.issuer.token()}\r\n\r\n".encode()
+                f"Authorization: Bearer {gateway.issuer.token()}\r\n\r\n".encode()
             )
             if got.startswith(b"HTTP/1.1 200"):
                 break
@@ -113,7 +116,7 @@ async def test_an_event_stream_ends_cleanly_with_its_session_and_whoever_asks_ag
     assert await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 1) == b"8\r\ndata: 1\n\r\n0\r\n\r\n"
     # On the same connection, which a client that read the end takes for its next request.
     await asyncio.sleep(0.1)
-    token = streamed.house.issuer.token(**ADA)
+    token = streamed.gateway.issuer.token(**ADA)
     streamed.writers[-1].write(
         f"GET /private HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
     )
@@ -126,13 +129,13 @@ async def test_a_broken_event_stream_is_not_watched_over_when_its_connection_ser
     streamed: Streamed,
 ) -> None:
     broken = EVENTS.replace(b"8\r\n", b"no length\r\n")
-    streamed.house.upstream.answer = broken
-    reader, writer = await asyncio.open_connection("127.0.0.1", streamed.house.port)
+    streamed.gateway.upstream.response = broken
+    reader, writer = await asyncio.open_connection("127.0.0.1", streamed.gateway.port)
     streamed.writers.append(writer)
-    writer.write(opening("/private", streamed.house.issuer.token(**ADA)))
+    writer.write(opening("/private", streamed.gateway.issuer.token(**ADA)))
     assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 502 ")
-    streamed.house.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha"
-    writer.write(opening("/private", streamed.house.issuer.token(sub="bob", sid="b" * 22, cv=1)))
+    streamed.gateway.upstream.response = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha"
+    writer.write(opening("/private", streamed.gateway.issuer.token(sub="bob", sid="b" * 22, cv=1)))
     assert (await reader.readuntil(b"\r\n\r\nha")).startswith(b"HTTP/1.1 200 ")
     await streamed.revoke(kind="session", sid=str(ADA["sid"]))
     with pytest.raises(TimeoutError):
@@ -185,7 +188,7 @@ class Stubborn(Upstream):
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(self.answer if isinstance(self.answer, bytes) else b"")
+        writer.write(self.response if isinstance(self.response, bytes) else b"")
         if self._ends:
             writer.write_eof()
         while await reader.read(65536):
@@ -201,10 +204,10 @@ async def test_a_websocket_that_one_side_has_ended_does_not_wait_for_the_other_f
     tmp_path: Path, ends: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "gateway.access")
-    async with running(tmp_path, upstream=Stubborn(ends == "the service"), idle_seconds=0.5) as house:
-        house.upstream.answer = SWITCH
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
-        writer.write(opening("/socket", house.issuer.token()))
+    async with running(tmp_path, upstream=Stubborn(ends == "the service"), idle_seconds=0.5) as gateway:
+        gateway.upstream.response = SWITCH
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(opening("/socket", gateway.issuer.token()))
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         if ends == "the client":
             writer.write_eof()
@@ -220,11 +223,11 @@ async def test_a_websocket_whose_client_ended_its_half_is_told_the_rest_and_clos
 ) -> None:
     """The upstream of these tests closes when it hears of the client's end."""
     reader = await streamed.open("/socket", SWITCH)
-    streamed.house.upstream.answer = b"\x81\x03abc\x88\x00"
+    streamed.gateway.upstream.response = b"\x81\x03abc\x88\x00"
     streamed.writers[-1].write(b"the last that it says")
     streamed.writers[-1].write_eof()
     assert await asyncio.wait_for(reader.read(), 5) == b"\x81\x03abc\x88\x00"
-    assert streamed.house.upstream.got[-1] == b"the last that it says"
+    assert streamed.gateway.upstream.got[-1] == b"the last that it says"
 
 
 def test_frames_are_followed_to_the_boundary_however_they_are_split() -> None:
@@ -241,21 +244,21 @@ def test_all_sockets_of_a_session_are_closed_though_closing_one_tells_of_more_th
     """A stream that ends lets the next request of its connection be read, and this one what other workers were told."""
     revocations = Revocations()
     revocations.prove(time.time())
-    sockets = Sockets(revocations, 3600)
+    long_lived = LongLivedConnections(revocations, 3600)
     closed: list[str] = []
 
-    class Socket:
+    class Connection:
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def close_socket(self, code: str) -> None:
+        def close_long_lived(self, code: str) -> None:
             closed.append(self.name)
             revocations.add(Revocation("subject", "ada", int(time.time()) + 600, 2))
 
     nobody = frozenset[str]()
     ada = Caller("ada", "web", ADA["sid"], nobody, nobody, 1, "t", "k", 0, 1e12, None, "http://a", "http://a")
     for name in "abc":
-        sockets.add(Socket(name), ada, 0)
+        long_lived.add(cast("ClientConnection", Connection(name)), ada, 0)
     revocations.add(Revocation("session", ADA["sid"], int(time.time()) + 600))
     assert sorted(closed) == ["a", "b", "c"]
-    assert len(sockets) == 0
+    assert len(long_lived) == 0

@@ -3,14 +3,14 @@
 import pytest
 
 from gateway.clock import Clock
+from gateway.routing.endpoints import Endpoints, parse
 from gateway.upstream import balancing
-from gateway.upstream.bodies import Bodies
 from gateway.upstream.breaker import Breaker
-from gateway.upstream.dispatch import Upstream
-from gateway.upstream.names import Endpoints, parse
 from gateway.upstream.pool import Bounds, Pool
+from gateway.upstream.request_body import Bodies
 from gateway.upstream.retries import RetryBudget
-from tests.conftest import House
+from gateway.upstream.upstream import Upstream
+from tests.conftest import GatewayUnderTest
 
 
 def two_addresses() -> list[Pool]:
@@ -104,7 +104,7 @@ def test_what_is_not_answered_in_time_closes_no_service_that_answers_other_reque
     """Else a pile of slow sign-ins would have the key set and every refresh refused."""
     service = Upstream("echo", Endpoints.of(parse("127.0.0.1:1", 8000)), Bounds(), Clock(), Bodies(1, 1))
     (pool,) = service.pools
-    pool.answered_at = 10.0
+    pool.responded_at = 10.0
     for _ in range(20):
         service.timed_out(pool, since=9.0)
     assert not service.breaker.open
@@ -145,14 +145,14 @@ def test_a_fifth_of_the_requests_may_be_repeated_but_three_always(requests: int,
 REQUEST = b"%b /public/x HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-async def test_a_get_that_got_no_answer_is_sent_once_more(house: House) -> None:
-    house.upstream.closes = 1
-    assert (await house.send(REQUEST % b"GET")).startswith(b"HTTP/1.1 200")
-    assert len(house.upstream.got) == 2
+async def test_a_get_that_got_no_answer_is_sent_once_more(gateway: GatewayUnderTest) -> None:
+    gateway.upstream.closes = 1
+    assert (await gateway.send(REQUEST % b"GET")).startswith(b"HTTP/1.1 200")
+    assert len(gateway.upstream.got) == 2
 
 
-async def test_a_post_that_was_sent_is_never_sent_again(house: House) -> None:
-    house.upstream.closes = 1
-    got = await house.send(REQUEST % b"POST")
+async def test_a_post_that_was_sent_is_never_sent_again(gateway: GatewayUnderTest) -> None:
+    gateway.upstream.closes = 1
+    got = await gateway.send(REQUEST % b"POST")
     assert got.startswith(b"HTTP/1.1 502")
-    assert len(house.upstream.got) == 1
+    assert len(gateway.upstream.got) == 1

@@ -122,8 +122,8 @@ async def test_a_client_that_vanished_is_found_whether_anything_is_sent_to_it_or
     upstream = Scripted(streams)
     async with running(
         tmp_path, upstream=upstream, host=HERE, vanished_seconds=SECONDS, idle_seconds=600
-    ) as house:
-        await wire.run(CLIENT, HERE, house.port, opening(path, house.issuer.token()))
+    ) as gateway:
+        await wire.run(CLIENT, HERE, gateway.port, opening(path, gateway.issuer.token()))
         started = time.monotonic()
         wire.pull()
         await asyncio.wait_for(upstream.ended.wait(), FOUND_WITHIN)
@@ -137,10 +137,10 @@ async def test_a_service_that_vanished_is_found_and_its_client_told(
     await wire.run(SERVICE, THERE, 8000, SWITCH if path == "/socket" else EVENTS)
     upstreams = {"echo": f"{THERE}:8000"}
     async with (
-        running(tmp_path, upstreams=upstreams, vanished_seconds=SECONDS, idle_seconds=600) as house,
-        connected(house.port) as (reader, writer),
+        running(tmp_path, upstreams=upstreams, vanished_seconds=SECONDS, idle_seconds=600) as gateway,
+        connected(gateway.port) as (reader, writer),
     ):
-        writer.write(opening(path, house.issuer.token()))
+        writer.write(opening(path, gateway.issuer.token()))
         await reader.readuntil(b"\r\n\r\n")
         wire.pull()
         # A stream that broke off ends in a reset, a WebSocket in a FIN.

@@ -25,13 +25,13 @@ class Message(NamedTuple):
     """A request or an answer; `line` is method and target, or the status."""
 
     line: tuple[bytes, ...]
-    fields: list[tuple[bytes, bytes]]  # names in lower case, values without the spaces around them
+    headers: list[tuple[bytes, bytes]]  # names in lower case, values without the spaces around them
     body: bytes
     complete: bool = True
 
 
 def values(message: Message, name: bytes) -> list[bytes]:
-    return [value for field, value in message.fields if field == name]
+    return [value for field, value in message.headers if field == name]
 
 
 def connection_tokens(message: Message) -> set[bytes]:
@@ -41,7 +41,7 @@ def connection_tokens(message: Message) -> set[bytes]:
     }
 
 
-def _fields(headers: object) -> list[tuple[bytes, bytes]]:
+def _headers(headers: object) -> list[tuple[bytes, bytes]]:
     return [(bytes(name).lower(), bytes(value)) for name, value in cast("list[tuple[bytes, bytes]]", headers)]
 
 
@@ -68,7 +68,7 @@ def requests_by_h11(raw: bytes) -> Iterator[tuple[bytes, Message]]:
         rest = connection.trailing_data[0]
         yield (
             raw[: len(raw) - len(rest)],
-            Message((request.method, request.target), _fields(request.headers), body),
+            Message((request.method, request.target), _headers(request.headers), body),
         )
         raw = rest
 
@@ -94,15 +94,15 @@ async def request_by_aiohttp(
         return None
     message, payload = messages[0]
     line = (message.method.encode(), message.path.encode("utf-8", "surrogateescape"))
-    return Message(line, _fields(message.raw_headers), await payload.read())
+    return Message(line, _headers(message.raw_headers), await payload.read())
 
 
 class Interim(NamedTuple):
     status: int
-    fields: list[tuple[bytes, bytes]]
+    headers: list[tuple[bytes, bytes]]
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What h11 makes of an answer."""
 
     interim: list[Interim]
@@ -110,7 +110,7 @@ class Answer(NamedTuple):
     rest: bytes
 
 
-def answer_by_h11(raw: bytes, method: bytes, ended: bool) -> Answer | None:
+def answer_by_h11(raw: bytes, method: bytes, ended: bool) -> Response | None:
     """The answer that begins here; `ended` says whether the connection ended cleanly. None if its head is not one."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_UNBOUNDED)
     connection.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
@@ -125,7 +125,7 @@ def answer_by_h11(raw: bytes, method: bytes, ended: bool) -> Answer | None:
         while not complete:
             event = connection.next_event()
             if isinstance(event, h11.InformationalResponse):
-                interim.append(Interim(event.status_code, _fields(event.headers)))
+                interim.append(Interim(event.status_code, _headers(event.headers)))
             elif isinstance(event, h11.Response):
                 head = event
             elif isinstance(event, h11.Data):
@@ -138,5 +138,5 @@ def answer_by_h11(raw: bytes, method: bytes, ended: bool) -> Answer | None:
         pass
     if head is None:
         return None
-    message = Message((b"%d" % head.status_code,), _fields(head.headers), body, complete)
-    return Answer(interim, message, connection.trailing_data[0] if complete else b"")
+    message = Message((b"%d" % head.status_code,), _headers(head.headers), body, complete)
+    return Response(interim, message, connection.trailing_data[0] if complete else b"")

@@ -15,13 +15,13 @@ from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
-from service_kit import answers, logs, metrics
+from service_kit import exception_handlers, logs, metrics
 from service_kit.bodies import JsonRoute
 
 
 def example() -> FastAPI:
     app = FastAPI()
-    answers.install(app)
+    exception_handlers.install(app)
     app.add_middleware(metrics.RequestMetrics)
 
     @app.get("/things/{name}")
@@ -44,7 +44,7 @@ async def port() -> AsyncIterator[int]:
 @asynccontextmanager
 async def served() -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(logs.AccessLog(example()), lifespan="off", log_config=None)
+        config = uvicorn.Config(logs.AccessLogMiddleware(example()), lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         yield listener.getsockname()[1]
@@ -96,7 +96,7 @@ async def test_what_may_be_said_instead_is_told_as_callers_write_it() -> None:
         RESET = "reset-password"
 
     app = FastAPI()
-    answers.install(app)
+    exception_handlers.install(app)
 
     @app.get("/links/{kind}")
     async def link(kind: Literal[Kind.VERIFY, Kind.RESET]) -> None: ...
@@ -108,7 +108,7 @@ async def test_what_may_be_said_instead_is_told_as_callers_write_it() -> None:
 
 def test_a_summary_says_what_happens_and_not_what_the_function_is_called() -> None:
     app = FastAPI()
-    answers.install(app)
+    exception_handlers.install(app)
 
     @app.get("/one")
     async def read_one() -> None:
@@ -126,7 +126,7 @@ def test_a_summary_says_what_happens_and_not_what_the_function_is_called() -> No
 
 async def test_a_field_that_nobody_knows_is_named() -> None:
     app = FastAPI()
-    answers.install(app)
+    exception_handlers.install(app)
 
     class Thing(BaseModel, extra="forbid"):
         name: str
@@ -157,7 +157,7 @@ async def test_a_field_that_nobody_knows_is_named() -> None:
 
 async def test_a_parameter_that_may_be_left_out_is_not_published_as_one_that_may_be_null() -> None:
     app = FastAPI()
-    answers.install(app)
+    exception_handlers.install(app)
 
     @app.get("/things")
     async def things(

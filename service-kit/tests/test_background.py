@@ -54,7 +54,7 @@ async def test_work_that_was_done_already_ends_quietly() -> None:
         times += 1
         await asyncio.sleep(0)
 
-    await asyncio.wait_for(background.always(work), 1)
+    await asyncio.wait_for(background.run_forever(work), 1)
     async with background.running(work):
         await asyncio.sleep(0.01)
     assert times == 2

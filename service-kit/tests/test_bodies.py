@@ -9,7 +9,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel, ConfigDict
 
-from service_kit import answers, strict_json
+from service_kit import exception_handlers, strict_json
 from service_kit.bodies import JsonRoute
 
 JSON = {"content-type": "application/json"}
@@ -24,7 +24,7 @@ class Thing(BaseModel):
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     app, router = FastAPI(), APIRouter(route_class=JsonRoute)
-    answers.install(app)
+    exception_handlers.install(app)
 
     @router.post("/things")
     async def included(thing: Thing) -> Any:
@@ -186,7 +186,7 @@ async def test_a_route_that_streams_its_body_takes_any_bytes(http: httpx.AsyncCl
 
 def test_a_router_that_would_read_json_loosely_stops_the_start() -> None:
     app, loose = FastAPI(), APIRouter()
-    answers.install(app)
+    exception_handlers.install(app)
 
     @loose.post("/things")
     async def add(thing: Thing) -> None: ...

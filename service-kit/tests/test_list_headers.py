@@ -5,7 +5,7 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.types import Receive, Scope, Send
 
-from service_kit import answers
+from service_kit import exception_handlers
 from service_kit.list_headers import ListHeaders
 from service_kit.preconditions import is_known
 from service_kit.tracing import RequestContext, outgoing_headers
@@ -46,7 +46,7 @@ async def test_two_of_what_has_one_value_stay_two(name: bytes) -> None:
 
 async def test_a_route_that_reads_one_line_has_read_the_list() -> None:
     app = FastAPI()
-    answers.install(app)
+    exception_handlers.install(app)
 
     @app.get("/things")
     async def things(request: Request) -> bool:

@@ -138,7 +138,7 @@ async def test_each_request_is_a_line_and_a_probe_only_when_it_fails(
         async def nowhere(_message: Message) -> None: ...
 
         scope = {"type": "http", "method": "GET", "path": path}
-        await logs.AccessLog(app)(scope, None, nowhere)  # type: ignore[arg-type] # nothing is received
+        await logs.AccessLogMiddleware(app)(scope, None, nowhere)  # type: ignore[arg-type] # nothing is received
     said = [json.loads(line)["message"].split()[1:3] for line in capsys.readouterr().out.splitlines()]
     assert said == [["'/v1/orders'", "200"], ["'/readyz'", "503"]]
 

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service_kit import background, follower
+from service_kit.authenticator import Authenticator
 from service_kit.follower import Follower, connect
-from service_kit.identity import Identity
 from service_kit.jwks import KeyCache
 from service_kit.revocations import Revocation, Revocations
 from service_kit.settings import VerifierSettings
@@ -317,16 +317,16 @@ async def test_nobody_is_served_before_keys_and_revocations_are_there(
     settings = VerifierSettings(
         public_url=issuer.url, jwks_url=issuer.url, revocations_redis_url=system.server.url
     )
-    identity = Identity(settings, "orders", fetch_keys=fetch_late)
-    async with identity.running():
-        assert identity.ready() is None
-        assert identity.verifier.verify(issuer.token(sub="ada").encode(), time.time()).subject == "ada"
+    authenticator = Authenticator(settings, "orders", fetch_keys=fetch_late)
+    async with authenticator.running():
+        assert authenticator.ready() is None
+        assert authenticator.verifier.verify(issuer.token(sub="ada").encode(), time.time()).subject == "ada"
 
 
 async def test_a_service_starts_although_nobody_tells_it_of_revocations(issuer: TestIssuer) -> None:
     settings = VerifierSettings(
         public_url=issuer.url, jwks_url=issuer.url, revocations_redis_url="redis://127.0.0.1:1"
     )
-    identity = Identity(settings, "orders", fetch_keys=issuer.fetch_keys)
-    async with asyncio.timeout(5), identity.running():
-        assert identity.ready() is not None
+    authenticator = Authenticator(settings, "orders", fetch_keys=issuer.fetch_keys)
+    async with asyncio.timeout(5), authenticator.running():
+        assert authenticator.ready() is not None

@@ -27,8 +27,9 @@ import itertools
 
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
-from service_kit import answers, health, logs, metrics
-from service_kit.binds import TwoBinds
+from service_kit import exception_handlers
+from service_kit import health, logs, metrics
+from service_kit.port_dispatch import PortDispatch
 from service_kit.settings import ServiceSettings, load
 from service_kit.tracing import RequestContext
 
@@ -48,7 +49,7 @@ def serve():
     logs.configure(settings, "example")
     public, internal = FastAPI(), FastAPI()
     for app in (public, internal):
-        answers.install(app)
+        exception_handlers.install(app)
     public.add_middleware(metrics.RequestMetrics)
     public.get("/hello")(lambda: "hello")
     public.get("/passed-over")(gc.get_freeze_count)
@@ -56,7 +57,7 @@ def serve():
     public.get("/pour")(lambda: StreamingResponse(pour()))
     internal.include_router(health.router({}))
     internal.include_router(metrics.router())
-    return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
+    return RequestContext(logs.AccessLogMiddleware(PortDispatch(public, internal, settings.internal_port)))
 """
 
 CONF = """

@@ -56,14 +56,14 @@ async def measure(
 async def _register(client: httpx.AsyncClient, password: str) -> tuple[str, str]:
     email = f"{secrets.token_hex(8)}@example.com"
     person = {"email": email, "name": "Ada", "password": password}
-    answer = (await client.post("/v1/users", json=person)).raise_for_status()
-    return email, f"/v1/users/{answer.json()['id']}"
+    response = (await client.post("/v1/users", json=person)).raise_for_status()
+    return email, f"/v1/users/{response.json()['id']}"
 
 
 async def _sign_in(client: httpx.AsyncClient, email: str, password: str) -> dict[str, str]:
     form = {"grant_type": "password", "username": email, "password": password}
-    answer = (await client.post("/auth/token", data=form)).raise_for_status()
-    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    response = (await client.post("/auth/token", data=form)).raise_for_status()
+    return {"Authorization": f"Bearer {response.json()['access_token']}"}
 
 
 async def _act(

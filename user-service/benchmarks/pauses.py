@@ -109,10 +109,10 @@ async def _call(port: int, path: str, calls: int) -> float:
     async def one() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
-        answer = await reader.read()
+        response = await reader.read()
         writer.close()
-        if not answer.startswith(b"HTTP/1.1 200") or b"done" not in answer:
-            raise RuntimeError(f"{path}: {answer[:200]!r}")
+        if not response.startswith(b"HTTP/1.1 200") or b"done" not in response:
+            raise RuntimeError(f"{path}: {response[:200]!r}")
 
     began = time.perf_counter()
     await asyncio.gather(*(one() for _ in range(calls)))

@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 from starlette.types import ASGIApp, Message
 
 from service_kit import logs
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
 from service_kit.testing import TestIssuer
 from user_service.config import Settings
 from user_service.database import Database, single_engine
@@ -90,12 +90,12 @@ class Caller:
 
 async def measure(server: str, count: int, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="user-service-bench-") as folder:
-        async with _stage(server, Path(folder)) as (parts, app, identity, issuer):
+        async with _stage(server, Path(folder)) as (parts, app, authenticator, issuer):
             seeding = await _seed(parts.database, count)
             ids = await _some_ids(parts.database)
             people = [Caller(app, issuer.token(sub=str(one))) for one in ids]
             admin = Caller(app, issuer.token(roles=["admin"]))
-            identity.revocations.prove(time.time())
+            authenticator.revocations.prove(time.time())
             for person in people:
                 await person("GET", "/v1/users/me")  # what is measured is a token seen before
             acts = _acts(parts, people, ids) | {
@@ -107,7 +107,7 @@ async def measure(server: str, count: int, rounds: int) -> dict[str, Any]:
             for number in range(rounds):
                 names = list(acts)
                 for name in names[number % len(names) :] + names[: number % len(names)]:
-                    identity.revocations.prove(time.time())
+                    authenticator.revocations.prove(time.time())
                     rate, cost = await _read(acts[name])
                     rates[name].append(rate)
                     costs[name].append(cost)
@@ -258,7 +258,9 @@ async def _some_ids(database: Database) -> list[UUID]:
 
 
 @asynccontextmanager
-async def _stage(server: str, folder: Path) -> AsyncIterator[tuple[Parts, ASGIApp, Identity, TestIssuer]]:
+async def _stage(
+    server: str, folder: Path
+) -> AsyncIterator[tuple[Parts, ASGIApp, Authenticator, TestIssuer]]:
     """The service as `serve()` makes it, access log and metrics on; its lines go nowhere."""
     url = database(server)
     await _make_database(server)
@@ -287,10 +289,10 @@ async def _stage(server: str, folder: Path) -> AsyncIterator[tuple[Parts, ASGIAp
     async def fetch_keys() -> dict[str, Any]:
         return issuer.jwks()
 
-    identity = Identity(settings, "user-service", fetch_keys=fetch_keys)
+    authenticator = Authenticator(settings, "user-service", fetch_keys=fetch_keys)
     parts = make_parts(settings)
     try:
-        yield parts, create_app(settings, parts, identity), identity, issuer
+        yield parts, create_app(settings, parts, authenticator), authenticator, issuer
     finally:
         await parts.close()
 

@@ -32,13 +32,13 @@ def look(port: int, seconds: float) -> None:
 
 
 async def do_nothing(port: int) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while await reader.readuntil(b"\r\n\r\n"):
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         writer.close()
 
-    await (await asyncio.start_server(answer, "127.0.0.1", port)).serve_forever()
+    await (await asyncio.start_server(response, "127.0.0.1", port)).serve_forever()
 
 
 if __name__ == "__main__":

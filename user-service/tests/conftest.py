@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from starlette.types import ASGIApp
 from system import MySQLDatabase
 
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
 from service_kit.testing import TestIssuer
 from service_kit.testing.documented import Documented
 from user_service.config import Settings
@@ -100,18 +100,18 @@ async def parts(settings: Settings, hasher: PasswordHasher) -> AsyncIterator[Par
 
 
 @pytest.fixture
-def identity(settings: Settings, issuer: TestIssuer) -> Identity:
+def authenticator(settings: Settings, issuer: TestIssuer) -> Authenticator:
     async def fetch_keys() -> dict[str, Any]:
         return issuer.jwks()
 
-    made = Identity(settings, "user-service", fetch_keys=fetch_keys)
+    made = Authenticator(settings, "user-service", fetch_keys=fetch_keys)
     made.revocations.prove(time.time())
     return made
 
 
 @pytest.fixture
-async def app(settings: Settings, parts: Parts, identity: Identity) -> AsyncIterator[ASGIApp]:
-    yield create_app(settings, parts, identity)
+async def app(settings: Settings, parts: Parts, authenticator: Authenticator) -> AsyncIterator[ASGIApp]:
+    yield create_app(settings, parts, authenticator)
 
 
 DOCUMENTED = Documented(Path(__file__).parents[1] / "contract" / "openapi.json")
@@ -148,10 +148,10 @@ class Service:
     async def register(self, email: str | None = None, name: str = "Ada", **headers: str) -> Person:
         email = email or f"{uuid4().hex}@example.com"
         body = {"email": email, "name": name, "password": PASSWORD}
-        answer = await self.anonymous.post("/v1/users", json=body, headers=headers)
-        assert answer.status_code == 201, answer.text
-        id_ = UUID(answer.json()["id"])
-        return Person(id_, email, self.client(self._issuer.token(sub=str(id_))), answer.headers["etag"])
+        response = await self.anonymous.post("/v1/users", json=body, headers=headers)
+        assert response.status_code == 201, response.text
+        id_ = UUID(response.json()["id"])
+        return Person(id_, email, self.client(self._issuer.token(sub=str(id_))), response.headers["etag"])
 
     def admin(self) -> httpx.AsyncClient:
         return self.client(self._issuer.token(roles=["admin"]))
@@ -160,11 +160,11 @@ class Service:
         return self.client(self._issuer.service_token("user-service", scope), port=9000)
 
     async def verify(self, email: str, password: str = PASSWORD) -> dict[str, Any]:
-        answer = await self.auth_service().post(
+        response = await self.auth_service().post(
             "/internal/v1/credentials/verify", json={"email": email, "password": password}
         )
-        assert answer.status_code == 200, answer.text
-        verdict: dict[str, Any] = answer.json()
+        assert response.status_code == 200, response.text
+        verdict: dict[str, Any] = response.json()
         return verdict
 
 

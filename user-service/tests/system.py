@@ -347,8 +347,8 @@ async def until(condition: Callable[[], object], within: float) -> float:
     """Ask again until it is so, and fail after `within` seconds; how long that took."""
     began = time.monotonic()
     while True:
-        answer = condition()
-        if await answer if asyncio.iscoroutine(answer) else answer:
+        response = condition()
+        if await response if asyncio.iscoroutine(response) else response:
             return time.monotonic() - began
         assert time.monotonic() - began < within, f"not so after {within} s"
         await asyncio.sleep(0.05)

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit import repository as audit
-from user_service.audit.models import AuditRow, Origin
+from user_service.audit.models import AuditContext, AuditRow
 from user_service.config import Settings
 from user_service.events.models import OutboxRow
 from user_service.main import Parts
@@ -30,8 +30,8 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"changes_per_hour": MOST})
 
 
-def code(answer: Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"] if answer.content else ""
+def code(response: Response) -> tuple[int, str]:
+    return response.status_code, response.json()["code"] if response.content else ""
 
 
 async def rename(person: Person, name: str) -> Response:
@@ -63,9 +63,9 @@ async def test_a_name_is_changed_so_often_in_an_hour(service: Service, parts: Pa
         assert (await rename(ada, f"Ada {number}")).status_code == 200
     before = await written(parts)
     for number in range(20):
-        answer = await rename(ada, f"Augusta {number}")
-        assert code(answer) == (429, "too_many_changes")
-        assert 3500 < int(answer.headers["retry-after"]) <= 3600
+        response = await rename(ada, f"Augusta {number}")
+        assert code(response) == (429, "too_many_changes")
+        assert 3500 < int(response.headers["retry-after"]) <= 3600
     assert await written(parts) == before
     assert (await ada.client.get("/v1/users/me")).json()["name"] == f"Ada {MOST - 1}"
     assert (await rename(eve, "Eva")).status_code == 200
@@ -177,8 +177,8 @@ async def test_a_right_guess_among_too_many_at_once_is_refused_like_the_others(
 
         async def guesses(connection: AsyncConnection) -> None:
             for _ in range(PASSWORDS_REFUSED.most):
-                origin = Origin(str(ada.id))
-                await audit.append(connection, origin, "user.password_refused", ada.id, utc_now())
+                context = AuditContext(str(ada.id))
+                await audit.append(connection, context, "user.password_refused", ada.id, utc_now())
 
         await parts.database.transaction(guesses)
         return matches
@@ -192,11 +192,11 @@ async def test_a_right_guess_among_too_many_at_once_is_refused_like_the_others(
 
 async def test_other_changes_in_between_hide_no_wrong_password(service: Service, parts: Parts) -> None:
     ada = await service.register()
-    origin = Origin(str(ada.id))
+    context = AuditContext(str(ada.id))
 
     async def guesses_and_changes(connection: AsyncConnection) -> None:
         for action in ["user.password_refused", *["user.updated"] * 30] * PASSWORDS_REFUSED.most:
-            await audit.append(connection, origin, action, ada.id, utc_now())
+            await audit.append(connection, context, action, ada.id, utc_now())
 
     await parts.database.transaction(guesses_and_changes)
     guess = {"current_password": "wrong password", "new_password": "another horse battery staple"}
@@ -207,17 +207,17 @@ async def test_a_person_has_few_strangers_mailed(service: Service) -> None:
     ada = await service.register()
     for number in range(ADDRESSES_WANTED.most + 2):
         body = {"email": f"stranger{number}@elsewhere.example", "password": PASSWORD}
-        answer = await ada.client.post("/v1/users/me/email", json=body)
+        response = await ada.client.post("/v1/users/me/email", json=body)
         wanted = (202, None) if number < ADDRESSES_WANTED.most else (429, "too_many_changes")
-        assert (answer.status_code, answer.json().get("code")) == wanted
+        assert (response.status_code, response.json().get("code")) == wanted
 
 
 async def test_an_hour_later_it_is_allowed_again(service: Service, parts: Parts) -> None:
     ada = await service.register()
     for number in range(MOST):
         await rename(ada, f"Ada {number}")
-    allowance, origin = Allowance(MOST, frozenset({"user.updated"})), Origin(str(ada.id))
+    allowance, context = Allowance(MOST, frozenset({"user.updated"})), AuditContext(str(ada.id))
     async with parts.database.engine.connect() as connection:
         with pytest.raises(TooManyChanges):
-            await allowance.require(connection, origin, ada.id, utc_now() + timedelta(minutes=59))
-        await allowance.require(connection, origin, ada.id, utc_now() + timedelta(minutes=61))
+            await allowance.require(connection, context, ada.id, utc_now() + timedelta(minutes=59))
+        await allowance.require(connection, context, ada.id, utc_now() + timedelta(minutes=61))

@@ -10,10 +10,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import user_service
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
 from service_kit.testing import TestIssuer
 from user_service.audit import repository as audit
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.config import Settings
 from user_service.database import DatabaseUnavailable
 from user_service.main import Parts, create_app
@@ -83,11 +83,13 @@ async def test_whoever_has_years_of_records_is_erased_some_at_a_time(
     ada, grace, admin = await service.register(), await service.register(), service.admin()
 
     async def add(connection: AsyncConnection) -> None:
-        by_ada = Origin(str(ada.id), "192.0.2.7")
+        by_ada = AuditContext(str(ada.id), "192.0.2.7")
         for _ in range(9):
             await audit.append(connection, by_ada, "user.updated", ada.id, utc_now())
             await audit.append(connection, by_ada, "user.disabled", grace.id, utc_now())
-            await audit.append(connection, Origin("command", "192.0.2.8"), "user.enabled", ada.id, utc_now())
+            await audit.append(
+                connection, AuditContext("command", "192.0.2.8"), "user.enabled", ada.id, utc_now()
+            )
 
     await parts.database.transaction(add)
     changed: list[int] = []
@@ -150,13 +152,13 @@ async def test_an_audit_of_many_records_is_read_page_by_page(service: Service) -
 async def test_the_audit_tells_the_address_that_the_gateway_saw_and_believes_nobody_else(
     settings: Settings,
     parts: Parts,
-    identity: Identity,
+    authenticator: Authenticator,
     issuer: TestIssuer,
     peers: tuple[str, ...],
     seen: str,
 ) -> None:
     told = settings.model_copy(update={"gateway_peers": peers})
-    service = Service(create_app(told, parts, identity), issuer)
+    service = Service(create_app(told, parts, authenticator), issuer)
     claimed = {
         "X-Forwarded-For": "198.51.100.1, 192.0.2.7",
         "Forwarded": "for=198.51.100.2",

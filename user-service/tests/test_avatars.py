@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from system import begin_revocations, serving, until
 
 from service_kit.testing import RedisServer, TestIssuer
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.avatars import decoder as avatar_decoder
 from user_service.avatars import service as avatar_service
 from user_service.avatars import upload as avatar_upload
@@ -56,8 +56,8 @@ def form(content: bytes, *, end: bytes = b"\r\n--a-boundary--\r\n") -> bytes:
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
-def code(answer: Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
+def code(response: Response) -> tuple[int, str]:
+    return response.status_code, response.json()["code"]
 
 
 def files(settings: Settings) -> list[Path]:
@@ -92,8 +92,8 @@ async def test_the_first_file_of_a_form_is_the_picture(service: Service) -> None
         for at in range(0, len(content), 7):
             yield content[at : at + 7]
 
-    answer = await ada.client.put("/v1/users/me/avatar", content=drip(), headers=FORM)
-    assert answer.status_code == 204, answer.text
+    response = await ada.client.put("/v1/users/me/avatar", content=drip(), headers=FORM)
+    assert response.status_code == 204, response.text
     assert (await ada.client.get(f"/v1/users/{ada.id}/avatar")).status_code == 200
 
 
@@ -103,12 +103,12 @@ async def test_a_form_that_ends_early_or_holds_no_file_is_refused(
     ada = await service.register()
     nothing = b'--a-boundary\r\nContent-Disposition: form-data; name="note"\r\n\r\nx\r\n--a-boundary--\r\n'
     for body in (form(picture(), end=b""), nothing, b"no form at all"):
-        answer = await ada.client.put("/v1/users/me/avatar", content=body, headers=FORM)
-        assert code(answer) == (415, "avatar_unsupported"), body[:20]
-    answer = await ada.client.put(
+        response = await ada.client.put("/v1/users/me/avatar", content=body, headers=FORM)
+        assert code(response) == (415, "avatar_unsupported"), body[:20]
+    response = await ada.client.put(
         "/v1/users/me/avatar", content=b"", headers={"Content-Type": "multipart/form-data"}
     )
-    assert code(answer) == (415, "avatar_unsupported")
+    assert code(response) == (415, "avatar_unsupported")
     assert files(settings) == []
 
 
@@ -116,8 +116,8 @@ async def test_a_form_of_countless_parts_keeps_nobody_busy(service: Service) -> 
     ada = await service.register()
     parts = b"--a-boundary\r\nA: b\r\n\r\n\r\n" * 190_000
     began = time.process_time()
-    answer = await ada.client.put("/v1/users/me/avatar", content=parts + form(picture()), headers=FORM)
-    assert code(answer) == (415, "avatar_unsupported")
+    response = await ada.client.put("/v1/users/me/avatar", content=parts + form(picture()), headers=FORM)
+    assert code(response) == (415, "avatar_unsupported")
     assert time.process_time() - began < 0.3
 
 
@@ -125,11 +125,11 @@ async def test_what_the_client_holds_is_not_sent_again(service: Service) -> None
     ada = await service.register()
     tag = (await ada.client.put("/v1/users/me/avatar", content=picture())).headers["etag"]
     for header in (tag, f'W/{tag}, "other"', "*"):
-        answer = await ada.client.get(f"/v1/users/{ada.id}/avatar", headers={"If-None-Match": header})
-        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+        response = await ada.client.get(f"/v1/users/{ada.id}/avatar", headers={"If-None-Match": header})
+        assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", tag)
     await ada.client.put("/v1/users/me/avatar", content=picture("blue"))
-    answer = await ada.client.get(f"/v1/users/{ada.id}/avatar", headers={"If-None-Match": tag})
-    assert answer.status_code == 200
+    response = await ada.client.get(f"/v1/users/{ada.id}/avatar", headers={"If-None-Match": tag})
+    assert response.status_code == 200
 
 
 async def test_a_part_can_be_asked_for(service: Service) -> None:
@@ -170,8 +170,8 @@ async def test_too_large_is_told_while_it_is_still_coming(service: Service, sett
     assert code(await ada.client.put("/v1/users/me/avatar", content=endless())) == (413, "avatar_too_large")
     assert sent < settings.avatar_max_bytes + 1_000_000
     in_form = form(bytes(settings.avatar_max_bytes + 1))
-    answer = await ada.client.put("/v1/users/me/avatar", content=in_form, headers=FORM)
-    assert code(answer) == (413, "avatar_too_large")
+    response = await ada.client.put("/v1/users/me/avatar", content=in_form, headers=FORM)
+    assert code(response) == (413, "avatar_too_large")
     assert files(settings) == []
 
 
@@ -214,11 +214,11 @@ async def test_a_type_is_read_from_the_content_and_never_believed(service: Servi
     ada = await service.register()
     script = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
     png = {"Content-Type": "image/png"}
-    answer = await ada.client.put("/v1/users/me/avatar", content=script, headers=png)
-    assert code(answer) == (415, "avatar_unsupported")
+    response = await ada.client.put("/v1/users/me/avatar", content=script, headers=png)
+    assert code(response) == (415, "avatar_unsupported")
     text = {"Content-Type": "text/html"}
-    answer = await ada.client.put("/v1/users/me/avatar", content=picture(), headers=text)
-    assert answer.status_code == 204
+    response = await ada.client.put("/v1/users/me/avatar", content=picture(), headers=text)
+    assert response.status_code == 204
 
 
 async def test_of_a_picture_that_is_a_script_too_the_picture_is_left(
@@ -232,8 +232,8 @@ async def test_of_a_picture_that_is_a_script_too_the_picture_is_left(
     ada = await service.register()
     for claimed in ("image/gif", "text/javascript"):
         kind = {"Content-Type": claimed}
-        answer = await ada.client.put("/v1/users/me/avatar", content=polyglot, headers=kind)
-        assert answer.status_code == 204, answer.text
+        response = await ada.client.put("/v1/users/me/avatar", content=polyglot, headers=kind)
+        assert response.status_code == 204, response.text
         shown = await ada.client.get(f"/v1/users/{ada.id}/avatar", headers={"Accept": claimed})
         assert shown.headers["content-type"] == "image/webp"
         assert "sandbox" in shown.headers["content-security-policy"]
@@ -298,11 +298,11 @@ async def test_slow_uploads_of_one_person_keep_nobody_else_waiting(service: Serv
     ]
     await until(lambda: slow.begun == 2 and sum(put.done() for put in puts) == 14, 10)
     refused = [put.result() for put in puts if put.done()]
-    assert {code(answer) for answer in refused} == {(429, "uploads_at_once")}
-    assert all(answer.headers["retry-after"] for answer in refused)
+    assert {code(response) for response in refused} == {(429, "uploads_at_once")}
+    assert all(response.headers["retry-after"] for response in refused)
     assert (await ada.client.put("/v1/users/me/avatar", content=picture())).status_code == 204
     slow.go_on.set()
-    assert sorted(answer.status_code for answer in await asyncio.gather(*puts)) == [204] * 2 + [429] * 14
+    assert sorted(response.status_code for response in await asyncio.gather(*puts)) == [204] * 2 + [429] * 14
     assert (await eve.client.put("/v1/users/me/avatar", content=picture())).status_code == 204
 
 
@@ -316,13 +316,13 @@ async def test_places_for_uploads_are_bounded_and_given_back(
         asyncio.create_task(one.client.put("/v1/users/me/avatar", content=slow.body())) for one in people[:3]
     ]
     await until(lambda: slow.begun == 3, 10)
-    answer = await people[3].client.put("/v1/users/me/avatar", content=picture())
-    assert code(answer) == (503, "avatars_busy")
+    response = await people[3].client.put("/v1/users/me/avatar", content=picture())
+    assert code(response) == (503, "avatars_busy")
     puts[0].cancel()  # gone, and its place is free
     await asyncio.wait(puts[:1])
     assert (await people[3].client.put("/v1/users/me/avatar", content=picture())).status_code == 204
     slow.go_on.set()
-    assert [answer.status_code for answer in await asyncio.gather(*puts[1:])] == [204, 204]
+    assert [response.status_code for response in await asyncio.gather(*puts[1:])] == [204, 204]
 
 
 async def test_an_upload_that_drips_for_ever_ends(
@@ -360,7 +360,7 @@ async def test_with_all_places_taken_the_longest_upload_makes_room(
     await until(lambda: sum(put.done() for put in puts) == 1, 10)
     assert code(next(put.result() for put in puts if put.done())) == (408, "upload_stalled")
     slow.go_on.set()
-    assert sorted(answer.status_code for answer in await asyncio.gather(*puts)) == [204] * 3 + [408]
+    assert sorted(response.status_code for response in await asyncio.gather(*puts)) == [204] * 3 + [408]
 
 
 async def test_a_picture_waits_for_the_decoder_for_a_moment_only(
@@ -371,11 +371,11 @@ async def test_a_picture_waits_for_the_decoder_for_a_moment_only(
     busy = threading.Event()
     decoding = asyncio.create_task(parts.avatars._decoder._light.run(uuid4(), 0.0, busy.wait))
     try:
-        answer = await ada.client.put("/v1/users/me/avatar", content=picture())
+        response = await ada.client.put("/v1/users/me/avatar", content=picture())
     finally:
         busy.set()
-    assert code(answer) == (503, "avatars_busy")
-    assert answer.headers["retry-after"] == "1"
+    assert code(response) == (503, "avatars_busy")
+    assert response.headers["retry-after"] == "1"
     assert await decoding
     assert (await ada.client.put("/v1/users/me/avatar", content=picture())).status_code == 204
 
@@ -405,8 +405,8 @@ async def test_costly_pictures_of_few_people_keep_nobody_waiting(
         jpeg(3000, 3000, frame=0xC2),
     ]:
         before = decoded
-        answer = await ada.client.put("/v1/users/me/avatar", content=photo)
-        assert answer.status_code == 204, answer.text
+        response = await ada.client.put("/v1/users/me/avatar", content=photo)
+        assert response.status_code == 204, response.text
         # The one that is being decoded, and one that ends while the answer is on its way.
         assert decoded - before <= 2
     for task in hostile:
@@ -503,9 +503,9 @@ async def test_somebody_who_used_up_the_decoder_is_refused_before_anything_is_re
 ) -> None:
     ada = await service.register()
     parts.avatars._decoder.shares.charge(ada.id, avatar_decoder.SECONDS_AN_HOUR + 1)
-    answer = await ada.client.put("/v1/users/me/avatar", content=picture())
-    assert code(answer) == (429, "too_many_changes")
-    assert 0 < int(answer.headers["retry-after"]) <= 120
+    response = await ada.client.put("/v1/users/me/avatar", content=picture())
+    assert code(response) == (429, "too_many_changes")
+    assert 0 < int(response.headers["retry-after"]) <= 120
 
 
 async def test_uploads_at_once_leave_one_whole_picture(service: Service, settings: Settings) -> None:
@@ -513,9 +513,9 @@ async def test_uploads_at_once_leave_one_whole_picture(service: Service, setting
     answers = await asyncio.gather(
         *(ada.client.put("/v1/users/me/avatar", content=picture(colour)) for colour in ("red", "green"))
     )
-    assert {answer.status_code for answer in answers} == {204}
+    assert {response.status_code for response in answers} == {204}
     shown = await ada.client.get(f"/v1/users/{ada.id}/avatar")
-    assert shown.headers["etag"] in {answer.headers["etag"] for answer in answers}
+    assert shown.headers["etag"] in {response.headers["etag"] for response in answers}
     assert len(files(settings)) == 1
 
 
@@ -551,12 +551,12 @@ async def test_a_picture_that_comes_while_its_person_is_erased_goes_too(
     async def forget_and_receive_another(person: UUID) -> None:
         await parts.avatars.forget_files(person)
         with suppress(UserNotFound):
-            await parts.avatars.put(person, body(), "image/png", Origin(str(person)))
+            await parts.avatars.put(person, body(), "image/png", AuditContext(str(person)))
 
     users = UserService(
         parts.database, parts.passwords, PasswordRules(12), registering, forget_and_receive_another
     )
-    await users.erase(ada.id, Origin("command"))
+    await users.erase(ada.id, AuditContext("command"))
     assert files(settings) == []
 
 
@@ -580,8 +580,8 @@ async def test_somebody_who_is_gone_gets_no_picture(
     service: Service, settings: Settings, issuer: TestIssuer
 ) -> None:
     ghost = service.client(issuer.token(sub=str(UUID(int=7))))
-    answer = await ghost.put("/v1/users/me/avatar", content=picture())
-    assert code(answer) == (404, "user_not_found")
+    response = await ghost.put("/v1/users/me/avatar", content=picture())
+    assert code(response) == (404, "user_not_found")
     assert files(settings) == []
 
 
@@ -593,9 +593,9 @@ async def test_a_service_that_starts_is_not_ready_until_pictures_can_be_kept(
 
     async def reason() -> str | None:
         async with service.client(port=9000) as inside:
-            answer = await inside.get("/readyz")
-        assert answer.status_code == 503  # nothing is known of revocations here
-        reasons: dict[str, str] = answer.json()["reasons"]
+            response = await inside.get("/readyz")
+        assert response.status_code == 503  # nothing is known of revocations here
+        reasons: dict[str, str] = response.json()["reasons"]
         return reasons.get("avatars")
 
     assert await reason() == "the folder cannot be written: File exists"
@@ -613,12 +613,12 @@ async def test_a_volume_that_fails_is_told_as_such_and_served_again_once_it_is_b
     assert (await ada.client.put("/v1/users/me/avatar", content=picture())).status_code == 204
     away = settings.avatars_dir.rename(settings.avatars_dir.with_name("away"))
     settings.avatars_dir.write_text("no folder")
-    for answer in (
+    for response in (
         await ada.client.put("/v1/users/me/avatar", content=picture("blue")),
         await ada.client.get("/v1/users/me/avatar"),
     ):
-        assert code(answer) == (503, "avatars_unavailable")
-        assert answer.headers["Retry-After"] == "10"
+        assert code(response) == (503, "avatars_unavailable")
+        assert response.headers["Retry-After"] == "10"
     settings.avatars_dir.unlink()
     away.rename(settings.avatars_dir)
     assert (await ada.client.get("/v1/users/me/avatar")).status_code == 200

@@ -12,10 +12,10 @@ def test_the_contract_in_the_repository_is_fresh() -> None:
 
 
 async def test_the_public_document_knows_nothing_internal(service: Service) -> None:
-    answer = await service.anonymous.get("/openapi.json")
-    assert answer.status_code == 200
-    assert "/internal" not in answer.text
-    assert "/v1/users/me" in answer.json()["paths"]
+    response = await service.anonymous.get("/openapi.json")
+    assert response.status_code == 200
+    assert "/internal" not in response.text
+    assert "/v1/users/me" in response.json()["paths"]
 
 
 async def test_every_protected_route_challenges_who_shows_nothing_or_a_bad_token(service: Service) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import ASGIApp
 
 from service_kit.testing import TestIssuer
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.credentials.service import CredentialService
 from user_service.main import Parts
 from user_service.passwords import django_hashes, policy
@@ -78,8 +78,8 @@ async def test_a_caller_that_waits_has_less_than_a_beat_to_wait(service: Service
     path = "/internal/v1/credentials/verify?caller_waits=true"
 
     async def verdict(email: str, password: str) -> dict[str, Any]:
-        answer = await service.auth_service().post(path, json={"email": email, "password": password})
-        told: dict[str, Any] = answer.json()
+        response = await service.auth_service().post(path, json={"email": email, "password": password})
+        told: dict[str, Any] = response.json()
         return told
 
     for email in (ada.email, "nobody@example.com"):
@@ -145,7 +145,7 @@ async def test_of_two_password_changes_at_once_one_wins(service: Service) -> Non
             for number in range(2)
         )
     )
-    assert sorted(answer.status_code for answer in answers) in ([204, 403], [204, 409])
+    assert sorted(response.status_code for response in answers) in ([204, 403], [204, 409])
     verdicts = [await service.verify(ada.email, f"{NEW} {number}") for number in range(2)]
     assert sum(verdict["verified"] for verdict in verdicts) == 1
 
@@ -185,7 +185,7 @@ async def test_a_change_that_waits_for_another_server_keeps_nobody_from_hashing(
 
     ada, server, passwords = await service.register(), Pondering(), Passwords(threads=1, queue=0)
     credentials = CredentialService(parts.database, passwords, PasswordRules(12, server))
-    changing = asyncio.create_task(credentials.change(ada.id, PASSWORD, NEW, Origin(str(ada.id))))
+    changing = asyncio.create_task(credentials.change(ada.id, PASSWORD, NEW, AuditContext(str(ada.id))))
     await server.asked.wait()
     assert await passwords.hash("somebody else's")
     server.go_on.set()
@@ -374,11 +374,11 @@ async def test_whoever_is_cancelled_before_hashing_gives_the_place_back() -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
 async def test_hashing_leaves_the_cores_to_the_event_loop() -> None:
-    class Told(PasswordHasher):
+    class RowReport(PasswordHasher):
         def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
             return str(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
-    passwords = Passwords(threads=1, hasher=Told())
+    passwords = Passwords(threads=1, hasher=RowReport())
     ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     assert int(await passwords.hash("x")) == min(ours + NICENESS, 19)
     passwords.close()
@@ -504,10 +504,10 @@ def test_any_characters_make_a_password(password: str) -> None:
 
 async def test_a_refused_password_says_what_to_do_and_not_what_was_sent(service: Service) -> None:
     body = {"email": "ada@example.com", "name": "Ada", "password": "canary"}
-    answer = await service.anonymous.post("/v1/users", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (422, "password_refused")
-    assert "12 characters" in answer.json()["detail"]
-    assert "canary" not in answer.text
+    response = await service.anonymous.post("/v1/users", json=body)
+    assert (response.status_code, response.json()["code"]) == (422, "password_refused")
+    assert "12 characters" in response.json()["detail"]
+    assert "canary" not in response.text
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,8 @@ async def test_a_slow_statement_ends_at_the_deadline(database_url: str) -> None:
     with pytest.raises(DatabaseUnavailable):
         await database.read(lambda connection: connection.execute(text("SELECT SLEEP(5)")))
     assert time.monotonic() - began < 1
-    answer = await database.read(lambda connection: connection.execute(text("SELECT 1")))
-    assert answer.scalar() == 1
+    response = await database.read(lambda connection: connection.execute(text("SELECT 1")))
+    assert response.scalar() == 1
     await database.close()
 
 
@@ -148,8 +148,8 @@ async def test_every_connection_says_itself_what_the_code_relies_on(parts: Parts
         "character_set_connection"
     )
     query = "SELECT " + ", ".join(f"@@session.{name}" for name in names.split(", "))
-    answer = await parts.database.read(lambda connection: connection.execute(text(query)))
-    assert tuple(answer.one()) == ("READ-COMMITTED", 1, 2, 10_000, "+00:00", "utf8mb4")
+    response = await parts.database.read(lambda connection: connection.execute(text(query)))
+    assert tuple(response.one()) == ("READ-COMMITTED", 1, 2, 10_000, "+00:00", "utf8mb4")
 
 
 @on_mysql
@@ -157,7 +157,7 @@ async def test_the_pool_never_grows_beyond_its_size(database_url: str) -> None:
     database = Database(create_engine(make_url(database_url), pool_size=3, pool_timeout=0.2))
     both = [database.read(lambda connection: connection.execute(text("SELECT SLEEP(0.6)"))) for _ in range(5)]
     answers = await asyncio.gather(*both, return_exceptions=True)
-    assert [type(answer) for answer in answers].count(DatabaseUnavailable) == 2
+    assert [type(response) for response in answers].count(DatabaseUnavailable) == 2
     await database.close()
 
 
@@ -198,8 +198,8 @@ async def test_cancelled_work_never_mixes_up_answers_nor_keeps_a_connection(data
     async def ask(number: int) -> int:
         async def work(connection: AsyncConnection) -> int:
             await connection.execute(text("SELECT SLEEP(0.001)"))
-            answer = await connection.execute(text("SELECT :number"), {"number": str(number)})
-            return int(answer.scalar_one())
+            response = await connection.execute(text("SELECT :number"), {"number": str(number)})
+            return int(response.scalar_one())
 
         run = database.transaction if number % 2 else database.read
         return await run(work)
@@ -208,8 +208,8 @@ async def test_cancelled_work_never_mixes_up_answers_nor_keeps_a_connection(data
         tasks = [asyncio.create_task(ask(number)) for number in range(start, start + 100)]
         for index, task in enumerate(tasks):
             asyncio.get_running_loop().call_later(0.0003 * index, task.cancel)
-        for number, answer in enumerate(await asyncio.gather(*tasks, return_exceptions=True), start):
-            assert isinstance(answer, asyncio.CancelledError) or answer == number
+        for number, response in enumerate(await asyncio.gather(*tasks, return_exceptions=True), start):
+            assert isinstance(response, asyncio.CancelledError) or response == number
     assert await asyncio.gather(*(ask(number) for number in range(100))) == list(range(100))
     assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined] # of its pool class
     await database.close()
@@ -227,9 +227,9 @@ async def test_an_answer_is_committed_before_it_is_given(
 
     event.listen(committing, "before_cursor_execute", fail)
     body = {"email": "ada@example.com", "name": "Ada", "password": PASSWORD}
-    answer = await service.anonymous.post("/v1/users", json=body)
+    response = await service.anonymous.post("/v1/users", json=body)
     event.remove(committing, "before_cursor_execute", fail)
-    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
     assert (await service.anonymous.post("/v1/users", json=body)).status_code == 201
 
 

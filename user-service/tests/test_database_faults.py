@@ -64,9 +64,9 @@ async def register(client: httpx.AsyncClient, **headers: str) -> httpx.Response:
 
 async def somebody(service: RunningService) -> httpx.AsyncClient:
     async with service.client() as client:
-        answer = await register(client)
-    assert answer.status_code == 201, answer.text
-    return service.client_of(answer.json()["id"])
+        response = await register(client)
+    assert response.status_code == 201, response.text
+    return service.client_of(response.json()["id"])
 
 
 async def assert_refused_in_time(service: RunningService, me: httpx.AsyncClient) -> None:
@@ -74,9 +74,9 @@ async def assert_refused_in_time(service: RunningService, me: httpx.AsyncClient)
     began = time.monotonic()
     async with service.client() as client:
         reads = [me.get("/v1/users/me") for _ in range(20)]
-        for answer in await asyncio.gather(*reads, register(client, **{"Idempotency-Key": uuid4().hex})):
-            assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-            assert answer.headers["Retry-After"]
+        for response in await asyncio.gather(*reads, register(client, **{"Idempotency-Key": uuid4().hex})):
+            assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+            assert response.headers["Retry-After"]
     assert time.monotonic() - began <= 3
     async with service.client(internal=True) as inside:
         assert (await inside.get("/readyz")).status_code == 503
@@ -89,7 +89,7 @@ async def assert_served_again(service: RunningService, me: httpx.AsyncClient) ->
 
     await until(served, 5)
     many = await asyncio.gather(*(me.get("/v1/users/me") for _ in range(20)))
-    assert {answer.status_code for answer in many} == {200}
+    assert {response.status_code for response in many} == {200}
     await service.ready(within=5)
 
 
@@ -125,7 +125,7 @@ async def test_pooled_connections_that_were_killed_cost_nobody_an_error(
         killed = await mysql.kill_connections()
         many = await asyncio.gather(*(me.get("/v1/users/me") for _ in range(20)))
     assert killed > 5
-    assert [answer.status_code for answer in many] == [200] * 20
+    assert [response.status_code for response in many] == [200] * 20
 
 
 async def test_pooled_connections_that_the_server_gave_up_cost_nobody_an_error(
@@ -137,7 +137,7 @@ async def test_pooled_connections_that_the_server_gave_up_cost_nobody_an_error(
         async with serving(url, redis.url, tmp_path, issuer) as service, await somebody(service) as me:
             for _ in range(2):
                 many = await asyncio.gather(*(me.get("/v1/users/me") for _ in range(20)))
-                assert [answer.status_code for answer in many] == [200] * 20
+                assert [response.status_code for response in many] == [200] * 20
                 await asyncio.sleep(1.5)
     finally:
         await mysql.ask("SET GLOBAL wait_timeout = 28800")
@@ -150,9 +150,9 @@ async def test_a_restart_of_mysql_under_load_is_answers_and_refusals_alone(
 
     async def load(client: httpx.AsyncClient) -> None:
         while True:
-            answer = await client.get("/v1/users/me")
-            statuses.append(answer.status_code)
-            assert answer.status_code == 200 or answer.json()["code"] == "database_unavailable"
+            response = await client.get("/v1/users/me")
+            statuses.append(response.status_code)
+            assert response.status_code == 200 or response.json()["code"] == "database_unavailable"
             await asyncio.sleep(0.01)
 
     async with await somebody(service) as me:
@@ -223,11 +223,11 @@ async def test_mysql_killed_under_keyed_registrations_leaves_no_duplicate(
         for _ in left:
             body = {"email": f"{uuid4().hex}@example.com", "name": "Ada", "password": PASSWORD}
             key = {"Idempotency-Key": uuid4().hex}
-            while (answer := await client.post("/v1/users", json=body, headers=key)).status_code != 201:
-                assert answer.status_code in (409, 503), answer.text
-                assert answer.json()["code"] != "email_taken"
+            while (response := await client.post("/v1/users", json=body, headers=key)).status_code != 201:
+                assert response.status_code in (409, 503), response.text
+                assert response.json()["code"] != "email_taken"
                 await asyncio.sleep(0.1)
-            people[body["email"]] = answer.json()["id"]
+            people[body["email"]] = response.json()["id"]
 
     async with service.client() as client:
         registering = [asyncio.create_task(register_until_it_is_so(client)) for _ in range(12)]
@@ -278,7 +278,7 @@ async def test_three_thousand_people_who_hang_up_cost_nobody_else_an_answer(
             await asyncio.gather(*(hang_up(number) for number in range(start, start + 50)))
         await asyncio.sleep(1)
         hundred = await asyncio.gather(*(me.get("/v1/users/me") for _ in range(100)))
-        assert [answer.status_code for answer in hundred] == [200] * 100
-        assert len({answer.json()["id"] for answer in hundred}) == 1
+        assert [response.status_code for response in hundred] == [200] * 100
+        assert len({response.json()["id"] for response in hundred}) == 1
         async with service.client(internal=True) as inside:
             assert "\ndatabase_connections_in_use 0.0\n" in (await inside.get("/metrics")).text

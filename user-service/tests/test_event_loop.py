@@ -111,9 +111,9 @@ async def test_no_endpoint_blocks_the_loop(service: Service, act: str) -> None:
         nonlocal password
         body = {"current_password": password, "new_password": f"{PASSWORD} {time.monotonic()}"}
         password = body["new_password"]
-        answer = await ada.client.post("/v1/users/me/password", json=body)
-        assert answer.status_code == 204
-        return answer
+        response = await ada.client.post("/v1/users/me/password", json=body)
+        assert response.status_code == 204
+        return response
 
     acts: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
         "register": service.register,

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit import background, testing
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
 from service_kit.testing import RedisServer, TestIssuer
 from user_service.config import Settings
 from user_service.events import relay, repository, stream
@@ -260,7 +260,7 @@ async def test_the_stream_keeps_what_a_group_has_not_acknowledged(redis: Redis) 
 
 @pytest.mark.parametrize("password", [None, "wrong"])
 async def test_a_start_without_the_stores_password_is_not_ready(
-    settings: Settings, issuer: TestIssuer, identity: Identity, password: str | None
+    settings: Settings, issuer: TestIssuer, authenticator: Authenticator, password: str | None
 ) -> None:
     acl = ["user default off", "user users on >right ~users +@all"]
     with testing.redis_server(appendonly=True, acl=acl) as server:
@@ -271,10 +271,10 @@ async def test_a_start_without_the_stores_password_is_not_ready(
             told = {"events_redis_url": server.url, "events_redis_password": secret}
             made = settings.model_copy(update=told)
             parts = make_parts(made)
-            client = Service(create_app(made, parts, identity), issuer).client(port=9000)
-            answer = await client.get("/readyz")
+            client = Service(create_app(made, parts, authenticator), issuer).client(port=9000)
+            response = await client.get("/readyz")
             started.append(parts)
-            return dict(answer.json()["reasons"])
+            return dict(response.json()["reasons"])
 
         refused = {"events": "the events' Redis refuses the user or the password"}
         assert (await reasons(password)).items() >= refused.items()

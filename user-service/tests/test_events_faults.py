@@ -41,7 +41,7 @@ def redis() -> Iterator[RedisServer]:
 
 
 @dataclass
-class World:
+class EventSystem:
     """Two services with a relay each, an administrator who changes people, and what was answered to them."""
 
     services: list[RunningService]
@@ -55,9 +55,9 @@ class World:
         async with self.services[0].client() as client:
             for _ in range(PEOPLE):
                 body = {"email": f"{uuid4().hex}@example.com", "name": "Ada", "password": PASSWORD}
-                answer = await client.post("/v1/users", json=body)
-                assert answer.status_code == 201, answer.text
-                self.done[answer.json()["id"]] = [1]
+                response = await client.post("/v1/users", json=body)
+                assert response.status_code == 201, response.text
+                self.done[response.json()["id"]] = [1]
 
     async def change(self, person: str) -> None:
         """Disable and enable them, again and again, through whichever service answers."""
@@ -75,12 +75,12 @@ class World:
 
     async def _acted(self, client: httpx.AsyncClient, person: str, act: str) -> bool:
         try:
-            answer = await client.post(f"/v1/users/{person}/{act}", timeout=6)
+            response = await client.post(f"/v1/users/{person}/{act}", timeout=6)
         except httpx.TransportError:
             return False
-        if answer.status_code == 200:
-            self.done[person].append(answer.json()["version"])
-        return answer.status_code == 200
+        if response.status_code == 200:
+            self.done[person].append(response.json()["version"])
+        return response.status_code == 200
 
     async def told(self) -> list[dict[str, str]]:
         client = Redis.from_url(self.redis.url, decode_responses=True, socket_timeout=3)
@@ -94,9 +94,9 @@ class World:
 
 
 @pytest.fixture
-async def world(
+async def system(
     mysql: MySQLServer, redis: RedisServer, tmp_path: Path, issuer: TestIssuer
-) -> AsyncIterator[World]:
+) -> AsyncIterator[EventSystem]:
     name = f"test_{uuid4().hex}"
     await mysql.ask(f"CREATE DATABASE {name}")
     await asyncio.to_thread(upgrade, mysql.url(name))
@@ -104,73 +104,73 @@ async def world(
         serving(mysql.url(name), redis.url, tmp_path, issuer) as one,
         serving(mysql.url(name), redis.url, tmp_path, issuer) as other,
     ):
-        yield World([one, other], mysql, name, redis, issuer)
+        yield EventSystem([one, other], mysql, name, redis, issuer)
 
 
-async def relay_dies(world: World) -> None:
+async def relay_dies(system: EventSystem) -> None:
     """SIGKILL; the other relay goes on, then this service comes back."""
-    holder = world.holder()
+    holder = system.holder()
     holder.kill()
     await asyncio.sleep(2)
     holder.start()
 
 
-async def relay_stands_still(world: World) -> None:
+async def relay_stands_still(system: EventSystem) -> None:
     """Stopped for longer than its lock lasts: awake again it repeats what the other has told meanwhile."""
-    holder = world.holder()
+    holder = system.holder()
     holder.send(signal.SIGSTOP)
     await asyncio.sleep(7)
     holder.send(signal.SIGCONT)
 
 
-async def lock_is_lost(world: World) -> None:
+async def lock_is_lost(system: EventSystem) -> None:
     for _ in range(3):
-        await world.mysql.kill_connections()
+        await system.mysql.kill_connections()
         await asyncio.sleep(0.5)
 
 
-async def redis_dies(world: World) -> None:
-    world.redis.kill()
+async def redis_dies(system: EventSystem) -> None:
+    system.redis.kill()
     await asyncio.sleep(0.5)
-    world.redis.start()
+    system.redis.start()
 
 
-async def redis_stands_still(world: World) -> None:
+async def redis_stands_still(system: EventSystem) -> None:
     """Longer than the relay waits: whether its batch arrived it cannot know, so it sends it again."""
-    world.redis.pause()
+    system.redis.pause()
     await asyncio.sleep(3)
-    world.redis.resume()
+    system.redis.resume()
 
 
-async def mysql_dies(world: World) -> None:
-    await asyncio.to_thread(world.mysql.kill)
-    await asyncio.to_thread(world.mysql.start)
-    await world.mysql.ready()
+async def mysql_dies(system: EventSystem) -> None:
+    await asyncio.to_thread(system.mysql.kill)
+    await asyncio.to_thread(system.mysql.start)
+    await system.mysql.ready()
 
 
 @pytest.mark.parametrize(
     "fault", [relay_dies, relay_stands_still, lock_is_lost, redis_dies, redis_stands_still, mysql_dies]
 )
 async def test_nothing_is_lost_and_nothing_out_of_order(
-    world: World, fault: Callable[[World], Awaitable[None]]
+    system: EventSystem, fault: Callable[[EventSystem], Awaitable[None]]
 ) -> None:
-    await world.register()
-    changing = [asyncio.create_task(world.change(person)) for person in world.done]
-    await until(lambda: all(len(versions) > 1 for versions in world.done.values()), 60)
-    await fault(world)
-    before = {person: len(versions) for person, versions in world.done.items()}
-    await until(lambda: all(len(world.done[person]) > count + 1 for person, count in before.items()), 60)
+    await system.register()
+    changing = [asyncio.create_task(system.change(person)) for person in system.done]
+    await until(lambda: all(len(versions) > 1 for versions in system.done.values()), 60)
+    await fault(system)
+    before = {person: len(versions) for person, versions in system.done.items()}
+    await until(lambda: all(len(system.done[person]) > count + 1 for person, count in before.items()), 60)
     for task in changing:
         task.cancel()
     await asyncio.gather(*changing, return_exceptions=True)
 
     async def all_told() -> bool:
-        left: int = await world.mysql.scalar(world.database, "SELECT COUNT(*) FROM outbox")
+        left: int = await system.mysql.scalar(system.database, "SELECT COUNT(*) FROM outbox")
         return left == 0
 
     await until(all_told, 20)
-    events = await world.told()
-    for person, versions in world.done.items():
+    events = await system.told()
+    for person, versions in system.done.items():
         told = [event for event in events if event["sub"] == person]
         firsts = list(dict.fromkeys(int(event["id"]) for event in told))
         assert firsts == sorted(firsts), "a later event came before an earlier one"
@@ -186,18 +186,18 @@ async def metric(client: httpx.AsyncClient, name: str) -> float:
     return float(next(line.split()[-1] for line in lines if line.startswith(f"{name} ")))
 
 
-async def test_what_waits_and_how_long_the_stream_is_are_metrics(world: World) -> None:
-    await world.register()
-    holder = world.holder()
+async def test_what_waits_and_how_long_the_stream_is_are_metrics(system: EventSystem) -> None:
+    await system.register()
+    holder = system.holder()
     async with holder.client(internal=True) as client:
 
         async def told() -> bool:
             return await metric(client, "user_events_stream_length") >= PEOPLE
 
         await until(told, 10)
-        world.redis.pause()
-        async with holder.client(world.issuer.token(roles=["admin"])) as admin:
-            for person in world.done:
+        system.redis.pause()
+        async with holder.client(system.issuer.token(roles=["admin"])) as admin:
+            for person in system.done:
                 await admin.post(f"/v1/users/{person}/disable")
 
         async def late() -> bool:
@@ -205,7 +205,7 @@ async def test_what_waits_and_how_long_the_stream_is_are_metrics(world: World) -
 
         await until(late, 10)
         assert await metric(client, "user_events_waiting") >= PEOPLE
-        world.redis.resume()
+        system.redis.resume()
 
         async def nothing_waits() -> bool:
             return await metric(client, "user_events_waiting") == 0

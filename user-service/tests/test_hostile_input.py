@@ -48,10 +48,10 @@ async def test_a_neighbour_without_a_token_has_little_held(
     """A body is read before the token is looked at; four hundred of 1 MiB that do not end were a container's memory."""
     url = path.format(id="019ab1d0-0000-7000-8000-000000000000", kind="verify-address")
     body = json.dumps(dict.fromkeys(schema["properties"], "a" * 17_000))
-    answer = await service.anonymous.request(
+    response = await service.anonymous.request(
         method, url, content=body, headers={"Content-Type": "application/json"}
     )
-    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large"), answer.text
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large"), response.text
 
 
 @pytest.mark.parametrize(("method", "path", "schema"), WITH_BODIES)
@@ -69,9 +69,9 @@ async def test_a_body_that_is_refused_comes_back_in_no_answer_and_no_log(
     for body in spoilt:
         content = body if isinstance(body, bytes) else json.dumps(body)
         sent = {"Content-Type": "application/json", "If-Match": ada.etag}
-        answer = await admin.request(method, url, content=content, headers=sent)
-        assert answer.status_code == (400 if isinstance(body, bytes) else 422), (body, answer.text)
-        assert CANARY not in answer.text + str(answer.headers)
+        response = await admin.request(method, url, content=content, headers=sent)
+        assert response.status_code == (400 if isinstance(body, bytes) else 422), (body, response.text)
+        assert CANARY not in response.text + str(response.headers)
     assert CANARY not in caplog.text
 
 
@@ -82,13 +82,13 @@ async def test_no_route_takes_a_member_that_is_there_twice(
     ada = await service.register()
     url = path.format(id=ada.id, kind="verify-address")
     for name in schema["properties"]:
-        answer = await service.admin().request(
+        response = await service.admin().request(
             method,
             url,
             content=f'{{"{name}": "{CANARY}", "{name}": "{CANARY}"}}',
             headers={"Content-Type": "application/json", "If-Match": ada.etag},
         )
-        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_json")
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_json")
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ async def test_nor_does_a_password_that_is_to_be_checked(
     service: Service, caplog: pytest.LogCaptureFixture, body: dict[str, Any]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    answer = await service.auth_service().post("/internal/v1/credentials/verify", json=body)
-    assert answer.status_code == 422
-    assert CANARY not in answer.text + str(answer.headers) + caplog.text
+    response = await service.auth_service().post("/internal/v1/credentials/verify", json=body)
+    assert response.status_code == 422
+    assert CANARY not in response.text + str(response.headers) + caplog.text
 
 
 @pytest.mark.parametrize(("method", "path"), ABOUT_SOMEBODY)
@@ -119,11 +119,11 @@ async def test_what_is_somebody_elses_is_refused_and_untouched(
     bodies: dict[str, Any] = {"PATCH": {"name": "Eve was here"}, "PUT": {"roles": ["admin"]}}
     before = await parts.users.find(ada.id)
     for headers in ({}, {"If-Match": ada.etag}):
-        answer = await eve.client.request(
+        response = await eve.client.request(
             method, path.format(id=ada.id), json=bodies.get(method), headers=headers
         )
-        assert answer.status_code in (403, 404), answer.text
-        assert ada.email not in answer.text
+        assert response.status_code in (403, 404), response.text
+        assert ada.email not in response.text
     assert await parts.users.find(ada.id) == before
 
 
@@ -134,9 +134,9 @@ async def test_no_answer_holds_a_hash(service: Service, parts: Parts) -> None:
     for client in (ada.client, service.admin()):
         for method, path, _ in operations():
             if method == "GET":
-                answer = await client.get(path.format(id=ada.id, kind="verify-address"))
-                assert "argon2" not in answer.text + str(answer.headers), path
-                assert password_hash.rpartition("$")[2] not in answer.text
+                response = await client.get(path.format(id=ada.id, kind="verify-address"))
+                assert "argon2" not in response.text + str(response.headers), path
+                assert password_hash.rpartition("$")[2] not in response.text
     shown = (await ada.client.get("/v1/users/me")).json()
     assert not {name for name in shown if "hash" in name or "password" in name or "cv" in name}
     assert "argon2" not in str(await service.verify(ada.email))
@@ -177,7 +177,7 @@ async def test_rights_cannot_be_slipped_into_any_body(service: Service, change: 
             continue
         body = dict.fromkeys(schema.get("required", ()), PASSWORD) | change
         url = path.format(id=ada.id, kind="verify-address")
-        answer = await ada.client.request(method, url, json=body, headers={"If-Match": ada.etag})
-        assert answer.status_code in (403, 422), (method, path, answer.text)
+        response = await ada.client.request(method, url, json=body, headers={"If-Match": ada.etag})
+        assert response.status_code in (403, 422), (method, path, response.text)
     me = (await ada.client.get("/v1/users/me")).json()
     assert (me["roles"], me["status"], me["email_verified"]) == ([], "active", False)

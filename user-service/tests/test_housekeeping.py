@@ -7,7 +7,7 @@ from conftest import Service
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from user_service import housekeeping
+from user_service import retention
 from user_service.main import Parts
 from user_service.users.models import utc_now
 
@@ -44,12 +44,12 @@ async def test_what_is_done_goes_in_batches_and_what_is_young_stays(
 ) -> None:
     await fill(service, parts, 5)
     assert await counts(parts) == [5, 5, 5, 5]
-    monkeypatch.setattr(housekeeping, "BATCH", 2)
-    await housekeeping.tidy(parts.database, utc_now() + timedelta(hours=23))
+    monkeypatch.setattr(retention, "BATCH", 2)
+    await retention.tidy(parts.database, utc_now() + timedelta(hours=23))
     assert await counts(parts) == [5, 5, 5, 5]
-    await housekeeping.tidy(parts.database, utc_now() + timedelta(hours=25))
+    await retention.tidy(parts.database, utc_now() + timedelta(hours=25))
     assert await counts(parts) == [0, 5, 5, 5]
-    await housekeeping.tidy(parts.database, utc_now() + timedelta(days=8))
+    await retention.tidy(parts.database, utc_now() + timedelta(days=8))
     assert await counts(parts) == [0, 0, 0, 0]
     people = await service.admin().get("/v1/users")
     assert len(people.json()["items"]) == 5

@@ -13,7 +13,7 @@ import pytest
 from conftest import Service
 from sqlalchemy import text
 
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.cli import main
 from user_service.imports.reading import BrokenFile, Row, rows
 from user_service.imports.service import Importer
@@ -153,7 +153,7 @@ async def test_the_first_sign_in_checks_the_old_hash_and_replaces_it(
     dump: Path, service: Service, parts: Parts
 ) -> None:
     with dump.open() as file:
-        await Importer(parts.database, Origin("command"), lambda *_: None, lambda _: None).run(file)
+        await Importer(parts.database, AuditContext("command"), lambda *_: None, lambda _: None).run(file)
     for kind in ("pbkdf2_sha256", "bcrypt", "bcrypt_sha256", "scrypt", "argon2"):
         email = f"{kind}@example.com"
         assert (await stored_hash(parts, email)).startswith(f"{kind}$")
@@ -170,7 +170,7 @@ async def test_once_somebody_was_imported_every_refusal_takes_a_second(
     """A hash of Django's costs ten of ours: who has one must not be refused later than nobody is."""
     assert any([await refused_after(service, "nobody@example.com") < 1 for _ in range(5)])
     with lines(tmp_path / "people.jsonl", someone(1, password=CHEAP)).open() as file:
-        await Importer(parts.database, Origin("command"), ignore, ignore).run(file)
+        await Importer(parts.database, AuditContext("command"), ignore, ignore).run(file)
     for email in ("p1@example.com", "nobody@example.com", "no address"):
         assert await refused_after(service, email) >= 1
 
@@ -179,7 +179,7 @@ async def test_a_caller_that_waits_is_told_at_once_of_a_refusal_and_for_how_long
     service: Service, parts: Parts, tmp_path: Path
 ) -> None:
     with lines(tmp_path / "people.jsonl", someone(1, password=CHEAP)).open() as file:
-        await Importer(parts.database, Origin("command"), ignore, ignore).run(file)
+        await Importer(parts.database, AuditContext("command"), ignore, ignore).run(file)
     path = "/internal/v1/credentials/verify?caller_waits=true"
     for email in ("p1@example.com", "nobody@example.com"):
         body = {"email": email, "password": "not the password"}
@@ -205,7 +205,7 @@ async def test_who_comes_from_django_keeps_id_name_address_and_dates_and_gets_no
     dump: Path, service: Service, parts: Parts
 ) -> None:
     with dump.open() as file:
-        await Importer(parts.database, Origin("command"), lambda *_: None, lambda _: None).run(file)
+        await Importer(parts.database, AuditContext("command"), lambda *_: None, lambda _: None).run(file)
     ada, bob = await by_email(service, "pbkdf2_sha256@"), await by_email(service, "bob@")
     assert (ada["email"], ada["name"]) == ("pbkdf2_sha256@Example.com", "Ada Lovelace")
     assert (ada["external_id"], ada["status"]) == ("1", "active")
@@ -243,7 +243,7 @@ async def brought_in(
     rejected, changed = list[str](), list[str]()
     importer = Importer(
         parts.database,
-        Origin("command"),
+        AuditContext("command"),
         lambda row, why: rejected.append(f"{row.number}: {why}"),
         ignore,
         change=lambda row, what: changed.append(f"{row.number}: {what}"),

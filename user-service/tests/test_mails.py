@@ -36,15 +36,15 @@ class Inbox:
 
     def __init__(self) -> None:
         self.mails: list[tuple[str, EmailMessage]] = []
-        self.answer = "250 OK"
+        self.response = "250 OK"
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        if self.answer.startswith("250"):
+        if self.response.startswith("250"):
             message = email.message_from_bytes(
                 _bytes(envelope.content), EmailMessage, policy=email.policy.default
             )
             self.mails.append((envelope.rcpt_tos[0], message))
-        return self.answer
+        return self.response
 
     def take(self) -> tuple[str, EmailMessage]:
         assert len(self.mails) == 1, [str(mail["Subject"]) for _, mail in self.mails]
@@ -94,13 +94,13 @@ async def follow(service: Service, kind: str, token: str, **more: str) -> tuple[
     return code(await service.anonymous.post(f"/v1/users/links/{kind}", json={"token": token, **more}))
 
 
-def code(answer: Response) -> tuple[int, str]:
-    return answer.status_code, answer.json().get("code", "") if answer.content else ""
+def code(response: Response) -> tuple[int, str]:
+    return response.status_code, response.json().get("code", "") if response.content else ""
 
 
 async def state(service: Service, user_id: UUID) -> dict[str, object]:
-    answer = await service.auth_service().get(f"/internal/v1/users/{user_id}")
-    found: dict[str, object] = answer.json()
+    response = await service.auth_service().get(f"/internal/v1/users/{user_id}")
+    found: dict[str, object] = response.json()
     return found
 
 
@@ -278,19 +278,19 @@ async def test_a_mail_waits_for_its_server_and_is_given_up_when_it_is_refused(
     service: Service, post: Post
 ) -> None:
     await service.register("ada@example.com")
-    post.inbox.answer = "451 later"
+    post.inbox.response = "451 later"
     now = utc_now()
     await post.sender.send_due(now)
-    post.inbox.answer = "250 OK"
+    post.inbox.response = "250 OK"
     await post.sender.send_due(now + timedelta(seconds=30))
     assert post.inbox.mails == []
     await post.sender.send_due(now + timedelta(seconds=61))
     assert len(post.inbox.mails) == 1
     post.inbox.mails.clear()
     await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
-    post.inbox.answer = "554 never"
+    post.inbox.response = "554 never"
     await post.sender.send_due(utc_now())
-    post.inbox.answer = "250 OK"
+    post.inbox.response = "250 OK"
     await post.sender.send_due(utc_now() + timedelta(days=1))
     assert post.inbox.mails == []
 
@@ -425,7 +425,9 @@ class TestConfirmedRegistration:
         assert verified["user"]["email_verified"] is True
 
         answers.append(await service.anonymous.post("/v1/users", json=body))
-        assert {(answer.status_code, answer.content) for answer in answers} == {(202, answers[0].content)}
+        assert {(response.status_code, response.content) for response in answers} == {
+            (202, answers[0].content)
+        }
         assert await post.token("ada@example.com", "reset-password")
 
     async def test_of_two_who_registered_one_address_the_first_to_confirm_has_it(
@@ -461,11 +463,11 @@ class TestConfirmedRegistration:
 
 
 async def followed(service: Service, email: str, token: str | None = None) -> str | None:
-    answer = await service.auth_service().post(
+    response = await service.auth_service().post(
         "/internal/v1/links/followed", json={"email": email, "token": token}
     )
-    assert answer.status_code == 200, answer.text
-    link: str | None = answer.json()["link"]
+    assert response.status_code == 200, response.text
+    link: str | None = response.json()["link"]
     return link
 
 
@@ -483,9 +485,9 @@ async def test_the_device_that_followed_a_link_has_what_the_sign_in_knows_it_by(
         refused = await service.anonymous.post(f"/v1/users/links/{kind}", json={"token": "x" * 43, **more})
         assert "set-cookie" not in refused.headers
         assert await followed(service, "ada@example.com", token) is None
-        answer = await service.anonymous.post(f"/v1/users/links/{kind}", json={"token": token, **more})
-        assert answer.headers["x-device-token"] == f"link.{token}"
-        cookie = answer.headers["set-cookie"].lower()
+        response = await service.anonymous.post(f"/v1/users/links/{kind}", json={"token": token, **more})
+        assert response.headers["x-device-token"] == f"link.{token}"
+        cookie = response.headers["set-cookie"].lower()
         assert cookie.startswith(f"device=link.{token.lower()};")
         said = {part.strip() for part in cookie.split(";")[1:]}
         assert said == {"httponly", "max-age=3600", "path=/auth/token", "samesite=strict"}

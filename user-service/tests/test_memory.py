@@ -66,10 +66,10 @@ async def test_the_costliest_pictures_of_many_at_once_take_the_memory_of_one(
         assert (await put(_picture())).json()["code"] == "user_not_found"
         before = running.memory()
         answers = await asyncio.gather(*map(put, (progressive, of_a_palette, *far_beyond) * 4))
-        codes = {answer.json()["code"] for answer in answers}
+        codes = {response.json()["code"] for response in answers}
         assert {"user_not_found"} < codes <= {"user_not_found", "avatar_too_many_pixels", "avatars_busy"}
         assert running.peak_memory() - before < 250 * MIB
-        assert max(answer.elapsed.total_seconds() for answer in answers) < 10
+        assert max(response.elapsed.total_seconds() for response in answers) < 10
 
 
 def _picture() -> bytes:

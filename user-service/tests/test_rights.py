@@ -58,8 +58,8 @@ async def test_a_route_asks_for_its_scope_and_for_no_other(
         assert refused.json()["scope"] == NEEDED[route]
         assert f'scope="{NEEDED[route]}"' in refused.headers["www-authenticate"]
     for scope in (NEEDED[route], "*"):
-        answer = await ask(narrowed(service, issuer, scope), route, ada)
-        assert answer.status_code not in (401, 403)
+        response = await ask(narrowed(service, issuer, scope), route, ada)
+        assert response.status_code not in (401, 403)
 
 
 def test_every_route_that_needs_a_token_names_its_scope_in_the_document() -> None:

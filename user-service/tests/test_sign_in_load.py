@@ -16,7 +16,7 @@ from conftest import PASSWORD, Service
 from sqlalchemy.engine import make_url
 from system import RunningService, begin_revocations, serving
 
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
 from service_kit.testing import RedisServer, TestIssuer
 
 VERIFY = "/internal/v1/credentials/verify"
@@ -92,17 +92,17 @@ async def test_a_flood_of_sign_ins_leaves_health_quick_and_is_told_to_come_back(
 
 @pytest.mark.parametrize("empty_database", ["mysql"], indirect=True)
 async def test_the_time_of_a_refusal_does_not_tell_whether_there_is_an_account(
-    service: Service, identity: Identity
+    service: Service, authenticator: Authenticator
 ) -> None:
     ada = await service.register("ada@example.com")
     assert (await service.verify(ada.email))["verified"]
     # By chance alone one reading in a hundred leaves the bounds; a difference that is there leaves both.
-    if not 0.45 <= (first := await _told_by_time(service, identity, ada.email)) <= 0.55:
-        second = await _told_by_time(service, identity, ada.email)
+    if not 0.45 <= (first := await _told_by_time(service, authenticator, ada.email)) <= 0.55:
+        second = await _told_by_time(service, authenticator, ada.email)
         assert 0.45 <= second <= 0.55, (first, second)
 
 
-async def _told_by_time(service: Service, identity: Identity, known: str) -> float:
+async def _told_by_time(service: Service, authenticator: Authenticator, known: str) -> float:
     """How often a refusal for the account took longer than one for nobody: 0.5 tells nothing (the AUC)."""
     auth_service = service.auth_service()
 
@@ -117,7 +117,7 @@ async def _told_by_time(service: Service, identity: Identity, known: str) -> flo
 
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(PAIRS):
-        identity.revocations.prove(time.time())  # nobody else says here that nothing was revoked
+        authenticator.revocations.prove(time.time())  # nobody else says here that nothing was revoked
         for which in (0, 1) if number % 2 else (1, 0):
             times[which].append(await seconds((known, "eve@example.com")[which]))
     wins = sum((mine > other) + (mine == other) / 2 for mine in times[0] for other in times[1])

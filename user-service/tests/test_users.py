@@ -13,7 +13,7 @@ from conftest import PASSWORD, Person, Service
 from httpx import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
 from service_kit.revocations import Revocation
 from service_kit.testing import TestIssuer
 from user_service.config import Settings
@@ -28,8 +28,8 @@ def body(email: str, **more: object) -> dict[str, object]:
     return {"email": email, "name": "Ada", "password": PASSWORD, **more}
 
 
-def code(answer: Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
+def code(response: Response) -> tuple[int, str]:
+    return response.status_code, response.json()["code"]
 
 
 async def test_a_person_registers_and_reads_themselves(service: Service) -> None:
@@ -54,23 +54,23 @@ async def test_two_registrations_at_once_make_one_person(service: Service) -> No
     answers = await asyncio.gather(
         *(service.anonymous.post("/v1/users", json=body("ada@example.com")) for _ in range(4))
     )
-    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+    assert sorted(response.status_code for response in answers) == [201, 409, 409, 409]
 
 
 @pytest.mark.parametrize("field", ["roles", "status", "email_verified", "id"])
 async def test_nobody_gives_themselves_more_than_they_have(service: Service, field: str) -> None:
-    answer = await service.anonymous.post("/v1/users", json=body("ada@example.com", **{field: "admin"}))
-    assert code(answer) == (422, "invalid_request")
+    response = await service.anonymous.post("/v1/users", json=body("ada@example.com", **{field: "admin"}))
+    assert code(response) == (422, "invalid_request")
     ada = await service.register()
     change = await ada.client.patch("/v1/users/me", json={field: "admin"}, headers={"If-Match": ada.etag})
     assert code(change) == (422, "invalid_request")
 
 
 async def test_an_invalid_registration_never_comes_back(service: Service) -> None:
-    answer = await service.anonymous.post("/v1/users", json={"name": 7, "password": "canary-value-1"})
-    assert answer.status_code == 422
-    assert "canary-value-1" not in answer.text
-    assert {error["field"] for error in answer.json()["errors"]} == {"email", "name"}
+    response = await service.anonymous.post("/v1/users", json={"name": 7, "password": "canary-value-1"})
+    assert response.status_code == 422
+    assert "canary-value-1" not in response.text
+    assert {error["field"] for error in response.json()["errors"]} == {"email", "name"}
 
 
 async def test_a_repeat_with_the_same_key_gets_the_first_answer(service: Service) -> None:
@@ -96,9 +96,11 @@ async def test_repeats_at_once_make_one_person(service: Service) -> None:
     answers = await asyncio.gather(
         *(service.anonymous.post("/v1/users", json=body("ada@example.com"), headers=key) for _ in range(5))
     )
-    made = [answer for answer in answers if answer.status_code == 201]
-    assert len({answer.json()["id"] for answer in made}) == 1
-    assert all(answer.json()["code"] == "request_in_progress" for answer in answers if answer not in made)
+    made = [response for response in answers if response.status_code == 201]
+    assert len({response.json()["id"] for response in made}) == 1
+    assert all(
+        response.json()["code"] == "request_in_progress" for response in answers if response not in made
+    )
 
 
 @pytest.mark.containers
@@ -121,10 +123,10 @@ async def test_a_repeat_waits_for_the_first_and_is_then_told_to_come_back(
         held = group.create_task(asyncio.wait_for(ignoring_abort(parts.database.transaction(slow)), 9))
         await claimed.wait()
         began = time.monotonic()
-        answer = await service.anonymous.post("/v1/users", json=sent, headers=key)
+        response = await service.anonymous.post("/v1/users", json=sent, headers=key)
         assert 0.5 < time.monotonic() - began < 2.5
-        assert code(answer) == (409, "request_in_progress")
-        assert int(answer.headers["retry-after"]) >= 1
+        assert code(response) == (409, "request_in_progress")
+        assert int(response.headers["retry-after"]) >= 1
         go_on.set()
         await held
     again = await service.anonymous.post("/v1/users", json=sent, headers=key)
@@ -140,8 +142,8 @@ async def test_a_refused_registration_leaves_its_key_free(service: Service) -> N
     await service.register("ada@example.com")
     key = {"Idempotency-Key": "a-key"}
     for _ in range(2):
-        answer = await service.anonymous.post("/v1/users", json=body("ada@example.com"), headers=key)
-        assert code(answer) == (409, "email_taken")
+        response = await service.anonymous.post("/v1/users", json=body("ada@example.com"), headers=key)
+        assert code(response) == (409, "email_taken")
 
 
 async def test_an_update_needs_the_version_it_was_made_from(service: Service) -> None:
@@ -179,14 +181,16 @@ async def test_of_two_updates_from_one_version_one_wins(service: Service) -> Non
             for name in ("Grace", "Joan")
         )
     )
-    assert sorted(answer.status_code for answer in answers) == [200, 412]
+    assert sorted(response.status_code for response in answers) == [200, 412]
 
 
 async def test_what_the_client_already_holds_is_not_sent_again(service: Service) -> None:
     ada = await service.register()
-    answer = await ada.client.get("/v1/users/me", headers={"If-None-Match": ada.etag})
-    assert (answer.status_code, answer.content) == (304, b"")
-    assert answer.headers["Vary"] == (await ada.client.get("/v1/users/me")).headers["Vary"] == "Authorization"
+    response = await ada.client.get("/v1/users/me", headers={"If-None-Match": ada.etag})
+    assert (response.status_code, response.content) == (304, b"")
+    assert (
+        response.headers["Vary"] == (await ada.client.get("/v1/users/me")).headers["Vary"] == "Authorization"
+    )
 
 
 async def test_whoever_signs_in_next_at_a_browser_is_not_shown_the_record_that_it_holds(
@@ -194,8 +198,8 @@ async def test_whoever_signs_in_next_at_a_browser_is_not_shown_the_record_that_i
 ) -> None:
     """Chromium asks with the ETag of what it holds though `Vary: Authorization` does not match, as RFC 9111 lets it."""
     ada, eve = await service.register(), await service.register()
-    answer = await eve.client.get("/v1/users/me", headers={"If-None-Match": ada.etag})
-    assert (answer.status_code, answer.json()["id"]) == (200, str(eve.id))
+    response = await eve.client.get("/v1/users/me", headers={"If-None-Match": ada.etag})
+    assert (response.status_code, response.json()["id"]) == (200, str(eve.id))
     change = await eve.client.patch("/v1/users/me", json={"name": "Eve"}, headers={"If-Match": ada.etag})
     assert code(change) == (412, "changed_meanwhile")
 
@@ -207,8 +211,8 @@ async def test_a_person_sees_nobody_else(service: Service) -> None:
         ("POST", "/restore"), ("POST", "/erase"), ("GET", "/audit"),
     ]:  # fmt: skip
         for someone in (ada.id, uuid4()):
-            answer = await eve.client.request(verb, f"/v1/users/{someone}{path}", json={"roles": []})
-            assert answer.status_code in (403, 422), (verb, path)
+            response = await eve.client.request(verb, f"/v1/users/{someone}{path}", json={"roles": []})
+            assert response.status_code in (403, 422), (verb, path)
     assert (await eve.client.get(f"/v1/users/{eve.id}")).status_code == 200
     assert (await eve.client.get("/v1/users")).status_code == 403
     assert (await service.anonymous.get("/v1/users/me")).status_code == 401
@@ -223,11 +227,11 @@ async def test_pages_meet_everyone_once_in_a_stable_order(service: Service) -> N
     people = [(await service.register()).id for _ in range(7)]
     admin, seen, url = service.admin(), list[str](), "/v1/users?limit=3"
     while url:
-        answer = await admin.get(url)
-        seen += [item["id"] for item in answer.json()["items"]]
-        link = answer.headers.get("link", "")
+        response = await admin.get(url)
+        seen += [item["id"] for item in response.json()["items"]]
+        link = response.headers.get("link", "")
         url = link.partition("<")[2].partition(">")[0]
-        assert bool(url) == bool(answer.json()["next"])
+        assert bool(url) == bool(response.json()["next"])
     assert seen == [str(one) for one in sorted(people)]
 
 
@@ -239,9 +243,9 @@ async def test_a_list_is_narrowed_by_what_administrators_ask(service: Service) -
     await admin.post(f"/v1/users/{ada.id}/disable")
 
     async def ids(query: str) -> list[str]:
-        answer = await admin.get(f"/v1/users?{query}")
-        assert answer.status_code == 200, answer.text
-        return [item["id"] for item in answer.json()["items"]]
+        response = await admin.get(f"/v1/users?{query}")
+        assert response.status_code == 200, response.text
+        return [item["id"] for item in response.json()["items"]]
 
     assert await ids("status=disabled") == [str(ada.id)]
     assert await ids("role=editor") == [str(bob.id)]
@@ -255,8 +259,8 @@ async def test_a_list_is_narrowed_by_what_administrators_ask(service: Service) -
 @pytest.mark.parametrize("moment", ["0.5", "1764288000", "-1", "1e-5", "2026-01-31", "2026-01-31T12:00:00"])
 async def test_a_moment_is_written_out_with_its_offset(service: Service, moment: str) -> None:
     """A number is no seconds since 1970, and a day of no time zone no moment."""
-    answer = await service.admin().get(f"/v1/users?created_from={moment}")
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "created_from")
+    response = await service.admin().get(f"/v1/users?created_from={moment}")
+    assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "created_from")
 
 
 @pytest.mark.parametrize("query", ["email=p", "name=p", "role=r", ""])
@@ -306,17 +310,17 @@ async def test_disabling_ends_sessions_and_enabling_lets_in_again(service: Servi
 async def test_a_role_change_spares_the_sessions(service: Service) -> None:
     ada = await service.register()
     admin, auth = service.admin(), service.auth_service()
-    answer = await admin.put(
+    response = await admin.put(
         f"/v1/users/{ada.id}/roles", json={"roles": ["editor", "admin"]}, headers={"If-Match": ada.etag}
     )
-    assert answer.json()["roles"] == ["admin", "editor"]
+    assert response.json()["roles"] == ["admin", "editor"]
     state = (await auth.get(f"/internal/v1/users/{ada.id}")).json()
     assert (state["credentials_version"], state["sessions_cv"]) == (2, 1)
     assert state["roles"] == ["admin", "editor"]
 
 
 async def test_a_demoted_administrators_living_token_ends_with_the_news(
-    service: Service, issuer: TestIssuer, identity: Identity
+    service: Service, issuer: TestIssuer, authenticator: Authenticator
 ) -> None:
     ada = await service.register()
     promoted = await service.admin().put(
@@ -330,7 +334,7 @@ async def test_a_demoted_administrators_living_token_ends_with_the_news(
     state = (await service.auth_service().get(f"/internal/v1/users/{ada.id}")).json()
     assert (state["roles"], state["credentials_version"], state["sessions_cv"]) == ([], 3, 1)
     # What auth-service makes of the event, and every verifier follows.
-    identity.revocations.add(Revocation("subject", str(ada.id), int(time.time()) + 600, 3))
+    authenticator.revocations.add(Revocation("subject", str(ada.id), int(time.time()) + 600, 3))
     assert code(await as_admin.get("/v1/users")) == (401, "credentials_changed")
     refreshed = service.client(issuer.token(sub=str(ada.id), cv=3))
     assert (await refreshed.get("/v1/users/me")).status_code == 200
@@ -378,9 +382,9 @@ async def an_administrator(service: Service) -> Person:
     """Somebody who is an administrator, with the ETag that they have now."""
     person = await service.register()
     path, match = f"/v1/users/{person.id}/roles", {"If-Match": person.etag}
-    answer = await service.admin().put(path, json={"roles": ["admin"]}, headers=match)
-    assert answer.status_code == 200
-    return replace(person, etag=answer.headers["etag"])
+    response = await service.admin().put(path, json={"roles": ["admin"]}, headers=match)
+    assert response.status_code == 200
+    return replace(person, etag=response.headers["etag"])
 
 
 def removals(service: Service, person: Person) -> list[Callable[[], Awaitable[Response]]]:
@@ -413,8 +417,8 @@ async def test_administrators_who_remove_each_other_at_once_leave_one(
     await asyncio.gather(*(service.admin().get("/v1/users") for _ in range(4)))
     acts = [removals(service, person)[way] for person, way in zip(pair, ways, strict=True)]
     answers = await asyncio.gather(*(act() for act in acts))
-    assert sorted(answer.status_code for answer in answers) == [200, 409], [one.text for one in answers]
-    (left,) = (person for person, answer in zip(pair, answers, strict=True) if answer.status_code == 409)
+    assert sorted(response.status_code for response in answers) == [200, 409], [one.text for one in answers]
+    (left,) = (person for person, response in zip(pair, answers, strict=True) if response.status_code == 409)
     assert (await service.verify(left.email))["user"]["roles"] == ["admin"]
 
 

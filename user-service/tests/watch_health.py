@@ -17,11 +17,11 @@ def main(port: int) -> None:
     while not select.select([sys.stdin], [], [], 0.005)[0]:
         began = time.perf_counter()
         connection.request("GET", "/healthz")
-        answer = connection.getresponse()
-        answer.read()
+        response = connection.getresponse()
+        response.read()
         took.append(time.perf_counter() - began)
-        if answer.status != 200:
-            sys.exit(f"/healthz answers {answer.status}")
+        if response.status != 200:
+            sys.exit(f"/healthz answers {response.status}")
     json.dump(took, sys.stdout)
 
 

@@ -30,7 +30,7 @@ EVENTS = Counter("auth_decisions", "Security decisions.", ["event", "outcome", "
 
 
 @dataclass(frozen=True)
-class Origin:
+class AuditContext:
     """Where a request came from, coarse enough to be kept."""
 
     address: str = ""
@@ -57,7 +57,7 @@ def record(
     client: str = "",
     session: str = "",
     key: str = "",
-    origin: Origin = Origin(),
+    context: AuditContext = AuditContext(),
 ) -> None:
     """`actor` is a person's id, `client:<id>`, OPERATOR or OURSELVES; `subject` whom it concerns, if somebody else.
 
@@ -77,7 +77,7 @@ def record(
             "client": client,
             "session": session,
             "key": key,
-            "address": origin.prefix,
+            "address": context.prefix,
         },
     )
 
@@ -97,22 +97,22 @@ async def leave(
     store: Store, records: Records, event: str, outcome: str, reason: str = "", **about: str
 ) -> None:
     """What a command did, for the running service to tell: nobody collects what an operator's shell prints."""
-    told = {"event": event, "outcome": outcome, "reason": reason, "actor": OPERATOR, **about}
-    async with store.answering() as redis:
-        await redis.rpush(COMMANDS, records.seal(COMMANDS, json.dumps(told)))
+    entry = {"event": event, "outcome": outcome, "reason": reason, "actor": OPERATOR, **about}
+    async with store.connection() as redis:
+        await redis.rpush(COMMANDS, records.seal(COMMANDS, json.dumps(entry)))
 
 
 async def tell_of_commands(store: Store, records: Records) -> None:
     """Record what commands have left, each by one replica, until cancelled; nothing that another has left there."""
     while True:
         try:
-            async with store.answering() as redis:
+            async with store.connection() as redis:
                 left = await redis.lpop(COMMANDS, 100)
         except Unavailable:
             left = None
-        for told in left or ():
+        for entry in left or ():
             try:
-                record(**json.loads(records.open(COMMANDS, told).text))
+                record(**json.loads(records.open(COMMANDS, entry).text))
             except RecordForged:
                 record("commands", "refused", "command_forged", actor=OURSELVES)
             # Of a newer release: those left behind it must not be lost with it.

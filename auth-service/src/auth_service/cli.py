@@ -49,11 +49,11 @@ def parser() -> argparse.ArgumentParser:
     keys = areas.add_parser("keys", help="the signing keys").add_subparsers(required=True, metavar="COMMAND")
     keys.add_parser("list", help="the ring, and when each step is safe").set_defaults(command=list_keys)
     keys.add_parser("rotate", help="let the next key sign from now on").set_defaults(
-        command=rotate_keys, told=("keys", "rotated")
+        command=rotate_keys, audit_event=("keys", "rotated")
     )
     revoke = keys.add_parser("revoke", help="drop a leaked key everywhere, at once: its tokens are refused")
     revoke.add_argument("kid")
-    revoke.set_defaults(command=revoke_key, told=("keys", "revoked"))
+    revoke.set_defaults(command=revoke_key, audit_event=("keys", "revoked"))
 
     clients = areas.add_parser("clients", help="the OAuth clients").add_subparsers(
         required=True, metavar="COMMAND"
@@ -63,15 +63,15 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("client_id")
     add.add_argument("--scope", action="append", default=[], help="a scope it may ask for; repeat")
     add.add_argument("--audience", action="append", default=[], help="a service it may ask for; repeat")
-    add.set_defaults(command=add_client, told=("clients", "added"))
-    for name, command, told, text in (
+    add.set_defaults(command=add_client, audit_event=("clients", "added"))
+    for name, command, audit_event, text in (
         ("add-secret", add_secret, "secret_added", "print a second secret, valid beside the first"),
         ("drop-secret", drop_secret, "secret_dropped", "let the older of two secrets go"),
         ("remove", remove_client, "removed", "forget a client"),
     ):
         each = clients.add_parser(name, help=text)
         each.add_argument("client_id")
-        each.set_defaults(command=command, told=("clients", told))
+        each.set_defaults(command=command, audit_event=("clients", audit_event))
     clients.add_parser("new-secret", help="a secret and its hash, for a client in the settings").set_defaults(
         command=print_secret
     )
@@ -90,12 +90,12 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
 @asynccontextmanager
 async def audited(store: Store, records: Records, arguments: argparse.Namespace) -> AsyncIterator[None]:
     """Leaves an event of what a command has changed, or was refused."""
-    given = vars(arguments)
-    if "told" not in given:
+    options = vars(arguments)
+    if "audit_event" not in options:
         yield
         return
-    event, done = arguments.told
-    about = {"key": given.get("kid", ""), "client": given.get("client_id", "")}
+    event, done = arguments.audit_event
+    about = {"key": options.get("kid", ""), "client": options.get("client_id", "")}
     try:
         yield
     except (TooEarly, KeyNotInRing, ClientFault) as refusal:

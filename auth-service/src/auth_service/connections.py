@@ -19,7 +19,7 @@ most = Gauge(
 )
 
 
-async def watch(stores: Mapping[str, Store]) -> None:
+async def watch_connections(stores: Mapping[str, Store]) -> None:
     """Asks over connections that are open already, so that it learns of those that are refused; until cancelled."""
     while True:
         for server, store in stores.items():
@@ -31,7 +31,7 @@ async def watch(stores: Mapping[str, Store]) -> None:
 
 
 async def look(server: str, store: Store) -> None:
-    async with store.answering() as redis:
+    async with store.connection() as redis:
         clients = await redis.info("clients")
     held.labels(server).set(clients["connected_clients"])
     most.labels(server).set(clients["maxclients"])

@@ -36,12 +36,12 @@ from auth_service.tokens.schemas import ErrorResponse
 from auth_service.tokens.service import Tokens
 from auth_service.users.client import UsersClient
 from auth_service.users.events import BLOCK_MS, UserEvents
-from service_kit import answers, background, health, logs, metrics
+from service_kit import background, exception_handlers, health, logs, metrics
 from service_kit.addresses import ClientAddress
-from service_kit.binds import TwoBinds
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
+from service_kit.port_dispatch import PortDispatch
 from service_kit.revocations import Revocation
-from service_kit.settings import load, revealed
+from service_kit.settings import load, secret_value
 from service_kit.tracing import RequestContext
 
 NAME: Final = "auth-service"
@@ -60,7 +60,7 @@ class Parts:
     clients: Clients
     users: UsersClient
     events: UserEvents
-    identity: Identity
+    authenticator: Authenticator
     introspection: Introspection
     tokens: Tokens
 
@@ -75,7 +75,7 @@ def make_store(settings: Settings) -> Store:
     redis = connect(
         settings.redis_url,
         settings.redis_user,
-        revealed(settings.redis_password),
+        secret_value(settings.redis_password),
         timeout=settings.redis_timeout_seconds,
         replicas=settings.redis_replicas,
     )
@@ -114,7 +114,7 @@ def make_limits(settings: Settings) -> Store:
     redis = connect(
         settings.limits_redis_url,
         settings.limits_redis_user,
-        revealed(settings.limits_redis_password),
+        secret_value(settings.limits_redis_password),
         timeout=LIMITS_TIMEOUT_SECONDS,
     )
     return Store(redis)
@@ -125,7 +125,7 @@ def make_events_redis(settings: Settings) -> Redis:
     return connect(
         settings.redis_url,
         settings.redis_user,
-        revealed(settings.redis_password),
+        secret_value(settings.redis_password),
         timeout=BLOCK_MS / 1000 + 1,
         connections=2,
         replicas=settings.redis_replicas,
@@ -171,7 +171,7 @@ def make_parts(settings: Settings) -> Parts:
     sessions, users = make_sessions(settings, store), make_users(settings, access, keys)
     revocations = Revocations(store, settings.revocation_retention_ms)
     devices = Devices(secret_keys(settings.device_key)[0])
-    identity = Identity(settings, NAME, fetch_keys=_own_keys(keys))
+    authenticator = Authenticator(settings, NAME, fetch_keys=_own_keys(keys))
     return Parts(
         store=store,
         limits=limits,
@@ -181,8 +181,8 @@ def make_parts(settings: Settings) -> Parts:
         clients=make_clients(settings, store),
         users=users,
         events=UserEvents(events_redis, revocations),
-        identity=identity,
-        introspection=Introspection(identity),
+        authenticator=authenticator,
+        introspection=Introspection(authenticator),
         tokens=Tokens(
             sessions=sessions,
             users=users,
@@ -202,16 +202,18 @@ def create_app(settings: Settings, parts: Parts) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        parts.identity.revocations.on_change(_look_at_keys(parts.keys))
+        parts.authenticator.revocations.on_change(_look_at_keys(parts.keys))
         try:
             async with (
-                parts.identity.running(),
+                parts.authenticator.running(),
                 background.running(
                     address_rule.run,
                     parts.keys.run,
                     parts.events.run,
                     parts.clients.run,
-                    partial(connections.watch, {"redis": parts.store, "redis-limits": parts.limits}),
+                    partial(
+                        connections.watch_connections, {"redis": parts.store, "redis-limits": parts.limits}
+                    ),
                     partial(audit.tell_of_commands, parts.store, make_records(settings, "command")),
                 ),
             ):
@@ -224,7 +226,7 @@ def create_app(settings: Settings, parts: Parts) -> ASGIApp:
         _leave_out_password_flow(public)
     internal = internal_api(parts)
     for app in (public, internal):
-        app.state.identity = parts.identity
+        app.state.authenticator = parts.authenticator
         app.state.client_address = address_rule
     public.state.issuer = settings.public_url
     public.state.metadata = describe(settings.public_url, grant_password=settings.grant_password)
@@ -233,7 +235,7 @@ def create_app(settings: Settings, parts: Parts) -> ASGIApp:
     public.state.clients = parts.clients
     public.state.sessions = parts.sessions
     public.state.keys = parts.keys
-    return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
+    return RequestContext(logs.AccessLogMiddleware(PortDispatch(public, internal, settings.internal_port)))
 
 
 def public_api(lifespan: Any = None) -> FastAPI:
@@ -251,7 +253,7 @@ def public_api(lifespan: Any = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    answers.install(app, schemas={OAuthError.schema: ErrorResponse.model_json_schema()})
+    exception_handlers.install(app, schemas={OAuthError.schema: ErrorResponse.model_json_schema()})
     app.add_exception_handler(OAuthError, _on_oauth_error)
     app.add_middleware(metrics.RequestMetrics)
     for router in (tokens_router, sessions_router, keys_router):
@@ -262,14 +264,14 @@ def public_api(lifespan: Any = None) -> FastAPI:
 def internal_api(parts: Parts) -> FastAPI:
     """What only operators reach."""
     app = FastAPI(title="Auth service, internal", version=__version__, openapi_url=None)
-    answers.install(app)
+    exception_handlers.install(app)
     app.add_middleware(metrics.RequestMetrics)
     app.include_router(metrics.router())
 
     async def keys_readable() -> str | None:
         return None if parts.keys.readable else "the signing keys were not read"
 
-    app.include_router(health.router({"keys": keys_readable, "tokens": parts.identity.check}))
+    app.include_router(health.router({"keys": keys_readable, "tokens": parts.authenticator.check}))
     return app
 
 

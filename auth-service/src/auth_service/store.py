@@ -117,7 +117,7 @@ class Store:
         self._replicas = replicas
 
     @asynccontextmanager
-    async def answering(self) -> AsyncIterator[Any]:
+    async def connection(self) -> AsyncIterator[Any]:
         """The client (its types do not know that replies are decoded), its failures said in one way."""
         try:
             yield self._redis
@@ -130,36 +130,36 @@ class Store:
     async def run(self, script: Script, *, durable: bool = False, **arguments: Any) -> Any:
         """One atomic act; `durable`: with replicas, it counts only once one of them has it on disk too."""
         # A cjson number is a double: milliseconds since 1970 stay exact.
-        given = {name: value for name, value in arguments.items() if value is not None}
-        payload = json.dumps({**given, "clock": int(time.time() * 1000)})
+        present = {name: value for name, value in arguments.items() if value is not None}
+        payload = json.dumps({**present, "clock": int(time.time() * 1000)})
         if durable and self._replicas:
-            answer, *_ = await self._durably(("EVAL", script.text, 0, payload))
-            return answer
-        async with self.answering() as redis:
+            response, *_ = await self._durably(("EVAL", script.text, 0, payload))
+            return response
+        async with self.connection() as redis:
             try:
                 return await redis.execute_command("EVALSHA", script.digest, 0, payload)
             except NoScriptError:
                 return await redis.execute_command("EVAL", script.text, 0, payload)
 
-    async def settle(self) -> None:
+    async def wait_durable(self) -> None:
         """Returns once everything written until now is as durable as `run(durable=True)` makes it."""
         if self._replicas:
             await self._durably()
 
     async def _durably(self, *commands: tuple[Any, ...]) -> list[Any]:
-        async with self.answering() as redis, redis.pipeline(transaction=False) as pipe:
+        async with self.connection() as redis, redis.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
             # WAITAOF waits for the writes of its own connection, and for what came before them. So there must be one:
             # a repeated act may find nothing left to do, and what it did before is still on its way.
             pipe.execute_command("SET", "auth:written", "")
             pipe.execute_command("WAITAOF", 1, 1, 500)
-            answers: list[Any] = await pipe.execute()
-        local, replicated = answers[-1]
+            responses: list[Any] = await pipe.execute()
+        local, replicated = responses[-1]
         if local < 1 or replicated < 1:
             self.reconnect()  # this may be a primary that a failover has left behind
             raise StoreUnavailable
-        return answers
+        return responses
 
     def reconnect(self) -> None:
         """Use no connection again that is open now: the next one resolves the name anew."""

@@ -26,7 +26,7 @@ app = FastAPI(lifespan=lifespan)
 async def forward(path: str, request: Request) -> Response:
     client: httpx.AsyncClient = request.app.state.client
     headers = [(name, value) for name, value in request.headers.items() if name not in ("host", "connection")]
-    answer = await client.request(
+    response = await client.request(
         request.method, path, params=request.query_params, headers=headers, content=await request.body()
     )
-    return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+    return Response(response.content, response.status_code, media_type=response.headers.get("content-type"))

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from gateway.routes import Route, Routes, RoutesRefused, of_method
-from gateway.tables import Defaults, load_file
+from gateway.routing.files import Defaults, load_file
+from gateway.routing.routes import Route, Routes, RoutesRefused, of_method
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -88,18 +88,18 @@ def disagreements(folder: Path) -> Iterator[str]:
     contract, files = folder / "contract/openapi.json", sorted(folder.glob("routes/*.toml"))
     routes = [route for file in files for route in load_file(file, Defaults())]
     reach = _Reach(routes)
-    answered = set()
+    responded = set()
     for operation in operations_of(json.loads(contract.read_text("utf-8"))):
         found = list(reach.of(operation))
         if not found:
             yield f"{contract}: {operation.method} {operation.path} is forwarded by no route of {folder}/routes/*.toml"
-        answered |= {(route, operation.method) for route in found}
+        responded |= {(route, operation.method) for route in found}
         if operation.method == "GET":  # as a service answers HEAD
-            answered |= {(route, "HEAD") for route in reach.of(replace(operation, method="HEAD"))}
+            responded |= {(route, "HEAD") for route in reach.of(replace(operation, method="HEAD"))}
     for route in routes:
         # The documents know no WebSockets.
         for method in sorted(route.methods - ({"GET"} if route.websocket else set())):
-            if (route, method) not in answered:
+            if (route, method) not in responded:
                 yield f"{route.source}: {method} {route.path} ({route.name}) is answered by nothing in {contract}"
 
 

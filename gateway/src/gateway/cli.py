@@ -4,11 +4,11 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from gateway import request
 from gateway.config import RouteSettings
+from gateway.http1 import request_head
 from gateway.main import read_routes
-from gateway.route_table import RouteTable
-from gateway.routes import OWN, Limit, Route, Routes, RoutesRefused
+from gateway.routing.route_table import RouteTable
+from gateway.routing.routes import OWN, Limit, Route, Routes, RoutesRefused
 from service_kit.problems import Problem
 from service_kit.settings import load
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     explain = verbs.add_parser("explain", help="what would happen to a request, and why")
     explain.add_argument("method")
     explain.add_argument("path", help="with or without a query, as a client would send it")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     settings = load(RouteSettings)
     try:
         found = read_routes(settings)
@@ -34,14 +34,14 @@ def main(arguments: Sequence[str]) -> int:
     table = found.routes
     for service, refusal in found.refused.items():
         print(f"refused: {service}: {refusal.reason}", file=sys.stderr)
-    if asked.verb == "check":
+    if options.verb == "check":
         print(f"{len(_services(table))} routes of {settings.routes_dir} can be used")
         return 1 if found.refused else 0
-    if asked.verb == "list":
+    if options.verb == "list":
         for line in _list(table):
             print(line)
         return 0
-    forwarded, lines = _explain(found, settings, asked.method, asked.path)
+    forwarded, lines = _explain(found, settings, options.method, options.path)
     print("\n".join(lines))
     return 0 if forwarded else 1
 
@@ -66,7 +66,9 @@ def _explain(found: RouteTable, settings: RouteSettings, method: str, target: st
     table = found.routes
     lines = [f"{method} {target}"]
     try:
-        head = request.read(f"{method} {target} HTTP/1.1\r\nHost: localhost".encode("latin-1", "replace"))
+        head = request_head.read(
+            f"{method} {target} HTTP/1.1\r\nHost: localhost".encode("latin-1", "replace")
+        )
         route = table.match(head.method, head.path)
     except Problem as problem:
         refusal = f"refused    {int(problem.status)} {problem.code}: {problem.title}"

@@ -5,9 +5,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
-from gateway.routes import Cors
-from gateway.tables import Defaults
-from gateway.upstream.names import INTERNAL_PORT, PUBLIC_PORT, Endpoints, parse
+from gateway.routing.endpoints import INTERNAL_PORT, PUBLIC_PORT, Endpoints, parse
+from gateway.routing.files import Defaults
+from gateway.routing.routes import Cors
 from service_kit.settings import Hosts, KitSettings, Names, RedisUrl, ServiceSettings, VerifierSettings
 
 _YEAR = 365 * 24 * 3600

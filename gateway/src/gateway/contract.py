@@ -7,11 +7,11 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from gateway.main import VERSION, internal_pages
-from gateway.metrics import Metrics
 from gateway.portal.pages import pages
 from gateway.portal.refusals import OWN_COMPONENTS
 from gateway.portal.services import Documents, Health
-from gateway.routes import Routes
+from gateway.routing.routes import Routes
+from gateway.server.metrics import Metrics
 
 PATH = Path(__file__).parents[2] / "contract" / "openapi.json"
 

@@ -3,17 +3,18 @@
 from contextlib import suppress
 from typing import Any
 
-from gateway import foundation, main, tcp
+from gateway import main, tcp
 from gateway.config import Settings
-from gateway.reload import MasterWatch, unless_refused
-from gateway.route_table import RouteTable
-from gateway.routes import RoutesRefused
-from gateway.shared_revocations import SharedRevocations
+from gateway.policy.shared_revocations import SharedRevocations
+from gateway.routing.route_table import RouteTable
+from gateway.routing.routes import RoutesRefused
+from gateway.routing.watcher import MasterRouteWatcher, unless_refused
+from gateway.server import compatibility
 from service_kit.settings import load
 from service_kit.worker import gunicorn_options
 
 _settings = load(Settings)
-_options = gunicorn_options(_settings, "gateway", "gateway.worker.Worker")
+_options = gunicorn_options(_settings, "gateway", "gateway.server.worker.Worker")
 main.shared = SharedRevocations()
 
 
@@ -25,14 +26,14 @@ def _read_routes() -> RouteTable:
 def on_starting(server: Any) -> None:
     """The master refuses what no worker could start with, in one line; at each HUP again."""
     try:
-        foundation.check()
+        compatibility.check()
         _read_routes()
-    except (foundation.Unfit, RoutesRefused) as reason:
+    except (compatibility.IncompatibleVersion, RoutesRefused) as reason:
         raise SystemExit(f"the gateway cannot start: {reason}") from None
     _options["on_starting"](server)
     folder = _settings.routes_dir
     server.handle_hup = unless_refused(server.handle_hup, _read_routes, folder)
-    server.manage_workers = MasterWatch(folder, _read_routes).before(server.manage_workers)
+    server.manage_workers = MasterRouteWatcher(folder, _read_routes).before(server.manage_workers)
 
 
 def pre_fork(_server: Any, _worker: Any) -> None:

@@ -10,31 +10,31 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from gateway import origins
-from gateway.callers import Callers
 from gateway.config import RouteSettings, Settings
-from gateway.front import Front
-from gateway.journal import Journal
-from gateway.leases import Leases, Nowhere
-from gateway.ledger import Ledger, connect
-from gateway.limits import Addresses, Limits
-from gateway.listener import Listener
-from gateway.metrics import KEEP_SECONDS, Metrics
+from gateway.http1 import origins
 from gateway.pipeline import Pipeline
+from gateway.policy.authentication import Callers
+from gateway.policy.rate_limits import Addresses, Limits
+from gateway.policy.response_revocations import ResponseRevocations
+from gateway.policy.shared_revocations import SharedRevocations
 from gateway.portal.pages import OWN_ROUTES, pages
 from gateway.portal.services import Documents, Health
-from gateway.reload import Watch
-from gateway.response_revocations import ResponseRevocations
-from gateway.route_table import RouteTable, read_table
-from gateway.routes import Routes
-from gateway.shared_revocations import SharedRevocations
-from gateway.sockets import Sockets
-from gateway.upstream.names import Endpoints
-from service_kit import answers, background, health, logs, metrics
+from gateway.rate_limit.leases import LimitLeases, Nowhere
+from gateway.rate_limit.redis_store import RedisLimitStore, connect
+from gateway.routing.endpoints import Endpoints
+from gateway.routing.route_table import RouteTable, read_table
+from gateway.routing.routes import Routes
+from gateway.routing.watcher import RouteWatcher
+from gateway.server.access_log import AccessLog
+from gateway.server.listener import Listener
+from gateway.server.long_lived import LongLivedConnections
+from gateway.server.metrics import KEEP_SECONDS, Metrics
+from gateway.server.worker_state import WorkerState
+from service_kit import background, exception_handlers, health, logs, metrics
 from service_kit.addresses import ClientAddress
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
 from service_kit.settings import load as load_settings
-from service_kit.settings import revealed
+from service_kit.settings import secret_value
 from service_kit.tracing import RequestContext
 
 NAME: Final = "gateway"
@@ -49,7 +49,7 @@ shared: SharedRevocations | None = None
 
 def create_app(
     settings: Settings,
-    identity: Identity,
+    authenticator: Authenticator,
     known: RouteTable | None = None,
     shared: SharedRevocations | None = None,
 ) -> ASGIApp:
@@ -58,10 +58,10 @@ def create_app(
     read = partial(read_routes, settings)
     proxies = ClientAddress(settings.trusted_proxies) if settings.trusted_proxies else None
     limits = Limits(Addresses(settings.address_rate, settings.address_burst), leases_of(settings))
-    watch = Watch(
+    watch = RouteWatcher(
         settings.routes_dir,
         read,
-        lambda table: front.use(table),
+        lambda table: state.use(table),
         settings.routes_watch_seconds,
     )
 
@@ -69,49 +69,57 @@ def create_app(
         return settings.endpoints_of(service, watch.table.endpoints.get(service))
 
     response_revocations = ResponseRevocations(
-        identity.revocations,
+        authenticator.revocations,
         settings.revoking_services,
         shared or SharedRevocations(),
     )
-    callers = Callers(identity.verifier, response_revocations)
+    callers = Callers(authenticator.verifier, response_revocations)
     public = origins.parse(settings.public_url.encode())
     pipeline = Pipeline(watch.begin(known).routes, proxies, callers, limits, public)
-    portal = public_pages(lambda: watch.table, where, lambda: front.releases(), settings)
-    sockets = Sockets(identity.revocations, settings.socket_max_seconds)
-    journal = Journal(settings.access_log_share)
-    checks: dict[str, health.Check] = {"identity": identity.check, "routes": watch.check}
+    portal = public_pages(lambda: watch.table, where, lambda: state.releases(), settings)
+    long_lived = LongLivedConnections(authenticator.revocations, settings.socket_max_seconds)
+    access_log = AccessLog(settings.access_log_share)
+    checks: dict[str, health.Check] = {"identity": authenticator.check, "routes": watch.check}
     listener = None
     if settings.listen_from is not None:
         listener = Listener(settings.listen_from, list(checks.values()), settings.vanished_seconds)
         checks["listener"] = listener.check
-    front = Front(
-        settings, pipeline, identity.keys, journal, portal, sockets, response_revocations, listener, where
+    state = WorkerState(
+        settings,
+        pipeline,
+        authenticator.keys,
+        access_log,
+        portal,
+        long_lived,
+        response_revocations,
+        listener,
+        where,
     )
-    counts = Metrics(front, identity, watch, settings.prometheus_multiproc_dir)
+    counts = Metrics(state, authenticator, watch, settings.prometheus_multiproc_dir)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Front]]:
-        works: list[background.Work] = [front.run, watch.run, partial(_keep, counts), limits.leases.run]
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, WorkerState]]:
+        works: list[background.Work] = [state.run, watch.run, partial(_keep, counts), limits.leases.run]
         if proxies:
             works.append(proxies.run)
         try:
-            async with identity.running(), background.running(*works):
-                front.use(watch.table)
-                yield {"front": front}
+            async with authenticator.running(), background.running(*works):
+                state.use(watch.table)
+                yield {"worker_state": state}
         finally:
-            await front.stop()
+            await state.stop()
             counts.keep(leaving=True)
 
     return internal_pages(counts, checks, lifespan)
 
 
-def leases_of(settings: Settings) -> Leases:
+def leases_of(settings: Settings) -> LimitLeases:
     """Limits are counted by all workers together where there is a Redis for it, else by each alone."""
     if settings.limits_redis_url is None:
-        return Leases(Nowhere(), settings.workers)
-    password = revealed(settings.limits_redis_password)
+        return LimitLeases(Nowhere(), settings.workers)
+    password = secret_value(settings.limits_redis_password)
     redis = connect(settings.limits_redis_url, settings.limits_redis_user, password)
-    return Leases(Ledger(redis), settings.workers)
+    return LimitLeases(RedisLimitStore(redis), settings.workers)
 
 
 def read_routes(
@@ -143,7 +151,7 @@ def public_pages(
 def internal_pages(counts: Metrics, checks: Mapping[str, health.Check], lifespan: object = None) -> FastAPI:
     """What only operators reach."""
     app = FastAPI(title="Gateway, internal", version=VERSION, openapi_url=None, lifespan=lifespan)  # type: ignore[arg-type] # any context manager does
-    answers.install(app)
+    exception_handlers.install(app)
     app.include_router(health.router(checks))
     app.include_router(metrics.router(counts.registry))
     return app
@@ -159,4 +167,4 @@ def serve() -> ASGIApp:
     """What gunicorn calls in each worker."""
     settings = load_settings(Settings)
     logs.configure(settings, NAME)
-    return create_app(settings, Identity(settings, NAME), known, shared)
+    return create_app(settings, Authenticator(settings, NAME), known, shared)

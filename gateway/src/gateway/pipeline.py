@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from gateway import cors, forwarding, upgrade
-from gateway.callers import Callers, InvalidToken, refusal_of
-from gateway.head import Head
-from gateway.leases import microseconds
-from gateway.limits import Limits
-from gateway.origins import Origin
-from gateway.passage import Passage
-from gateway.routes import Routes
+from gateway.http1.head import Head
+from gateway.http1.origins import Origin
+from gateway.policy import cors, forwarding, websocket
+from gateway.policy.authentication import Callers, InvalidToken, refusal_of
+from gateway.policy.proxy_request import ProxyRequest
+from gateway.policy.rate_limits import Limits
+from gateway.rate_limit.leases import microseconds
+from gateway.routing.routes import Routes
 from service_kit.addresses import ClientAddress
 from service_kit.problems import Problem
 from service_kit.tokens import KeyUnknown
@@ -29,35 +29,35 @@ class Pipeline:
         """Whether the peer is a proxy that is believed about its clients."""
         return self.proxies is not None and self.proxies.trusts(peer.decode())
 
-    def decide(self, head: Head, now: float, again: bool = False) -> Passage:
+    def decide(self, head: Head, now: float, again: bool = False) -> ProxyRequest:
         """Who is calling, and may it pass. Changes nothing but the memo and the allowances."""
-        passage = Passage(head)
+        request = ProxyRequest(head)
         try:
-            forwarding.name(passage)
+            forwarding.name(request)
             if self.proxies is not None:
-                forwarding.locate(passage, self.proxies)
+                forwarding.locate(request, self.proxies)
             # Before anything refuses: a script must be able to read every refusal.
-            cors.choose_route(passage, self.routes)
+            cors.choose_route(request, self.routes)
             if not again:
-                self.limits.admit_address(passage.client)
+                self.limits.admit_address(request.client)
             if b"via" in head.others:
                 forwarding.refuse_loops(head)
-            if passage.preflight or passage.refusal is not None:
-                return passage
-            route = passage.route
+            if request.preflight or request.refusal is not None:
+                return request
+            route = request.route
             route.take(head)
-            caller = passage.caller = None if route.public else self.callers.identify(head, now)
+            caller = request.caller = None if route.public else self.callers.identify(head, now)
             route.admit(caller)
             if route.limit is not None:
-                passage.answer_fields = self.limits.spend(passage, route.limit, microseconds())
-            upgrade.consider(passage, self.public)
+                request.response_headers = self.limits.spend(request, route.limit, microseconds())
+            websocket.consider(request, self.public)
         except KeyUnknown as unknown:
             if again:
-                passage.refusal = refusal_of(unknown)
-                self.limits.punish_address(passage.client)
-            passage.unknown_key = unknown.kid
+                request.refusal = refusal_of(unknown)
+                self.limits.punish_address(request.client)
+            request.unknown_key = unknown.kid
         except Problem as refusal:
             if isinstance(refusal, InvalidToken):
-                self.limits.punish_address(passage.client)
-            passage.refusal = refusal
-        return passage
+                self.limits.punish_address(request.client)
+            request.refusal = refusal
+        return request

@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def running(*works: Work) -> AsyncIterator[None]:
-    """Run each `always` while the block runs."""
-    tasks = [asyncio.create_task(always(work)) for work in works]
+    """Run each by `run_forever` while the block runs."""
+    tasks = [asyncio.create_task(run_forever(work)) for work in works]
     try:
         yield
     finally:
@@ -36,7 +36,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
-async def always(work: Work) -> None:
+async def run_forever(work: Work) -> None:
     """Await it; if it fails, log that and start again, if it returns, it has nothing more to do."""
     while True:
         try:

@@ -12,8 +12,8 @@ from fastapi.openapi.models import OAuthFlowPassword, OAuthFlows
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 
+from service_kit.authenticator import Authenticator
 from service_kit.bearer import bearer_token, challenge
-from service_kit.identity import Identity
 from service_kit.problems import Problem
 from service_kit.tokens import CANNOT_VERIFY, REFUSED, Caller, CannotVerify, TokenRefused, Verifier
 
@@ -116,7 +116,7 @@ class CurrentUser(SecurityBase):
 
     async def __call__(self, request: Request, needed: SecurityScopes) -> Caller:
         """The verified caller."""
-        caller = await _identify(request, _identity(request).verifier)
+        caller = await _identify(request, _authenticator(request).verifier)
         _check_scopes(caller, needed.scopes)
         return caller
 
@@ -160,7 +160,7 @@ def get_service_caller(scope: str) -> Callable[..., Awaitable[Caller]]:
     """A dependency for /internal: the caller by a service token for this service that carries `scope`."""
 
     async def permitted(request: Request) -> Caller:
-        caller = await _identify(request, _identity(request).service_verifier)
+        caller = await _identify(request, _authenticator(request).service_verifier)
         # Not has_scope: no wildcard opens an internal door.
         if scope not in caller.scopes:
             raise InsufficientScope([scope])
@@ -169,9 +169,9 @@ def get_service_caller(scope: str) -> Callable[..., Awaitable[Caller]]:
     return permitted
 
 
-def _identity(request: Request) -> Identity:
-    identity: Identity = request.app.state.identity
-    return identity
+def _authenticator(request: Request) -> Authenticator:
+    authenticator: Authenticator = request.app.state.authenticator
+    return authenticator
 
 
 async def _identify(request: Request, verifier: Verifier) -> Caller:

@@ -56,8 +56,8 @@ class KeyCache:
         self._revoked: dict[str, None] = {}  # ids, the oldest first
         self._fetched_at = -float("inf")  # when those held were asked for
         self._fetching: asyncio.Task[bool] | None = None
-        self._asked_at = -float("inf")
-        self._answered = False
+        self._requested_at = -float("inf")
+        self._responded = False
         self._wake = asyncio.Event()
         self.loaded = False
         self.version = 0
@@ -82,13 +82,13 @@ class KeyCache:
         if kid in self._keys:
             return FetchOutcome.FOUND
         in_flight = self._fetching is not None and not self._fetching.done()
-        if in_flight or time.monotonic() - self._asked_at >= self._cooldown:
-            answered = await self.refresh()
+        if in_flight or time.monotonic() - self._requested_at >= self._cooldown:
+            responded = await self.refresh()
         else:
-            answered = self._answered
+            responded = self._responded
         if kid in self._keys:
             return FetchOutcome.FOUND
-        return FetchOutcome.ABSENT if answered else FetchOutcome.UNAVAILABLE
+        return FetchOutcome.ABSENT if responded else FetchOutcome.UNAVAILABLE
 
     def drop(self, kid: str) -> None:
         """Forget one key for good, whoever may publish it still, and fetch what took its place."""
@@ -124,13 +124,13 @@ class KeyCache:
 
     def _changed(self) -> None:
         self.version += 1
-        self._asked_at = -float("inf")
+        self._requested_at = -float("inf")
         self._wake.set()
 
     async def _load(self) -> bool:
         version = self.version
-        asked_at = self._asked_at = time.monotonic()
-        self._answered = False
+        requested_at = self._requested_at = time.monotonic()
+        self._responded = False
         try:
             keys = parse(await self._fetch())
         except (httpx.HTTPError, OSError, ValueError, LookupError, TimeoutError, RecursionError) as error:
@@ -142,11 +142,11 @@ class KeyCache:
             fetches.labels("overtaken").inc()
             return False  # asked before keys were dropped: the answer may hold what was dropped
         fetches.labels("fetched").inc()
-        self._fetched_at = asked_at
+        self._fetched_at = requested_at
         keys = {kid: key for kid, key in keys.items() if kid not in self._revoked}
         gone = any(key != keys.get(kid) for kid, key in self._keys.items())
         self._keys = keys
-        self.loaded = self._answered = True
+        self.loaded = self._responded = True
         self.version += gone
         return True
 

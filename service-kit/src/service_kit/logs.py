@@ -14,7 +14,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from service_kit.served import Served
+from service_kit.observer import RequestObserver
 from service_kit.settings import ServiceSettings
 from service_kit.tracing import request_id, trace_id
 
@@ -185,10 +185,10 @@ def configure(settings: ServiceSettings, service: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-class AccessLog(Served):
+class AccessLogMiddleware(RequestObserver):
     """One line per request, without the query; a probe that succeeds is one for LOG_LEVEL=DEBUG."""
 
-    def served(self, scope: Scope, status: int, seconds: float) -> None:
+    def record(self, scope: Scope, status: int, seconds: float) -> None:
         level = logging.DEBUG if status < 400 and scope["path"] in _PROBES else logging.INFO
         _access.log(level, "%s %r %d %.4f s", scope["method"], nameless(scope["path"]), status, seconds)
 

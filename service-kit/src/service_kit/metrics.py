@@ -16,7 +16,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import Scope
 
-from service_kit.served import Served
+from service_kit.observer import RequestObserver
 
 _requests = Histogram(
     "http_request_duration_seconds",
@@ -75,10 +75,10 @@ def _registry() -> CollectorRegistry:
     return registry
 
 
-class RequestMetrics(Served):
+class RequestMetrics(RequestObserver):
     """Duration of each request by route template, method and status."""
 
-    def served(self, scope: Scope, status: int, seconds: float) -> None:
+    def record(self, scope: Scope, status: int, seconds: float) -> None:
         # The template, never the path: a label for each id would grow without end.
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"] if scope["method"] in _METHODS else "other"

@@ -134,7 +134,7 @@ def is_secret(field: FieldInfo) -> bool:
     return field.annotation is SecretStr or SecretStr in get_args(field.annotation)
 
 
-def revealed(secret: SecretStr | None) -> str | None:
+def secret_value(secret: SecretStr | None) -> str | None:
     """The text of a secret, if there is one."""
     return None if secret is None else secret.get_secret_value()
 

@@ -68,7 +68,7 @@ class Worker(UvicornWorker):
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
         )
-        _settle_collector()
+        _tune_collector()
         # Not gunicorn's wrappers: uvloop closes those a second time, and gunicorn reports that as an error.
         await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
@@ -78,7 +78,7 @@ class Worker(UvicornWorker):
         return DrainingServer(self.config, drain_seconds, born)
 
 
-def _settle_collector() -> None:
+def _tune_collector() -> None:
     """What is loaded now lives as long as the worker: it is looked at once, and never again."""
     gc.collect()
     gc.freeze()
@@ -93,14 +93,14 @@ class DrainingServer(Server):
         self._drain_seconds = drain_seconds
         self._born = born
         self._draining = False
-        self._told = asyncio.Event()
+        self._notified = asyncio.Event()
 
     async def main_loop(self) -> None:
         """uvicorn's looks ten times a second whether it has to stop; this one is told, and wakes up once."""
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    await self._told.wait()
+                    await self._notified.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM drains once; any other signal, or a second one, stops now."""
@@ -119,7 +119,7 @@ class DrainingServer(Server):
 
     def _stop(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        self._told.set()
+        self._notified.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nobody new, and let whoever has just connected say what they want: uvicorn would cut them off."""

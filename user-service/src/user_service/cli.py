@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.problems import Problem
 from service_kit.settings import load
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.config import DatabaseSettings
 from user_service.database import Database, create_engine
 from user_service.imports.exporting import export_ids
@@ -30,7 +30,7 @@ from user_service.users.models import ADMIN, Status, User
 
 STDIN = Path("-")
 PATIENCE_SECONDS = 60.0
-BY_COMMAND = Origin("command")
+BY_COMMAND = AuditContext("command")
 
 
 def main(arguments: list[str] | None = None) -> int:

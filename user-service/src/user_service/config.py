@@ -14,7 +14,7 @@ from service_kit.settings import (
     Seconds,
     ServiceSettings,
     VerifierSettings,
-    revealed,
+    secret_value,
 )
 from user_service.database import database_url
 
@@ -30,7 +30,7 @@ class DatabaseSettings(ServiceSettings):
 
     def url(self) -> URL:
         """The database's URL with the password from its secret file."""
-        return database_url(self.database_url, revealed(self.database_password))
+        return database_url(self.database_url, secret_value(self.database_password))
 
 
 class HashingSettings(KitSettings):

@@ -14,13 +14,13 @@ from redis.backoff import NoBackoff
 from sqlalchemy import text
 from starlette.types import ASGIApp
 
-from service_kit import answers, background, health, logs, metrics
+from service_kit import background, exception_handlers, health, logs, metrics
 from service_kit.addresses import ClientAddress
-from service_kit.binds import TwoBinds
-from service_kit.identity import Identity
-from service_kit.settings import load, revealed
+from service_kit.authenticator import Authenticator
+from service_kit.port_dispatch import PortDispatch
+from service_kit.settings import load, secret_value
 from service_kit.tracing import RequestContext
-from user_service import __version__, heap
+from user_service import __version__, malloc
 from user_service.audit.router import router as audit_router
 from user_service.avatars.router import router as avatars_router
 from user_service.avatars.service import AvatarService
@@ -30,10 +30,8 @@ from user_service.credentials.router import internal_router as credentials_inter
 from user_service.credentials.router import router as credentials_router
 from user_service.credentials.service import CredentialService
 from user_service.database import Database, DatabaseBusy, DatabaseUnavailable, create_engine
-from user_service.deadline import OneDeadline
 from user_service.events.relay import Relay
 from user_service.events.stream import Stream
-from user_service.housekeeping import keep_house
 from user_service.mails import registering
 from user_service.mails.pages import LinkPages
 from user_service.mails.router import confirmed_registration
@@ -45,6 +43,8 @@ from user_service.mails.smtp import SmtpServer
 from user_service.passwords.breached import BreachedPasswords
 from user_service.passwords.hashing import HASHER, Passwords, usable_threads
 from user_service.passwords.policy import PasswordRules
+from user_service.request_deadline import RequestDeadline
+from user_service.retention import apply_retention
 from user_service.users.allowance import own_changes, own_passwords
 from user_service.users.router import router as users_router
 from user_service.users.service import UserService
@@ -67,7 +67,7 @@ class Parts:
     relay: Relay
     events: Stream
     events_redis: Redis
-    memory: heap.Heap
+    memory: malloc.FreedMemory
     idempotency_key: bytes
     token_life: float  # seconds that no token is accepted for longer
     link_pages: LinkPages
@@ -87,7 +87,7 @@ def make_parts(settings: Settings, hasher: PasswordHasher = HASHER) -> Parts:
     deadline = settings.database_deadline_seconds
     engine = create_engine(settings.url(), pool_size=settings.database_pool_size, deadline=deadline)
     database = Database(engine, deadline)
-    memory = heap.Heap()
+    memory = malloc.FreedMemory()
     passwords = Passwords(
         settings.hashing_threads or usable_threads(settings.workers),
         settings.hashing_queue,
@@ -134,7 +134,7 @@ def make_parts(settings: Settings, hasher: PasswordHasher = HASHER) -> Parts:
     )
 
 
-def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
+def create_app(settings: Settings, parts: Parts, authenticator: Authenticator) -> ASGIApp:
     """The service on its two binds."""
     address_rule = ClientAddress(settings.gateway_peers)
 
@@ -143,25 +143,25 @@ def create_app(settings: Settings, parts: Parts, identity: Identity) -> ASGIApp:
         works: list[background.Work] = [
             address_rule.run,
             parts.relay.run,
-            partial(keep_house, parts.database),
+            partial(apply_retention, parts.database),
         ]
         parts.memory.work_ended()  # starting is big work too
         if parts.mail_sender:
             works.append(parts.mail_sender.run)
         try:
-            async with identity.running(), background.running(*works):
+            async with authenticator.running(), background.running(*works):
                 yield
         finally:
             await parts.close()
 
     public = public_api(lifespan, confirm_registrations=settings.registration == "confirm")
-    internal = internal_api(parts.database, parts.events, parts.avatars, identity)
+    internal = internal_api(parts.database, parts.events, parts.avatars, authenticator)
     for app in (public, internal):
         app.state.parts = parts
-        app.state.identity = identity
+        app.state.authenticator = authenticator
         app.state.client_address = address_rule
-    both = TwoBinds(public, internal, settings.internal_port)
-    return RequestContext(logs.AccessLog(OneDeadline(both, parts.database)))
+    both = PortDispatch(public, internal, settings.internal_port)
+    return RequestContext(logs.AccessLogMiddleware(RequestDeadline(both, parts.database)))
 
 
 def public_api(lifespan: object = None, *, confirm_registrations: bool = False) -> FastAPI:
@@ -179,7 +179,7 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
         docs_url=None,
         redoc_url=None,
     )
-    answers.install(app, DatabaseUnavailable, DatabaseBusy)
+    exception_handlers.install(app, DatabaseUnavailable, DatabaseBusy)
     app.add_middleware(metrics.RequestMetrics)
     if confirm_registrations:
         app.include_router(confirmed_registration)  # first come, first served: before users_router's
@@ -188,16 +188,18 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
     return app
 
 
-def internal_api(database: Database, events: Stream, avatars: AvatarService, identity: Identity) -> FastAPI:
+def internal_api(
+    database: Database, events: Stream, avatars: AvatarService, authenticator: Authenticator
+) -> FastAPI:
     """What only the other services and the operators reach."""
     app = FastAPI(title="User service, internal", version=__version__, openapi_url=None)
-    answers.install(app)
+    exception_handlers.install(app)
     app.add_middleware(metrics.RequestMetrics)
     app.include_router(credentials_internal_router)
     app.include_router(mails_internal_router)
     app.include_router(metrics.router())
 
-    async def database_answers() -> str | None:
+    async def check_database() -> str | None:
         try:
             await database.read(lambda connection: connection.execute(text("SELECT 1")))
         except DatabaseUnavailable:
@@ -205,9 +207,9 @@ def internal_api(database: Database, events: Stream, avatars: AvatarService, ide
         return None
 
     checks = {
-        "database": database_answers,
+        "database": check_database,
         "events": events.unready,
-        "tokens": identity.check,
+        "tokens": authenticator.check,
         "avatars": avatars.check,
     }
     app.include_router(health.router(checks, deadline=2.0))
@@ -216,10 +218,10 @@ def internal_api(database: Database, events: Stream, avatars: AvatarService, ide
 
 def serve() -> ASGIApp:
     """What gunicorn calls in each worker."""
-    heap.settle()
+    malloc.use_one_arena()
     settings = load(Settings)
     logs.configure(settings, NAME)
-    return create_app(settings, make_parts(settings), Identity(settings, NAME))
+    return create_app(settings, make_parts(settings), Authenticator(settings, NAME))
 
 
 def _mail_sender(database: Database, settings: Settings) -> MailSender:
@@ -228,7 +230,7 @@ def _mail_sender(database: Database, settings: Settings) -> MailSender:
         settings.smtp_port,
         settings.smtp_tls,
         settings.smtp_username,
-        revealed(settings.smtp_password),
+        secret_value(settings.smtp_password),
         settings.smtp_timeout_seconds,
     )
     links = settings.app_url or f"{settings.public_url}/v1/users/links"
@@ -236,7 +238,7 @@ def _mail_sender(database: Database, settings: Settings) -> MailSender:
 
 
 def _events_redis(settings: Settings) -> Redis:
-    password = revealed(settings.events_redis_password)
+    password = secret_value(settings.events_redis_password)
     return Redis.from_url(
         settings.events_redis_url,
         username=settings.events_redis_user if password else None,

@@ -9,22 +9,22 @@ from urllib.parse import unquote_plus
 from fastapi import Depends, Request
 
 from auth_service import audit
-from auth_service.audit import Origin
+from auth_service.audit import AuditContext
 from auth_service.clients.exceptions import InvalidClient
 from auth_service.clients.models import FIRST_PARTY, Client
 from auth_service.clients.service import Clients
-from auth_service.dependencies import get_origin
+from auth_service.dependencies import get_audit_context
 from auth_service.exceptions import InvalidRequest
 from auth_service.forms import read_form
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ClientRequest:
     """An OAuth request: its form, the client that proved who it is, and where it came from."""
 
     form: Mapping[str, str]
     client: Client
-    origin: Origin
+    context: AuditContext
 
     def required(self, name: str) -> str:
         if name not in self.form:
@@ -32,15 +32,15 @@ class Asked:
         return self.form[name]
 
 
-async def read_request(request: Request) -> Asked:
+async def read_request(request: Request) -> ClientRequest:
     """Nobody named means the first-party client, which has no secret.
 
     One dependency for all three: FastAPI takes longer to resolve one than any of them takes.
     """
-    origin, form = await get_origin(request), await read_form(request)
+    context, form = await get_audit_context(request), await read_form(request)
     # Without the name that it gave: that is whatever somebody typed.
-    with audit.refusals("client", origin=origin):
-        return Asked(form, await _authenticated(request, form), origin)
+    with audit.refusals("client", context=context):
+        return ClientRequest(form, await _authenticated(request, form), context)
 
 
 async def _authenticated(request: Request, form: Mapping[str, str]) -> Client:
@@ -56,12 +56,14 @@ async def _authenticated(request: Request, form: Mapping[str, str]) -> Client:
     return await clients.authenticate(named or FIRST_PARTY.id, secret)
 
 
-async def read_confidential_request(asked: Annotated[Asked, Depends(read_request)]) -> Asked:
+async def read_confidential_request(
+    client_request: Annotated[ClientRequest, Depends(read_request)],
+) -> ClientRequest:
     """Of a client that showed a secret, where being named is not enough."""
-    with audit.refusals("client", client=asked.client.id, origin=asked.origin):
-        if asked.client.public:
+    with audit.refusals("client", client=client_request.client.id, context=client_request.context):
+        if client_request.client.public:
             raise InvalidClient
-    return asked
+    return client_request
 
 
 def _basic_credentials(header: str) -> tuple[str, str] | None:
@@ -78,5 +80,5 @@ def _basic_credentials(header: str) -> tuple[str, str] | None:
         raise InvalidClient from None
 
 
-OAuthRequest = Annotated[Asked, Depends(read_request)]
-ConfidentialRequest = Annotated[Asked, Depends(read_confidential_request)]
+OAuthRequest = Annotated[ClientRequest, Depends(read_request)]
+ConfidentialRequest = Annotated[ClientRequest, Depends(read_confidential_request)]

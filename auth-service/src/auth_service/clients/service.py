@@ -88,7 +88,7 @@ class Clients:
         await self._write(replace(client, secret_hashes=client.secret_hashes[-1:]), text)
 
     async def remove(self, client_id: str) -> None:
-        async with self._store.answering() as redis:
+        async with self._store.connection() as redis:
             if not await redis.hdel(STORED, client_id):
                 raise ClientFault(f"{client_id} is not a client of the store")
 
@@ -108,12 +108,12 @@ class Clients:
                     await self._write(self._read(client_id, text), text)
 
     async def _text(self, client_id: str) -> str | None:
-        async with self._store.answering() as redis:
+        async with self._store.connection() as redis:
             text: str | None = await redis.hget(STORED, client_id)
         return text
 
     async def _texts(self) -> dict[str, str]:
-        async with self._store.answering() as redis:
+        async with self._store.connection() as redis:
             texts: dict[str, str] = await redis.hgetall(STORED)
         return texts
 

@@ -62,7 +62,7 @@ class KeyRing:
 
         An older copy is put right: a key that was revoked since must not come back with it.
         """
-        async with self._store.answering() as redis, redis.pipeline(transaction=False) as pipe:
+        async with self._store.connection() as redis, redis.pipeline(transaction=False) as pipe:
             pipe.get(STORED)
             pipe.exists(STORED, "auth:epoch", "auth:revocations")
             text, present = await pipe.execute()
@@ -142,7 +142,7 @@ class KeyRing:
             level = logging.INFO if self._read is None else logging.WARNING  # a first start, or a loss
             logger.log(level, "the store was empty: a new epoch and a new key ring begin")
             audit.record("keys", "created", "store_empty", actor=audit.OURSELVES, key=ring.current.kid)
-        async with self._store.answering() as redis:
+        async with self._store.connection() as redis:
             text: str | None = await redis.get(STORED)
         if text is None:
             raise KeysUnavailable

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 
 from auth_service import audit
-from auth_service.dependencies import TheOrigin
+from auth_service.dependencies import TheAuditContext
 from auth_service.sessions.exceptions import NotAPerson
 from auth_service.sessions.service import Sessions
 from service_kit.dependencies import InsufficientRole, require
@@ -29,12 +29,12 @@ async def get_sessions(request: Request) -> Sessions:
 
 async def get_subject(
     caller: Person,
-    origin: TheOrigin,
+    context: TheAuditContext,
     user: Annotated[str | None, Query(min_length=1, description="Another person's id, for an admin")] = None,
 ) -> str:
     if user is None or user == caller.subject:
         return caller.subject
-    with audit.refusals("sessions", actor=caller.subject, client=caller.client_id, origin=origin):
+    with audit.refusals("sessions", actor=caller.subject, client=caller.client_id, context=context):
         if "admin" not in caller.roles:
             raise InsufficientRole("Another person's sessions are for an admin.")
     return user

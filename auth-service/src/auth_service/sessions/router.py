@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from auth_service import audit
-from auth_service.dependencies import TheOrigin
+from auth_service.dependencies import TheAuditContext
 from auth_service.sessions.dependencies import Person, Subject, TheSessions
 from auth_service.sessions.exceptions import NotAPerson, SessionUnknown
 from auth_service.sessions.schemas import SessionList, SessionView
@@ -40,7 +40,7 @@ async def end_sessions(
     caller: Person,
     subject: Subject,
     sessions: TheSessions,
-    origin: TheOrigin,
+    context: TheAuditContext,
     keep: Annotated[Literal["current"] | None, Query(description="Spare the session that asks")] = None,
 ) -> Response:
     ended = await sessions.end(subject, keep=caller.session_id if keep else None)
@@ -51,7 +51,7 @@ async def end_sessions(
         actor=caller.subject,
         subject=subject,
         client=caller.client_id,
-        origin=origin,
+        context=context,
     )
     # Its own first: beyond the header's bound some are left to the stream.
     ended.sort(key=lambda one: one.value != caller.session_id)
@@ -65,10 +65,10 @@ async def end_sessions(
     responses=refusals(NotAPerson, InsufficientRole, SessionUnknown, StoreUnavailable),
 )
 async def end_session(
-    session_id: str, caller: Person, subject: Subject, sessions: TheSessions, origin: TheOrigin
+    session_id: str, caller: Person, subject: Subject, sessions: TheSessions, context: TheAuditContext
 ) -> Response:
     session = await sessions.get(session_id)
-    with audit.refusals("sessions", actor=caller.subject, client=caller.client_id, origin=origin):
+    with audit.refusals("sessions", actor=caller.subject, client=caller.client_id, context=context):
         # Somebody else's session is as unknown as one that never was.
         if session is None or session.subject != subject:
             raise SessionUnknown
@@ -81,6 +81,6 @@ async def end_session(
         subject=subject,
         client=caller.client_id,
         session=session_id,
-        origin=origin,
+        context=context,
     )
     return Response(status_code=204, headers=headers(ended or [sessions.revocation_of(session_id)]))

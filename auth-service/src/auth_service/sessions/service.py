@@ -32,7 +32,7 @@ MOST_LISTED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
+class VerifiedRefreshToken:
     """A proved refresh token and the session that it belongs to, verified; nothing has been changed for it."""
 
     token: RefreshToken
@@ -85,12 +85,12 @@ class Sessions:
         )
         return session, self._refresh_tokens.write(RefreshToken(session.id, 0, 0))
 
-    async def find(self, refresh_token: str) -> Presented:
+    async def find(self, refresh_token: str) -> VerifiedRefreshToken:
         """Proves the token, reads its session and verifies that; changes nothing."""
         token = self._refresh_tokens.read(refresh_token)
-        return Presented(token, await self._live(token.session_id))
+        return VerifiedRefreshToken(token, await self._live(token.session_id))
 
-    async def rotate(self, presented: Presented, cv: int) -> tuple[Session, str]:
+    async def rotate(self, presented: VerifiedRefreshToken, cv: int) -> tuple[Session, str]:
         """The successor of a proved token; ends the session on reuse.
 
         the current pair              makes the next generation
@@ -138,7 +138,7 @@ class Sessions:
 
     async def of(self, subject: str) -> Sequence[Session]:
         """A person's live sessions, the newest first."""
-        async with self._store.answering() as redis:
+        async with self._store.connection() as redis:
             [ids] = await _read(redis, [("ZREVRANGE", f"auth:sessions:{subject}", 0, MOST_LISTED - 1)])
             found = await _read(
                 redis, [("HGETALL", f"auth:session:{session_id}") for session_id in ids or ()]
@@ -165,13 +165,13 @@ class Sessions:
         """For a session that has ended before, in the words of the response that says so."""
         return Revocation("session", session_id, math.ceil(time.time() + self._retention / 1000))
 
-    async def settle(self) -> None:
+    async def wait_durable(self) -> None:
         """Returns once what ended before is durable, whatever was answered then."""
-        await self._store.settle()
+        await self._store.wait_durable()
 
     async def _live(self, session_id: str) -> Session:
         """Raises SessionEnded, and SessionForged if the record is none of ours."""
-        async with self._store.answering() as redis:
+        async with self._store.connection() as redis:
             [stored] = await _read(redis, [("HGETALL", f"auth:session:{session_id}")])
         return self._verified(session_id, stored)
 

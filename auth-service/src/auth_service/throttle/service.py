@@ -80,7 +80,7 @@ class Throttle:
             return False
         return bool(forgotten)
 
-    async def give_back(self, admission: Admission, *, succeeded: bool) -> None:
+    async def refund(self, admission: Admission, *, succeeded: bool) -> None:
         """Only failures count: an attempt that succeeded, or that nobody could decide, is given back."""
         await self._give_back(admission.allowances, admission, succeeded=succeeded)
 

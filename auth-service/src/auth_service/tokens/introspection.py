@@ -3,14 +3,14 @@
 from collections.abc import Collection
 from typing import Any
 
+from service_kit.authenticator import Authenticator
 from service_kit.dependencies import VerificationUnavailable
-from service_kit.identity import Identity
 from service_kit.tokens import Caller, CannotVerify, TokenRefused
 
 
 class Introspection:
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
 
     async def caller(self, token: str, audiences: Collection[str] = ()) -> Caller | None:
         """Whom a token for the API, or for one of `audiences`, speaks for; None if it is not good."""
@@ -19,8 +19,8 @@ class Introspection:
 
     async def verdict(self, token: str, audiences: Collection[str] = ()) -> Caller | TokenRefused:
         """The same, or why it is not good."""
-        own = map(self._identity.verifier_for, audiences)
-        for verifier in (self._identity.verifier, *own):
+        own = map(self._authenticator.verifier_for, audiences)
+        for verifier in (self._authenticator.verifier, *own):
             try:
                 return await verifier.identify(token.encode())
             except TokenRefused as refused:

@@ -90,19 +90,23 @@ router = APIRouter(tags=["oauth"])
         },
     ),
 )
-async def token(request: Request, asked: OAuthRequest, tokens: TheTokens) -> Response:
-    client, scope, origin = asked.client, asked.form.get("scope"), asked.origin
-    match asked.required("grant_type"):
+async def token(request: Request, client_request: OAuthRequest, tokens: TheTokens) -> Response:
+    client, scope, context = client_request.client, client_request.form.get("scope"), client_request.context
+    match client_request.required("grant_type"):
         case "password":
-            given = SignIn(asked.required("username"), asked.required("password"), device_of(request))
-            grant = await tokens.sign_in(client, given, scope, origin, partial(while_connected, request))
+            credentials = SignIn(
+                client_request.required("username"), client_request.required("password"), device_of(request)
+            )
+            grant = await tokens.sign_in(
+                client, credentials, scope, context, partial(while_connected, request)
+            )
         case "refresh_token":
-            grant = await tokens.renew(client, asked.required("refresh_token"), scope, origin)
+            grant = await tokens.renew(client, client_request.required("refresh_token"), scope, context)
         case "client_credentials":
-            grant = await tokens.issue_to_client(client, scope, asked.form.get("audience"), origin)
+            grant = await tokens.issue_to_client(client, scope, client_request.form.get("audience"), context)
         case _:
             raise UnsupportedGrantType
-    return _answer(grant, request)
+    return _response(grant, request)
 
 
 @router.post(
@@ -120,16 +124,18 @@ async def token(request: Request, asked: OAuthRequest, tokens: TheTokens) -> Res
         },
     ),
 )
-async def revoke(asked: OAuthRequest, tokens: TheTokens, introspection: TheIntrospection) -> Response:
-    text, ended = asked.required("token"), {}
+async def revoke(
+    client_request: OAuthRequest, tokens: TheTokens, introspection: TheIntrospection
+) -> Response:
+    text, ended = client_request.required("token"), {}
     if text.count(".") == 2:
-        verdict = await introspection.verdict(text, asked.client.audiences)
+        verdict = await introspection.verdict(text, client_request.client.audiences)
         if isinstance(verdict, Caller):
-            ended = await tokens.revoke_access_token(asked.client, verdict, asked.origin)
+            ended = await tokens.revoke_access_token(client_request.client, verdict, client_request.context)
         elif verdict.code == "session_revoked" and verdict.caller is not None:
             ended = await tokens.revoke_again(verdict.caller.session_id)
     else:
-        ended = await tokens.revoke_refresh_token(asked.client, text, asked.origin)
+        ended = await tokens.revoke_refresh_token(client_request.client, text, client_request.context)
     return Response(headers=NO_STORE | ended)
 
 
@@ -147,8 +153,8 @@ async def revoke(asked: OAuthRequest, tokens: TheTokens, introspection: TheIntro
         },
     ),
 )
-async def introspect(asked: ConfidentialRequest, introspection: TheIntrospection) -> Response:
-    caller = await introspection.caller(asked.required("token"), asked.client.audiences)
+async def introspect(client_request: ConfidentialRequest, introspection: TheIntrospection) -> Response:
+    caller = await introspection.caller(client_request.required("token"), client_request.client.audiences)
     body = {"active": True, "token_type": "Bearer", **claims_of(caller)} if caller else {"active": False}
     return JSONResponse(body, headers=NO_STORE)
 
@@ -189,7 +195,7 @@ def describe(issuer: str, *, grant_password: bool) -> Metadata:
     )
 
 
-def _answer(grant: Grant, request: Request) -> Response:
+def _response(grant: Grant, request: Request) -> Response:
     body = {"access_token": grant.access_token, "token_type": "Bearer", "expires_in": grant.expires_in}
     if grant.refresh_token is not None:
         body["refresh_token"] = grant.refresh_token

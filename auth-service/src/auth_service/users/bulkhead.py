@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from auth_service.users.exceptions import UsersUnavailable
-from auth_service.users.http import Client, NoAnswer
+from auth_service.users.http import Client, NoResponse
 
 RETRY_SECONDS: Final = 1.0
 # A network has calls under way for a quarter of the places that are left by all (dynamic thresholds; Choudhury and
@@ -42,7 +42,7 @@ class Bulkhead:
         self._inside = 0
         self._under_way = Counter[str]()
         self._line: list[_Waiting] = []
-        self._answered_at = -math.inf
+        self._responded_at = -math.inf
         self._next_try = 0.0  # not before then, if not 0: it is silent
 
     @asynccontextmanager
@@ -61,13 +61,13 @@ class Bulkhead:
                     yield
                 finally:
                     self._end_turn(network)
-        except (NoAnswer, TimeoutError) as failure:
-            if self._answered_at < began and self._http.failing:
+        except (NoResponse, TimeoutError) as failure:
+            if self._responded_at < began and self._http.failing:
                 self._next_try = time.monotonic() + RETRY_SECONDS
             logger.warning("user-service did not answer: %s", str(failure) or type(failure).__name__)
             raise UsersUnavailable from failure
         else:
-            self._answered_at, self._next_try = time.monotonic(), 0.0
+            self._responded_at, self._next_try = time.monotonic(), 0.0
         finally:
             self._inside -= 1
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from auth_service.users.bulkhead import Bulkhead
 from auth_service.users.exceptions import UsersUnavailable
-from auth_service.users.http import Answer, Client
+from auth_service.users.http import Client, Response
 from auth_service.users.models import Refused, User
 from service_kit.departures import WhileConnected
 from service_kit.tracing import outgoing_headers
@@ -35,10 +35,10 @@ class UsersClient:
         self, email: str, password: str, network: str, while_connected: WhileConnected
     ) -> User | Refused:
         """`network` is where it is asked from: none takes the places of all others."""
-        answer = await while_connected(self._checked(email, password, network))
-        if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        response = await while_connected(self._checked(email, password, network))
+        if response.status == HTTPStatus.UNPROCESSABLE_ENTITY:
             return Refused("malformed")
-        verdict = _read(answer, _verdict)
+        verdict = _read(response, _verdict)
         if isinstance(verdict, Refused):
             # How soon it was found would tell who has an account. Waited for here, it holds no place:
             # else a few refusals a second, for each of which one second is due, would keep everybody out. And it counts,
@@ -46,7 +46,7 @@ class UsersClient:
             await asyncio.sleep(verdict.wait)
         return verdict
 
-    async def _checked(self, email: str, password: str, network: str) -> Answer:
+    async def _checked(self, email: str, password: str, network: str) -> Response:
         async with self._sign_ins.place(network):
             return await self._http.ask(
                 "POST",
@@ -67,27 +67,27 @@ class UsersClient:
         the last one. None also while user-service cannot tell, or is older than the question."""
         try:
             async with self._links.place():
-                answer = await self._http.ask(
+                response = await self._http.ask(
                     "POST",
                     "/internal/v1/links/followed",
                     self._headers(),
                     {"email": email, "token": token},
                 )
-            if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY):
+            if response.status in (HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY):
                 return None
-            return _read(answer, _followed)
+            return _read(response, _followed)
         except UsersUnavailable:
             return None
 
     async def _current(self, bulkhead: Bulkhead, user_id: str, network: str = "") -> User | None:
         async with bulkhead.place(network):
-            answer = await self._http.ask(
+            response = await self._http.ask(
                 "GET", f"/internal/v1/users/{quote(user_id, safe='')}", self._headers()
             )
         # In these words alone: a 404 of whoever else is reached at this address must end nobody's session.
-        if answer.status == HTTPStatus.NOT_FOUND and _code(answer) == "user_not_found":
+        if response.status == HTTPStatus.NOT_FOUND and _code(response) == "user_not_found":
             return None
-        return _read(answer, User.read)
+        return _read(response, User.read)
 
     def close(self) -> None:
         self._http.close()
@@ -104,28 +104,28 @@ def _followed(body: Any) -> str | None:
     return None if body["link"] is None else str(body["link"])
 
 
-def _code(answer: Answer) -> str | None:
+def _code(response: Response) -> str | None:
     """A problem's code (RFC 9457)."""
     try:
-        return str(answer.json()["code"])
+        return str(response.json()["code"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
-def _read(answer: Answer, reader: Callable[[Any], T]) -> T:
+def _read(response: Response, reader: Callable[[Any], T]) -> T:
     """What the answer says; one that says something else is none."""
-    if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        raise UsersUnavailable(_retry_after(answer))
-    if answer.status != HTTPStatus.OK:
-        logger.error("user-service answered %d", answer.status)
+    if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        raise UsersUnavailable(_retry_after(response))
+    if response.status != HTTPStatus.OK:
+        logger.error("user-service answered %d", response.status)
         raise UsersUnavailable
     try:
-        return reader(answer.json())
+        return reader(response.json())
     except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as malformed:
         logger.error("user-service's answer cannot be understood: %s", type(malformed).__name__)
         raise UsersUnavailable from malformed
 
 
-def _retry_after(answer: Answer) -> int:
-    value = answer.headers.get("retry-after", "")
+def _retry_after(response: Response) -> int:
+    value = response.headers.get("retry-after", "")
     return min(int(value), 60) if value.isdecimal() and len(value) < 10 else 1

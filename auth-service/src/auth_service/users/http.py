@@ -19,7 +19,7 @@ import httptools
 
 from service_kit import strict_json
 
-LARGEST_ANSWER = 1024 * 1024
+LARGEST_RESPONSE = 1024 * 1024
 KEPT_SECONDS = 4.0  # shorter than uvicorn keeps an idle connection
 RESOLVE_SECONDS = 2.0
 AVOIDED_SECONDS = 5.0  # for which an address that failed is tried last
@@ -29,20 +29,20 @@ MOST_CONNECT_SECONDS = 0.8
 logger = logging.getLogger(__name__)
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """The exchange failed; what was asked may have been done."""
 
 
-class _NotConnected(NoAnswer):
+class _NotConnected(NoResponse):
     """Nothing was asked."""
 
 
-class _Closed(NoAnswer):
+class _Closed(NoResponse):
     """The connection was closed without a byte of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -56,20 +56,20 @@ class Client:
     connection behind."""
 
     def __init__(self, url: str, timeout: float) -> None:
-        origin = urlsplit(url)
-        self._host = origin.hostname or ""
-        self._port = origin.port or (443 if origin.scheme == "https" else 80)
-        self._tls = ssl.create_default_context() if origin.scheme == "https" else None
-        self._authority = origin.netloc
+        context = urlsplit(url)
+        self._host = context.hostname or ""
+        self._port = context.port or (443 if context.scheme == "https" else 80)
+        self._tls = ssl.create_default_context() if context.scheme == "https" else None
+        self._authority = context.netloc
         self._timeout = timeout
         self._addresses: dict[str, _Address] = {}
         self._resolve_at = 0.0
         self._resolving: asyncio.Task[None] | None = None
 
-    async def ask(self, method: str, path: str, headers: Mapping[str, str], body: Any = None) -> Answer:
+    async def ask(self, method: str, path: str, headers: Mapping[str, str], body: Any = None) -> Response:
         """Waits for as long as the caller lets it; raises NoAnswer. A question must bear being asked twice."""
         request = self._written(method, path, headers, body)
-        failure: NoAnswer = _NotConnected("no address")
+        failure: NoResponse = _NotConnected("no address")
         for address in await self._in_order():
             try:
                 return await address.exchange(request)
@@ -146,27 +146,27 @@ class _Address:
     def failed_lately(self, now: float) -> bool:
         return now - self._failed_at < AVOIDED_SECONDS
 
-    async def exchange(self, request: bytes) -> Answer:
+    async def exchange(self, request: bytes) -> Response:
         began = self._used_at = time.monotonic()
         self._under_way += 1
         try:
-            answer = await self._exchange(request)
+            response = await self._exchange(request)
         except BaseException as failure:
             # A caller who is gone says nothing of this address, unless it has kept them waiting.
-            if isinstance(failure, NoAnswer) or time.monotonic() - began >= self._slow:
+            if isinstance(failure, NoResponse) or time.monotonic() - began >= self._slow:
                 self._failed_at = time.monotonic()
             raise
         finally:
             self._under_way -= 1
         self._failed_at = -math.inf
-        return answer
+        return response
 
     def close(self) -> None:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
 
-    async def _exchange(self, request: bytes) -> Answer:
+    async def _exchange(self, request: bytes) -> Response:
         connection = self._pop_idle()
         if connection is not None:
             try:
@@ -175,14 +175,14 @@ class _Address:
                 pass  # just as it was used again
         return await self._ask(await self._open_connection(), request)
 
-    async def _ask(self, connection: "_Connection", request: bytes) -> Answer:
-        answer = await connection.exchange(request)
+    async def _ask(self, connection: "_Connection", request: bytes) -> Response:
+        response = await connection.exchange(request)
         if self._closed:
             connection.close()
         elif connection.open:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
-        return answer
+        return response
 
     def _pop_idle(self) -> "_Connection | None":
         while self._idle:
@@ -214,7 +214,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Answer] | None = None
+        self._response: asyncio.Future[Response] | None = None
         self._heard = 0
         self._headers: dict[str, str] = {}
         self._body = bytearray()
@@ -228,43 +228,43 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def exchange(self, request: bytes) -> Answer:
+    async def exchange(self, request: bytes) -> Response:
         self._heard, self._headers, self._body = 0, {}, bytearray()
-        self._answer = asyncio.get_running_loop().create_future()
+        self._response = asyncio.get_running_loop().create_future()
         try:
             if not self.open:
                 raise _Closed
             cast("asyncio.Transport", self._transport).write(request)
-            return await self._answer
+            return await self._response
         except BaseException:
             self.close()
             raise
         finally:
-            self._answer = None
+            self._response = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._heard += len(data)
-        if self._answer is None or self._answer.done():
+        if self._response is None or self._response.done():
             self.close()  # surplus: the next answer could be taken for another's
-        elif self._heard > LARGEST_ANSWER:
-            self._answer.set_exception(NoAnswer("it is too large"))
+        elif self._heard > LARGEST_RESPONSE:
+            self._response.set_exception(NoResponse("it is too large"))
         else:
             try:
                 self._parser.feed_data(data)
             except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-                if not self._answer.done():
-                    self._answer.set_exception(NoAnswer(f"it cannot be read: {type(error).__name__}"))
+                if not self._response.done():
+                    self._response.set_exception(NoResponse(f"it cannot be read: {type(error).__name__}"))
                 self.close()
 
     def connection_lost(self, _: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(NoAnswer("the connection was lost") if self._heard else _Closed())
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(NoResponse("the connection was lost") if self._heard else _Closed())
 
     def on_message_begin(self) -> None:
-        if self._answer is None or self._answer.done():
+        if self._response is None or self._response.done():
             self.close()  # surplus, in one piece with the answer
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -280,5 +280,5 @@ class _Connection(asyncio.Protocol):
             return
         if not self._parser.should_keep_alive():
             self.close()
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(Answer(status, self._headers, bytes(self._body)))
+        if self._response is not None and not self._response.done():
+            self._response.set_result(Response(status, self._headers, bytes(self._body)))

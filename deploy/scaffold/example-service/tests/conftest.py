@@ -9,7 +9,7 @@ import pytest
 
 from example_service.config import Settings
 from example_service.main import create_app
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
 from service_kit.testing import TestIssuer
 
 Client = Callable[[str | None], httpx.AsyncClient]
@@ -24,9 +24,9 @@ def client(issuer: TestIssuer, tmp_path: Path) -> Client:
         jwks_url="http://localhost:1/jwks.json",
         revocations_redis_url="redis://localhost:1/0",
     )
-    identity = Identity(settings, "example-service", fetch_keys=issuer.fetch_keys)
-    identity.revocations.prove(time.time())
-    transport = httpx.ASGITransport(create_app(settings, identity))
+    authenticator = Authenticator(settings, "example-service", fetch_keys=issuer.fetch_keys)
+    authenticator.revocations.prove(time.time())
+    transport = httpx.ASGITransport(create_app(settings, authenticator))
 
     def make(token: str | None) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway.portal.merge import Part, merge
 from gateway.portal.services import Documents
-from gateway.routes import Routes
+from gateway.routing.routes import Routes
 
 logger = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ from gateway.portal.references import (
     COMPONENTS,
     Document,
     Name,
-    NewNames,
+    Renaming,
     means_its_own,
     references,
     schemes,
     with_mappings,
 )
 from gateway.portal.refusals import OWN_COMPONENTS, OWN_REFERENCES, responses_of
-from gateway.routes import Route, Routes
+from gateway.routing.routes import Route, Routes
 
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch")
 # One team's document is merged in the process that serves everybody.
@@ -59,7 +59,7 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
     known = {part.service: part.document for part in parts if part.document is not None}
     first = sorted(known, key=lambda service: not _takes_passwords(known[service]))
     documents = {service: with_mappings(known[service]) for service in first}
-    renamed = _new_names(documents)
+    renamed = _choose_names(documents)
     components: Document = {section: dict(entries) for section, entries in OWN_COMPONENTS.items()}
     paths: Document = {}
     identities = _Identities()
@@ -68,11 +68,11 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
         if len(forwarded) > _OPERATIONS_MAX:
             raise ValueError(f"routes lead to more than {_OPERATIONS_MAX} of its operations")
         size = 0
-        given = [identities.give(service, one.operation) for one in forwarded]
-        names = NewNames(
+        claimed = [identities.give(service, one.operation) for one in forwarded]
+        names = Renaming(
             renamed[service],
             # Of an operation at several paths the first is meant.
-            {old: new for old, new in reversed(given) if old},
+            {old: new for old, new in reversed(claimed) if old},
             {one.path: one.public for one in reversed(forwarded)},
             partial("{}.{}".format, service),
             partial(identities.claim, service),
@@ -81,10 +81,10 @@ def merge(parts: Sequence[Part], routes: Routes, version: str) -> Document:
             called = renamed[service].get((section, name), name)
             if (copy := names.component(section, name, entry)) is not None:
                 components.setdefault(section, {})[called] = copy
-        for one, (_, identity) in zip(forwarded, given, strict=True):
+        for one, (_, operation_id) in zip(forwarded, claimed, strict=True):
             operation = names.follow(one.operation)
-            if identity:
-                operation["operationId"] = identity
+            if operation_id:
+                operation["operationId"] = operation_id
             shown = _as_consumers_see(operation, one.route, document)
             size += len(json.dumps(shown))
             if size > _SHOWN_MAX:
@@ -135,29 +135,31 @@ class _Identities:
 
     def give(self, service: str, operation: Document) -> tuple[str, str]:
         """What the operation is called in the service's document and in ours; empty if it has no name."""
-        identity = operation.get("operationId")
-        return (identity, self.claim(service, identity)) if isinstance(identity, str) else ("", "")
+        operation_id = operation.get("operationId")
+        return (
+            (operation_id, self.claim(service, operation_id)) if isinstance(operation_id, str) else ("", "")
+        )
 
-    def claim(self, service: str, identity: str) -> str:
-        if identity in self._taken:
-            identity = f"{service}.{identity}"
-        first = identity
-        while identity in self._taken:
+    def claim(self, service: str, operation_id: str) -> str:
+        if operation_id in self._taken:
+            operation_id = f"{service}.{operation_id}"
+        first = operation_id
+        while operation_id in self._taken:
             # Counted on from the last time: a document may call all of its operations alike.
             number = self._again[first] = self._again.get(first, 1) + 1
-            identity = f"{first}_{number}"
-        self._taken.add(identity)
-        return identity
+            operation_id = f"{first}_{number}"
+        self._taken.add(operation_id)
+        return operation_id
 
 
 def _schemes_of_callbacks(documents: Mapping[str, Document], asking: object) -> Document:
     """The schemes by which services call their consumers back, under the names that NewNames gave them."""
-    asked = set(schemes(asking))
+    required = set(schemes(asking))
     return {
         called: scheme
         for service, document in documents.items()
         for name, scheme in document.get("components", {}).get("securitySchemes", {}).items()
-        if (called := f"{service}.{name}") in asked
+        if (called := f"{service}.{name}") in required
     }
 
 
@@ -179,14 +181,18 @@ def _sign_in(paths: Document, documents: Iterable[Document]) -> Document:
             "description": "No service behind this gateway says that it takes passwords.",
             "flows": {},
         }
-    asked = {
+    required = {
         scope
         for item in paths.values()
         for operation in item.values()
         for requirement in operation["security"]
         for scope in requirement.get("oauth2", ())
     }
-    flow = {"tokenUrl": "auth/token", "refreshUrl": "auth/token", "scopes": dict.fromkeys(sorted(asked), "")}
+    flow = {
+        "tokenUrl": "auth/token",
+        "refreshUrl": "auth/token",
+        "scopes": dict.fromkeys(sorted(required), ""),
+    }
     return {
         "type": "oauth2",
         "description": "Sign in with e-mail address and password; the client's fields stay empty.",
@@ -305,7 +311,7 @@ def _components(document: Document) -> dict[Name, Any]:
     }
 
 
-def _new_names(documents: Mapping[str, Document]) -> dict[str, dict[Name, str]]:
+def _choose_names(documents: Mapping[str, Document]) -> dict[str, dict[Name, str]]:
     """What the components of each service are called beside those of the others, where it is not what they were."""
     colliding = _colliding(documents)
     taken = {name for document in documents.values() for name in _components(document)}

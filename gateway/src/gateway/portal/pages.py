@@ -9,12 +9,12 @@ from fastapi import FastAPI, Header, HTTPException, Response
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.media import Media
 from gateway.portal import files
 from gateway.portal.document import MergedDocument
 from gateway.portal.services import Documents, Health
-from gateway.routes import OWN, Limit, Route, Routes
-from service_kit import answers
+from gateway.routing.media_types import Media
+from gateway.routing.routes import OWN, Limit, Route, Routes
+from service_kit import exception_handlers
 from service_kit.preconditions import etag, is_known
 
 # For each page and address. Reading the API document takes half a dozen files at once; an office shares an address.
@@ -112,7 +112,7 @@ def pages(
         redoc_url=None,
         openapi_url=None,
     )
-    answers.install(app)
+    exception_handlers.install(app)
     app.add_middleware(Turns)
     document = MergedDocument(routes, documents, version)
 
@@ -120,12 +120,12 @@ def pages(
     async def home() -> HTMLResponse:
         """Version, health of each service, links."""
         page = _home(version, await health.states(), routes(), refused(), releases())
-        return HTMLResponse(page, headers=_fields(_HOME_POLICY))
+        return HTMLResponse(page, headers=_headers(_HOME_POLICY))
 
     @app.get("/docs", response_class=HTMLResponse, operation_id="docs", tags=["public"])
     async def docs() -> HTMLResponse:
         """Swagger UI on the merged document; every file of it comes from the gateway."""
-        return HTMLResponse(_DOCS, headers=_fields(_DOCS_POLICY))
+        return HTMLResponse(_DOCS, headers=_headers(_DOCS_POLICY))
 
     @app.get("/openapi.json", operation_id="openapi", tags=["public"])
     async def openapi(if_none_match: Annotated[str | None, Header()] = None) -> Response:
@@ -182,5 +182,5 @@ def _home(
     )
 
 
-def _fields(policy: str) -> dict[str, str]:
+def _headers(policy: str) -> dict[str, str]:
     return {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}

@@ -23,7 +23,7 @@ _DATA: Final = frozenset(("example", "default", "const", "enum", "value"))
 
 
 @dataclass(frozen=True, slots=True)
-class NewNames:
+class Renaming:
     """What the parts of one service's document are called where it is merged."""
 
     components: Mapping[Name, str]
@@ -46,7 +46,7 @@ class NewNames:
         """A component's copy; what it is depends on the section that it stands in. None for a link that is left out."""
         return self._member(section, {name: entry}).get(name)
 
-    def without_dead_links(self, document: Document) -> "NewNames":
+    def without_dead_links(self, document: Document) -> "Renaming":
         """The same, which knows the links among the document's components that it leaves out."""
         links = document.get("components", {}).get("links", {})
         return replace(
@@ -93,10 +93,10 @@ class NewNames:
             if reference.removeprefix(f"{COMPONENTS}links/") in self.dead_links:
                 return None
             followed["$ref"] = self._reference(reference) or reference
-        if isinstance(identity := link.get("operationId"), str):
-            if identity not in self.operations:
+        if isinstance(operation_id := link.get("operationId"), str):
+            if operation_id not in self.operations:
                 return None
-            followed["operationId"] = self.operations[identity]
+            followed["operationId"] = self.operations[operation_id]
         if isinstance(reference := link.get("operationRef"), str):
             if (moved := self._reference(reference)) is None:
                 return None
@@ -106,8 +106,8 @@ class NewNames:
     def _callback(self, callback: Any) -> Any:
         followed = self.follow(callback)
         for operation in _operations(followed):
-            if isinstance(identity := operation.get("operationId"), str):
-                operation["operationId"] = self.claim(identity)
+            if isinstance(operation_id := operation.get("operationId"), str):
+                operation["operationId"] = self.claim(operation_id)
         return followed
 
     def _reference(self, text: str) -> str | None:
@@ -148,8 +148,8 @@ def references(value: Any) -> Iterator[Name]:
 def schemes(value: Any) -> Iterator[str]:
     """The security schemes that are asked for below."""
     if isinstance(value, dict):
-        asked = value.get("security")
-        for requirement in asked if isinstance(asked, list) else ():
+        required = value.get("security")
+        for requirement in required if isinstance(required, list) else ():
             if isinstance(requirement, dict):
                 yield from requirement
         for inner in value.values():

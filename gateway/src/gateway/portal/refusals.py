@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, Final
 
-from gateway import head
-from gateway.callers import CannotTell, InvalidRequest, InvalidToken, Unauthorized
-from gateway.limits import AddressLimited, RouteLimited
-from gateway.media import MediaTypeUnsupported, NotAcceptable
+from gateway.http1 import head
+from gateway.policy.authentication import CannotTell, InvalidRequest, InvalidToken, Unauthorized
+from gateway.policy.rate_limits import AddressLimited, RouteLimited
+from gateway.policy.websocket import OriginRefused
 from gateway.portal.references import COMPONENTS, Document
-from gateway.routes import InsufficientRole, InsufficientScope, MethodNotAllowed, NoRoute, Route
-from gateway.upgrade import OriginRefused
+from gateway.routing.media_types import MediaTypeUnsupported, NotAcceptable
+from gateway.routing.routes import InsufficientRole, InsufficientScope, MethodNotAllowed, NoRoute, Route
 from gateway.upstream.exceptions import (
     BadGateway,
     BreakerOpen,

@@ -11,8 +11,9 @@ import httpx
 from gateway.portal.checks import refusal
 from gateway.portal.merge import Part
 from gateway.portal.references import Document
-from gateway.routes import OWN, Routes
-from gateway.upstream.names import Address, authority_of, resolve_host
+from gateway.routing.endpoints import Address, authority_of
+from gateway.routing.routes import OWN, Routes
+from gateway.upstream.resolver import resolve_host
 
 _FETCH_SECONDS: Final = 2.0
 _HEALTH_SECONDS: Final = 2.5  # a service itself may take two to find out
@@ -77,14 +78,14 @@ class Health:
         self._where = where
         self._known: dict[str, str] = {}
         self._due = 0.0
-        self._asking: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[None] | None = None
 
     async def states(self) -> dict[str, str]:
         """`ready`, `not ready` or `no answer`, a service each."""
         if time.monotonic() >= self._due:
-            if self._asking is None or self._asking.done():
-                self._asking = asyncio.create_task(self._ask())
-            await asyncio.wait([self._asking])
+            if self._fetching is None or self._fetching.done():
+                self._fetching = asyncio.create_task(self._ask())
+            await asyncio.wait([self._fetching])
         return self._known
 
     async def _ask(self) -> None:
@@ -94,10 +95,10 @@ class Health:
         self._due = time.monotonic() + _HEALTH_KEPT_SECONDS
 
     async def _state(self, service: str) -> str:
-        answer, trouble = await fetch_json(
+        response, trouble = await fetch_json(
             service, self._where(service), "/readyz", _HEALTH_SECONDS, _STATE_BYTES_MAX
         )
-        if not trouble and answer.get("status") == "ready":
+        if not trouble and response.get("status") == "ready":
             return "ready"
         return "not ready" if trouble.startswith("it answered") else "no answer"
 
@@ -139,12 +140,12 @@ async def _get(
     body = b""
     # In no coding: a few bytes can be the coding of more than there is memory.
     headers = {"Host": authority, "Accept-Encoding": "identity"}
-    async with client.stream("GET", f"http://{authority_of(*found)}{path}", headers=headers) as answer:
-        if answer.status_code != httpx.codes.OK:
-            raise _NoDocument(f"it answered {answer.status_code}")
-        if "content-encoding" in answer.headers:
+    async with client.stream("GET", f"http://{authority_of(*found)}{path}", headers=headers) as response:
+        if response.status_code != httpx.codes.OK:
+            raise _NoDocument(f"it answered {response.status_code}")
+        if "content-encoding" in response.headers:
             raise _NoDocument("its document is in a coding that was not asked for")
-        async for piece in answer.aiter_raw():
+        async for piece in response.aiter_raw():
             body += piece
             if len(body) > bytes_max:
                 raise _NoDocument("its document is too large")

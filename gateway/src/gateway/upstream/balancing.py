@@ -1,33 +1,22 @@
 """Which address of a service gets the next request, and which is left alone for a while."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from gateway.upstream.pool import Pool
 
 _FAILURES: Final = 3
 _LONGEST: Final = 30.0
 
 
-class Address(Protocol):
-    """What is known of one address."""
-
-    outstanding: int
-    turn: int  # which of all choices it was chosen in last
-    new: bool  # it has answered nothing yet
-    failures: int
-    ejections: int
-    ejected_until: float
-
-
-AnAddress = TypeVar("AnAddress", bound=Address)
-
-
-def choose(addresses: Sequence[AnAddress], now: float, tried: AnAddress | None) -> AnAddress | None:
+def choose(addresses: Sequence["Pool"], now: float, tried: "Pool | None") -> "Pool | None":
     """The address with the fewest requests outstanding; one tried before or ejected only if there is no other.
 
     Among equals, who are all of them while there is little to do, it is the one whose turn is longest ago. A new one gets
     one request until it has answered it: a replica has its name before it is ready to serve.
     """
-    best: AnAddress | None = None
+    best: Pool | None = None
     best_rank = (True, True, True, 0, 0)
     turn = 0
     for address in addresses:
@@ -43,7 +32,7 @@ def choose(addresses: Sequence[AnAddress], now: float, tried: AnAddress | None) 
     return best
 
 
-def failed(address: Address, now: float) -> bool:
+def failed(address: "Pool", now: float) -> bool:
     """Ejects an address after consecutive failures, each time for longer; choose() never runs out of addresses. Returns
     whether this one ejected it."""
     address.failures += 1
@@ -55,7 +44,7 @@ def failed(address: Address, now: float) -> bool:
     return True
 
 
-def succeeded(address: Address) -> None:
+def succeeded(address: "Pool") -> None:
     address.new = False
     address.failures = 0
     address.ejections = 0

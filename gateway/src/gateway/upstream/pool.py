@@ -4,15 +4,18 @@ import asyncio
 import contextlib
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from gateway import tcp
-from gateway.clock import Clock
-from gateway.limits import AddressLimited
-from gateway.per_address import PerAddress
-from gateway.upstream.connections import Asker, Connection
+from gateway.policy.rate_limits import AddressLimited
+from gateway.rate_limit.per_address import PerAddress
+from gateway.upstream.connection import Connection
 from gateway.upstream.exceptions import Overloaded
 from service_kit.problems import Problem
+
+if TYPE_CHECKING:
+    from gateway.upstream.exchange import Exchange
+    from gateway.upstream.upstream import Upstream
 
 # A burst of openings would overrun the listener's backlog, and a dropped SYN costs a second.
 _OPENING_AT_ONCE: Final = 64
@@ -51,35 +54,10 @@ class Bounds:
         return max(1, self.long_lived // 4)
 
 
-class Exchange(Asker, Protocol):
-    """Who waits for an address, for a connection, and then for its answer."""
-
-    over: bool
-    body_done: bool
-    pool: "Pool | None"  # where it was given to last
-    attempts: int
-    resolving: asyncio.Task[None] | None
-
-    def enter(self, pool: "Pool") -> bool: ...
-    def leave(self) -> None: ...
-    def attach(self, connection: Connection, reused: bool) -> None: ...
-    def refuse(self, problem: Problem) -> None: ...
-
-
-class Service(Protocol):
-    """Whose address this is: told when no connection can be opened, and asked whether the name still leads here."""
-
-    bounds: Bounds
-    clock: Clock
-
-    async def resolve_again(self) -> None: ...
-    def connect_failed(self, pool: "Pool", error: Exception) -> None: ...
-
-
 class Pool:
     """One address: its idle connections, and the exchanges that wait for one."""
 
-    def __init__(self, upstream: Service, host: str, port: int) -> None:
+    def __init__(self, upstream: "Upstream", host: str, port: int) -> None:
         self.upstream = upstream
         self.host = host
         self.port = port
@@ -98,7 +76,7 @@ class Pool:
         self.failures = 0
         self.ejections = 0
         self.ejected_until = 0.0
-        self.answered_at = 0.0  # when the last answer began, by perf_counter
+        self.responded_at = 0.0  # when the last answer began, by perf_counter
         self.open = 0
         self.waiting: deque[Exchange] = deque()
         self._opening = 0
@@ -109,7 +87,7 @@ class Pool:
     def idle(self) -> int:
         return len(self._idle)
 
-    def serve(self, exchange: Exchange) -> None:
+    def serve(self, exchange: "Exchange") -> None:
         """Gives the exchange a connection, at once or when there is one."""
         idle = self._idle
         while idle:
@@ -147,7 +125,7 @@ class Pool:
             connection.idle_since = self.upstream.clock.now
             self._idle.append(connection)
 
-    def forget(self, exchange: Exchange) -> None:
+    def forget(self, exchange: "Exchange") -> None:
         """An exchange that waited is over."""
         with contextlib.suppress(ValueError):
             self.waiting.remove(exchange)
@@ -174,7 +152,7 @@ class Pool:
         while idle and now - idle[0].idle_since > self.upstream.bounds.idle_seconds:
             idle.pop(0).transport.close()
 
-    def next_waiting(self) -> Exchange | None:
+    def next_waiting(self) -> "Exchange | None":
         """Takes whoever has waited longest and still does."""
         while self.waiting:
             exchange = self.waiting.popleft()

@@ -4,10 +4,11 @@ import asyncio
 import re
 from typing import Final, NamedTuple
 
-from gateway.upstream.names import Address, authority_of, resolve_host
+from gateway.routing.endpoints import Address, authority_of
+from gateway.upstream.resolver import resolve_host
 
 AGAIN_SECONDS: Final = 0.25
-_ANSWER_SECONDS: Final = 2.0  # a service itself may take one to find out
+_RESPONSE_SECONDS: Final = 2.0  # a service itself may take one to find out
 _HEAD_BYTES_MAX: Final = 16 * 1024
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 _RELEASE: Final = re.compile(
@@ -39,7 +40,7 @@ async def ask(service: str, address: Address, internal: Address, connect_seconds
         where = " at its internal bind" if listens else ""
         return Finding(False, f"nobody listens{where}", listens=listens, missing=listens)
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(_RESPONSE_SECONDS):
             writer.write(
                 b"GET /readyz HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
                 % authority_of(*internal).encode()

@@ -7,8 +7,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from gateway.routing.endpoints import Address
 from gateway.upstream import probe
-from gateway.upstream.names import Address
 from gateway.upstream.pool import Pool
 from service_kit import background
 
@@ -85,7 +85,7 @@ class Addresses:
 
     def _ask(self, pool: Pool) -> None:
         self._probes[pool] = asyncio.get_running_loop().create_task(
-            background.always(partial(self._ask_until_ready, pool))
+            background.run_forever(partial(self._ask_until_ready, pool))
         )
 
     async def _ask_until_ready(self, pool: Pool) -> None:

@@ -1,39 +1,19 @@
 """The tunnel of a WebSocket: bytes both ways after a 101, until one side or the gateway ends it."""
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from gateway.passage import Passage
-from gateway.upstream.answer import Answer
-from gateway.upstream.connections import Connection
+from gateway.upstream.connection import Connection
+from gateway.upstream.response import Response
+
+if TYPE_CHECKING:
+    from gateway.server.client_connection import ClientConnection
+    from gateway.upstream.exchange import Exchange
 
 CLOSE_POLICY: Final = 1008
 CLOSE_GOING_AWAY: Final = 1001
 _FRAME_SECONDS: Final = 0.5
 _EXTENDED: Final = 126  # the first length that is written in more than its one byte
 _UNKNOWN: Final = 256
-
-
-class Served(Protocol):
-    """What is told of a request when it is over: the exchange."""
-
-    @property
-    def passage(self) -> Passage: ...
-
-    status: int
-    sent: int  # bytes of body, or through the tunnel
-    started: float  # a perf_counter reading
-
-
-class Client(Protocol):
-    """What a tunnel needs of the client's connection."""
-
-    def write(self, data: bytes) -> None: ...
-    def wait(self, seconds: float) -> None: ...
-    def hold(self) -> None: ...
-    def go_on(self) -> None: ...
-    def end(self) -> None: ...
-    def tunnelled(self, tunnel: "Tunnel") -> None: ...
-    def finished(self, served: Served, keep: bool) -> None: ...
 
 
 class Frames:
@@ -89,26 +69,28 @@ def close_frame(code: int, reason: str) -> bytes:
 class Tunnel:
     """Bytes both ways after a 101, each side held while the other does not read."""
 
-    def __init__(self, client: Client, connection: Connection, served: Served, answer: Answer) -> None:
+    def __init__(
+        self, client: "ClientConnection", connection: Connection, exchange: "Exchange", response: Response
+    ) -> None:
         self._client = client
         self._connection = connection
-        self.served = served
-        self._answer = answer
+        self.exchange = exchange
+        self._response = response
         self._down = Frames()
         self._over = False
         self._heard_all = False  # the client's half is closed
         self._said_all = False  # the upstream's half is closed, and so is ours
         self._farewell = b""  # our close frame, while it waits for the end of a frame
-        self.passage = served.passage
+        self.request = exchange.request
 
     def begin(self, after: bytes) -> None:
         """Tells the client of the switch; `after` came behind the upstream's 101."""
         self._connection.tunnel = self
         lines = [
-            self._answer.status_line,
-            *self._answer.fields,
+            self._response.status_line,
+            *self._response.headers,
             b"Connection: Upgrade\r\nUpgrade: websocket",
-            b"X-Request-Id: %b\r\n\r\n" % self.passage.request_id,
+            b"X-Request-Id: %b\r\n\r\n" % self.request.request_id,
         ]
         self._client.write(b"\r\n".join(lines))
         if after:
@@ -121,7 +103,7 @@ class Tunnel:
         if not self._over:
             self._connection.transport.write(data)
             if self._connection.paused:
-                self._client.hold()
+                self._client.pause_reading()
 
     def client_ended(self) -> None:
         """The client said its last, or is gone: what it said is still delivered, and what the upstream says to it."""
@@ -133,7 +115,7 @@ class Tunnel:
             return
         if self._connection.transport.can_write_eof():
             self._connection.transport.write_eof()
-        self._client.wait(self.passage.route.idle_seconds)
+        self._client.wait(self.request.route.idle_seconds)
 
     def client_lost(self) -> None:
         self._over = True
@@ -156,16 +138,16 @@ class Tunnel:
             data = data[: self._down.feed(data, to_boundary=True)]
         else:
             self._down.feed(data)
-        self.served.sent += len(data)
+        self.exchange.sent += len(data)
         self._client.write(data)
         if self._farewell and self._down.at_boundary:
             self._part(self._farewell)
 
     def upstream_full(self) -> None:
-        self._client.hold()
+        self._client.pause_reading()
 
     def upstream_ready(self) -> None:
-        self._client.go_on()
+        self._client.resume_reading()
 
     def upstream_ended(self) -> None:
         if self._over:
@@ -175,12 +157,12 @@ class Tunnel:
             self._both_ended()
             return
         self._client.end()
-        self._client.wait(self.passage.route.idle_seconds)
+        self._client.wait(self.request.route.idle_seconds)
 
     def upstream_lost(self) -> None:
         if not self._over:
             self._over = True
-            self._client.finished(self.served, False)
+            self._client.finished(self.exchange, False)
 
     # From the gateway.
 
@@ -201,11 +183,11 @@ class Tunnel:
     def _both_ended(self) -> None:
         self._over = True
         self._connection.transport.close()
-        self._client.finished(self.served, False)
+        self._client.finished(self.exchange, False)
 
     def _part(self, last: bytes) -> None:
         self._over = True
         if last:
             self._client.write(last)
         self._connection.transport.abort()
-        self._client.finished(self.served, False)
+        self._client.finished(self.exchange, False)

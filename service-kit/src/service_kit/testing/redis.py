@@ -61,7 +61,7 @@ class RedisServer:
         with log:
             self._process = subprocess.Popen([*command, *self._options], stdout=log, stderr=log)
         deadline = time.monotonic() + 10
-        while not self._answers():
+        while not self._responds():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "server.log").read_text())
             time.sleep(0.02)
@@ -107,7 +107,7 @@ class RedisServer:
         assert self._process is not None, "the server does not run"
         self._process.send_signal(number)
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
             with socket.create_connection((self.host, self.port), 0.5) as connection:
                 connection.settimeout(0.5)

@@ -27,7 +27,7 @@ class AuditRow(Base):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class AuditContext:
     """Where a change comes from: a person's or client's subject, "anonymous", or "command"."""
 
     actor: str

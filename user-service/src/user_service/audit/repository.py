@@ -10,7 +10,7 @@ from sqlalchemy import Case, case, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
-from user_service.audit.models import AuditRow, Origin, Record
+from user_service.audit.models import AuditContext, AuditRow, Record
 from user_service.pagination import CursorInvalid, Page, decode_cursor, encode_cursor
 
 T = TypeVar("T")
@@ -20,17 +20,22 @@ _ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)  # what a BIGINT holds
 
 
 async def append(
-    connection: AsyncConnection, origin: Origin, action: str, subject_id: UUID, at: datetime, **details: Any
+    connection: AsyncConnection,
+    context: AuditContext,
+    action: str,
+    subject_id: UUID,
+    at: datetime,
+    **details: Any,
 ) -> None:
     """Write who did what to whom. `details` name fields and counts, never a personal value."""
     await connection.execute(
         insert(AuditRow).values(
             subject_id=subject_id,
-            actor=origin.actor,
+            actor=context.actor,
             action=action,
             details=details,
-            address=origin.address,
-            request_id=origin.request_id,
+            address=context.address,
+            request_id=context.request_id,
             at=at,
         )
     )

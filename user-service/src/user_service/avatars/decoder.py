@@ -60,8 +60,8 @@ class Decoder:
 
     def __init__(self) -> None:
         self.shares = DecoderShares()
-        self._light = _Lane(self.shares)
-        self._costly = _Lane(self.shares)
+        self._light = _Bulkhead(self.shares)
+        self._costly = _Bulkhead(self.shares)
 
     def close(self) -> None:
         self._light.close()
@@ -82,7 +82,7 @@ def _decode_light(file: BinaryIO) -> bytes | Header:
     return decode(file, header) if header.seconds <= LIGHT_SECONDS else header
 
 
-class _Lane:
+class _Bulkhead:
     """One thread, and whoever waits for it."""
 
     def __init__(self, shares: DecoderShares) -> None:

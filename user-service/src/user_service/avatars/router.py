@@ -72,12 +72,12 @@ async def put_avatar(
     me: MyId,
     request: Request,
     avatars: Avatars,
-    origin: By,
+    context: By,
     response: Response,
     content_type: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> None:
     """Set the picture: the body itself, or the first file of a form. JPEG, PNG, WebP or GIF, by content."""
-    response.headers["ETag"] = etag(await avatars.put(me, request.stream(), content_type, origin))
+    response.headers["ETag"] = etag(await avatars.put(me, request.stream(), content_type, context))
 
 
 @router.delete(
@@ -86,9 +86,9 @@ async def put_avatar(
     dependencies=[writes],
     responses=refusals(NotAPerson, UserNotFound, TooManyChanges, AvatarsUnavailable),
 )
-async def delete_avatar(me: MyId, avatars: Avatars, origin: By) -> None:
+async def delete_avatar(me: MyId, avatars: Avatars, context: By) -> None:
     """Have no picture; also when there was none."""
-    await avatars.remove(me, origin)
+    await avatars.remove(me, context)
 
 
 PICTURE: dict[int | str, dict[str, Any]] = {

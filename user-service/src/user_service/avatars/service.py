@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit import repository as audit
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.avatars import repository
 from user_service.avatars.decoder import Decoder
 from user_service.avatars.exceptions import (
@@ -79,11 +79,13 @@ class AvatarService:
             self._was_writable = True
         return None
 
-    async def put(self, person: UUID, body: AsyncIterator[bytes], content_type: str, origin: Origin) -> str:
+    async def put(
+        self, person: UUID, body: AsyncIterator[bytes], content_type: str, context: AuditContext
+    ) -> str:
         """Read, re-encode and keep the picture; returns its ETag. No connection is held meanwhile."""
         with self._upload(person):
             self._decoder.shares.require(person)
-            await self._database.read(lambda connection: self._require_allowance(connection, person, origin))
+            await self._database.read(lambda connection: self._require_allowance(connection, person, context))
             upload = spooled(body, content_type, self._most_bytes, self._spool, PACE, self._places)
             async with upload as file:
                 content = await self._reencoded(person, file)
@@ -94,7 +96,7 @@ class AvatarService:
         await on_volume(self._storage.put, person, avatar.name, content)
         try:
             before = await self._database.transaction(
-                lambda connection: self._point_to(connection, person, avatar, origin)
+                lambda connection: self._point_to(connection, person, avatar, context)
             )
         # Only here: after a lost COMMIT the row may well point to the file.
         except UserNotFound:
@@ -122,8 +124,10 @@ class AvatarService:
         stored = await self._database.read(lambda connection: repository.find(connection, person))
         return stored.etag if stored else None
 
-    async def remove(self, person: UUID, origin: Origin) -> None:
-        before = await self._database.transaction(lambda connection: self._forget(connection, person, origin))
+    async def remove(self, person: UUID, context: AuditContext) -> None:
+        before = await self._database.transaction(
+            lambda connection: self._forget(connection, person, context)
+        )
         if before is not None:
             await on_volume(self._storage.remove, person, before.name)
 
@@ -158,26 +162,30 @@ class AvatarService:
             return False
         return await on_volume(self._storage.get, person, stored.name) is not None
 
-    async def _require_allowance(self, connection: AsyncConnection, person: UUID, origin: Origin) -> None:
-        await self._allowance.require(connection, origin, person, utc_now())
+    async def _require_allowance(
+        self, connection: AsyncConnection, person: UUID, context: AuditContext
+    ) -> None:
+        await self._allowance.require(connection, context, person, utc_now())
 
     async def _point_to(
-        self, connection: AsyncConnection, person: UUID, avatar: StoredAvatar, origin: Origin
+        self, connection: AsyncConnection, person: UUID, avatar: StoredAvatar, context: AuditContext
     ) -> StoredAvatar | None:
         """Under the person's lock, so that of two uploads at once the later one knows what it replaces."""
         await users.lock(connection, person)
-        await self._require_allowance(connection, person, origin)
+        await self._require_allowance(connection, person, context)
         before = await repository.find(connection, person)
         at = utc_now()
         await repository.save(connection, person, avatar, at, new=before is None)
-        await audit.append(connection, origin, "avatar.replaced", person, at)
+        await audit.append(connection, context, "avatar.replaced", person, at)
         return before
 
-    async def _forget(self, connection: AsyncConnection, person: UUID, origin: Origin) -> StoredAvatar | None:
+    async def _forget(
+        self, connection: AsyncConnection, person: UUID, context: AuditContext
+    ) -> StoredAvatar | None:
         """Without a limit of its own: each time needs a picture that was put there."""
         await users.lock(connection, person)
         before = await repository.find(connection, person)
         if before is not None:
             await repository.remove(connection, person)
-            await audit.append(connection, origin, "avatar.removed", person, utc_now())
+            await audit.append(connection, context, "avatar.removed", person, utc_now())
         return before

@@ -40,12 +40,12 @@ async def change_password(
     me: MyId,
     change: PasswordChange,
     credentials: CredentialChecks,
-    origin: By,
+    context: By,
     request: Request,
     response: Response,
 ) -> None:
     """Change the password. Every session ends, this one too: sign in again with the new one."""
-    user = await credentials.change(me, change.current_password, change.new_password, origin)
+    user = await credentials.change(me, change.current_password, change.new_password, context)
     response.headers.update(revoked(request, user))
 
 

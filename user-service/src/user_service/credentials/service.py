@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.problems import Problem
 from user_service.audit import repository as audit
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.credentials.exceptions import PasswordChangedMeanwhile, WrongPassword
 from user_service.credentials.schemas import Refusal
 from user_service.database import Database
@@ -26,9 +26,9 @@ from user_service.users.models import Status, User, utc_now
 log = logging.getLogger(__name__)
 
 # Finding a row takes longer than finding none: under a tenth of a millisecond, which shows over many tries.
-_BEAT = 0.02  # seconds
+_REFUSAL_QUANTUM = 0.02  # seconds
 # Once people came from another system: checking an old hash of theirs may take half a second, one of ours 0.03.
-_LONG_BEAT = 1.0
+_IMPORTED_REFUSAL_QUANTUM = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ class Refused:
     wait: float
 
 
-async def record_try(database: Database, user_id: UUID, origin: Origin, *, matches: bool, asked: str) -> None:
+async def record_try(
+    database: Database, user_id: UUID, context: AuditContext, *, matches: bool, asked: str
+) -> None:
     """Raise WrongPassword, and leave a record: who guesses with a stolen session must be seen.
 
     Under the person's lock, whether right or wrong: of guesses at once no more than the allowance learn which.
@@ -47,18 +49,18 @@ async def record_try(database: Database, user_id: UUID, origin: Origin, *, match
 
     async def work(connection: AsyncConnection) -> None:
         await repository.lock(connection, user_id)
-        await PASSWORDS_REFUSED.require(connection, origin, user_id, utc_now())
+        await PASSWORDS_REFUSED.require(connection, context, user_id, utc_now())
         if not matches:
-            await audit.append(connection, origin, "user.password_refused", user_id, utc_now(), asked=asked)
+            await audit.append(connection, context, "user.password_refused", user_id, utc_now(), asked=asked)
 
     await database.transaction(work)
     if not matches:
         raise WrongPassword
 
 
-async def who_may_try(connection: AsyncConnection, user_id: UUID, origin: Origin) -> User:
+async def who_may_try(connection: AsyncConnection, user_id: UUID, context: AuditContext) -> User:
     """The person, unless too many wrong passwords were sent with their tokens."""
-    await PASSWORDS_REFUSED.require(connection, origin, user_id, utc_now())
+    await PASSWORDS_REFUSED.require(connection, context, user_id, utc_now())
     user = await repository.find(connection, user_id)
     if user is None:
         raise UserNotFound
@@ -93,18 +95,18 @@ class CredentialService:
         verdict = await self._verify(email, password)
         if isinstance(verdict, User):
             return verdict
-        wait = await self._until_a_beat(came)
+        wait = await self._until_a_quantum(came)
         if caller_waits:
             return Refused(verdict, wait)
         await asyncio.sleep(wait)
         return Refused(verdict, 0)
 
-    async def change(self, user_id: UUID, current: str, new: str, origin: Origin) -> User:
+    async def change(self, user_id: UUID, current: str, new: str, context: AuditContext) -> User:
         """Replace the password; every session ends, the one that asked included."""
         with self._passwords.place() as place:
-            read = await self._database.read(lambda connection: who_may_try(connection, user_id, origin))
+            read = await self._database.read(lambda connection: who_may_try(connection, user_id, context))
             matches = await place.verify(read.password_hash, current)
-        await record_try(self._database, user_id, origin, matches=matches, asked="password")
+        await record_try(self._database, user_id, context, matches=matches, asked="password")
         # May ask another server, and holds no place meanwhile.
         await self._rules.check(new, about=(read.email, read.name))
         password_hash = await self._passwords.hash(new)
@@ -114,9 +116,9 @@ class CredentialService:
             # The check above proved a hash; the change replaces that one and no other.
             if before.password_hash != read.password_hash:
                 raise PasswordChangedMeanwhile
-            await self._allowance.require(connection, origin, user_id, utc_now())
+            await self._allowance.require(connection, context, user_id, utc_now())
             after = replace(before.with_sessions_ended(), password_hash=password_hash)
-            return await write(connection, origin, before, after, "user.credentials_changed")
+            return await write(connection, context, before, after, "user.credentials_changed")
 
         return await self._database.transaction(work)
 
@@ -135,12 +137,14 @@ class CredentialService:
             await self._renew_hash(place, user, password)
             return user
 
-    async def _until_a_beat(self, came: float) -> float:
+    async def _until_a_quantum(self, came: float) -> float:
         imported = await self._database.read(repository.any_imported)
         took = monotonic() - came
         # Of the long ones only the first: who asks for a sign-in does not wait for a second one.
-        beat = _LONG_BEAT if imported and took < _LONG_BEAT else _BEAT
-        return beat - took % beat
+        quantum = (
+            _IMPORTED_REFUSAL_QUANTUM if imported and took < _IMPORTED_REFUSAL_QUANTUM else _REFUSAL_QUANTUM
+        )
+        return quantum - took % quantum
 
     async def _by_email(self, email: str) -> User | None:
         try:

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from user_service.audit.models import AuditRow, Origin
+from user_service.audit.models import AuditContext, AuditRow
 from user_service.events.models import OutboxRow
 from user_service.mails.models import AddressChangeRow
 from user_service.users import repository as users
@@ -39,7 +39,7 @@ async def ids_after(connection: AsyncConnection, external_id: str, limit: int) -
     return [(str(old), new) for old, new in pairs]
 
 
-async def add(connection: AsyncConnection, people: Sequence[User], origin: Origin) -> None:
+async def add(connection: AsyncConnection, people: Sequence[User], context: AuditContext) -> None:
     """Insert all, each with its event and its audit record. IntegrityError if one came in meanwhile."""
     at = utc_now()
     await connection.execute(insert(UserRow), [users.row_of(person) for person in people])
@@ -62,7 +62,7 @@ async def add(connection: AsyncConnection, people: Sequence[User], origin: Origi
         [
             {
                 "subject_id": person.id,
-                "actor": origin.actor,
+                "actor": context.actor,
                 "action": "user.created",
                 "details": {"by": "import"},
                 "at": at,

@@ -9,7 +9,7 @@ from typing import Final, TextIO
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.database import Database
 from user_service.imports import repository
 from user_service.imports.people import BadRow, Found, NotAPerson, person
@@ -20,7 +20,7 @@ BATCH: Final = 500
 ATTEMPTS: Final = 3
 
 MOST_NAMES: Final = 50  # of models and fields that are counted
-Told = Callable[[Row, str], None]
+RowReport = Callable[[Row, str], None]
 
 
 @dataclass(slots=True)
@@ -45,15 +45,15 @@ class Importer:
     def __init__(
         self,
         database: Database,
-        origin: Origin,
-        reject: Told,
+        context: AuditContext,
+        reject: RowReport,
         progress: Callable[[Tally], None],
         *,
-        change: Told = lambda _row, _what: None,
+        change: RowReport = lambda _row, _what: None,
         name_from: str | None = None,
     ) -> None:
         self._database = database
-        self._origin = origin
+        self._origin = context
         self._reject_row = reject
         self._progress = progress
         self._change = change

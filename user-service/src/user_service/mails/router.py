@@ -15,10 +15,10 @@ from user_service.mails.models import LinkKind
 from user_service.mails.schemas import (
     Accepted,
     AddressWanted,
-    FollowedAnswer,
     FollowedLink,
     FollowedQuestion,
     ForAddress,
+    LinkStatus,
     NewPassword,
     Registration,
 )
@@ -35,16 +35,16 @@ WithoutPassword = Literal[LinkKind.VERIFY, LinkKind.CHANGE, LinkKind.UNDO]
 
 
 @router.post("/verification", status_code=status.HTTP_202_ACCEPTED)
-async def ask_verification(asked: ForAddress, mails: Mails) -> Accepted:
+async def ask_verification(request_body: ForAddress, mails: Mails) -> Accepted:
     """Have the confirmation of an address mailed again. The answer is the same for every address."""
-    await mails.ask_verification(asked.email)
+    await mails.ask_verification(request_body.email)
     return Accepted()
 
 
 @router.post("/password-reset", status_code=status.HTTP_202_ACCEPTED)
-async def ask_reset(asked: ForAddress, mails: Mails) -> Accepted:
+async def ask_reset(request_body: ForAddress, mails: Mails) -> Accepted:
     """Have a link mailed that sets a new password. The answer is the same for every address."""
-    await mails.ask_reset(asked.email)
+    await mails.ask_reset(request_body.email)
     return Accepted()
 
 
@@ -54,9 +54,9 @@ async def ask_reset(asked: ForAddress, mails: Mails) -> Accepted:
     dependencies=[owns_account],
     responses=refusals(NotAPerson, UserNotFound, WrongPassword, HashingBusy, TooManyChanges),
 )
-async def ask_change(me: MyId, wanted: AddressWanted, mails: Mails, origin: By) -> Accepted:
+async def ask_change(me: MyId, wanted: AddressWanted, mails: Mails, context: By) -> Accepted:
     """Move the account to another address: once it is confirmed there, and with 7 days to undo it."""
-    await mails.ask_change(me, wanted.email, wanted.password, origin)
+    await mails.ask_change(me, wanted.email, wanted.password, context)
     return Accepted()
 
 
@@ -86,13 +86,13 @@ async def show_link(kind: WithoutPassword, pages: Pages) -> Response:
 async def reset_password(
     followed: NewPassword,
     mails: Mails,
-    origin: Anonymous,
+    context: Anonymous,
     request: Request,
     response: Response,
     make_known: KnownDevice,
 ) -> None:
     """Set a new password. The address counts as verified, and every session ends."""
-    user = await mails.reset(followed.token, followed.password, origin)
+    user = await mails.reset(followed.token, followed.password, context)
     make_known(followed.token)
     response.headers.update(revoked(request, user))
 
@@ -103,10 +103,10 @@ async def reset_password(
     responses=refusals(LinkUnknown, LinkUsed, LinkExpired, PasswordRefused, HashingBusy, EmailTaken),
 )
 async def confirm_registration(
-    followed: NewPassword, mails: Mails, origin: Anonymous, make_known: KnownDevice
+    followed: NewPassword, mails: Mails, context: Anonymous, make_known: KnownDevice
 ) -> None:
     """Make the account that was asked for, with this password."""
-    await mails.register(followed.token, followed.password, origin)
+    await mails.register(followed.token, followed.password, context)
     make_known(followed.token)
 
 
@@ -119,21 +119,21 @@ async def follow_link(
     kind: WithoutPassword,
     followed: FollowedLink,
     mails: Mails,
-    origin: Anonymous,
+    context: Anonymous,
     request: Request,
     response: Response,
     make_known: KnownDevice,
 ) -> None:
     """Do what the mailed link is for: once, then `link_used`; too late, `link_expired`."""
-    user = await mails.follow(kind, followed.token, origin)
+    user = await mails.follow(kind, followed.token, context)
     make_known(followed.token)
     response.headers.update(revoked(request, user))
 
 
 @internal_router.post("/links/followed", dependencies=[Depends(get_service_caller("credentials:verify"))])
-async def followed_link(asked: FollowedQuestion, mails: Mails) -> FollowedAnswer:
+async def followed_link(request_body: FollowedQuestion, mails: Mails) -> LinkStatus:
     """Whether a link in a mail to this address was followed within the hour: any, or the one of this token."""
-    return FollowedAnswer(link=await mails.followed(asked.email, asked.token))
+    return LinkStatus(link=await mails.followed(request_body.email, request_body.token))
 
 
 @confirmed_registration.post("", status_code=status.HTTP_202_ACCEPTED)

@@ -44,7 +44,7 @@ class FollowedQuestion(Strict):
     token: Annotated[str, Field(max_length=200)] | None = None
 
 
-class FollowedAnswer(BaseModel):
+class LinkStatus(BaseModel):
     link: str | None
 
 

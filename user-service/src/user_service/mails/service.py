@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit import repository as audit
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.credentials.service import record_try, who_may_try
 from user_service.database import Database
 from user_service.mails import repository
@@ -43,25 +43,25 @@ class MailService:
             WaitingMail(LinkKind.REGISTER, email=wanted.address, email_key=wanted.key, data=data)
         )
 
-    async def ask_change(self, user_id: UUID, email: str, password: str, origin: Origin) -> None:
+    async def ask_change(self, user_id: UUID, email: str, password: str, context: AuditContext) -> None:
         """Needs the password: a stolen session alone must not move the account."""
         with self._passwords.place() as place:
-            user = await self._database.read(lambda connection: who_may_try(connection, user_id, origin))
+            user = await self._database.read(lambda connection: who_may_try(connection, user_id, context))
             matches = await place.verify(user.password_hash, password)
-        await record_try(self._database, user_id, origin, matches=matches, asked="email")
+        await record_try(self._database, user_id, context, matches=matches, asked="email")
         new = parse_email(email)
         mail = WaitingMail(LinkKind.CHANGE, user_id, new.address, new.key, sessions_cv=user.sessions_cv)
 
         async def work(connection: AsyncConnection) -> None:
             now = utc_now()
             await users.lock(connection, user_id)
-            await ADDRESSES_WANTED.require(connection, origin, user_id, now)
-            await audit.append(connection, origin, "user.address_wanted", user_id, now)
+            await ADDRESSES_WANTED.require(connection, context, user_id, now)
+            await audit.append(connection, context, "user.address_wanted", user_id, now)
             await repository.add_mail(connection, mail, now)
 
         await self._database.transaction(work)
 
-    async def follow(self, kind: LinkKind, token: str, origin: Origin) -> User:
+    async def follow(self, kind: LinkKind, token: str, context: AuditContext) -> User:
         """Do what the link is for, once; LinkUsed, LinkExpired or LinkUnknown otherwise. Returns the person after it."""
         act = {
             LinkKind.VERIFY: _verify,
@@ -72,11 +72,11 @@ class MailService:
         async def work(connection: AsyncConnection) -> User:
             now = utc_now()
             link = await _take(connection, kind, token, now)
-            return await act(connection, link, origin, now)
+            return await act(connection, link, context, now)
 
         return await self._database.transaction(work)
 
-    async def register(self, token: str, password: str, origin: Origin) -> None:
+    async def register(self, token: str, password: str, context: AuditContext) -> None:
         """Make the account. Who reads the mail chooses the password: a stranger may have asked for the mail."""
         link = await self._database.read(
             lambda connection: _usable(connection, LinkKind.REGISTER, token, utc_now())
@@ -92,11 +92,11 @@ class MailService:
             user = replace(user, email_verified_at=now)
             await users.add(connection, user)
             await refuse_reserved(connection, user)
-            await record(connection, _by(user, origin), user, "user.created", now)
+            await record(connection, _by(user, context), user, "user.created", now)
 
         await self._database.transaction(work)
 
-    async def reset(self, token: str, password: str, origin: Origin) -> User:
+    async def reset(self, token: str, password: str, context: AuditContext) -> User:
         """Set the password, mark the address verified, end every session and drop pending changes."""
         user = await self._database.read(lambda connection: _owner_of_reset(connection, token, utc_now()))
         await self._rules.check(password, about=(user.email, user.name))
@@ -112,7 +112,7 @@ class MailService:
                 email_verified_at=before.email_verified_at or now,
             )
             return await write(
-                connection, _by(before, origin), before, after, "user.credentials_changed", by="reset"
+                connection, _by(before, context), before, after, "user.credentials_changed", by="reset"
             )
 
         return await self._database.transaction(work)
@@ -132,7 +132,7 @@ class MailService:
         await self._database.transaction(lambda connection: repository.add_mail(connection, mail, utc_now()))
 
 
-async def _verify(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> User:
+async def _verify(connection: AsyncConnection, link: Link, context: AuditContext, now: datetime) -> User:
     before = await _owner(connection, link)
     if before.email_key != link.email_key:
         raise LinkExpired
@@ -140,14 +140,14 @@ async def _verify(connection: AsyncConnection, link: Link, origin: Origin, now: 
         return before
     after = replace(before, email_verified_at=now)
     return await write(
-        connection, _by(before, origin), before, after, "user.updated", fields=["email_verified"]
+        connection, _by(before, context), before, after, "user.updated", fields=["email_verified"]
     )
 
 
-async def _change(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> User:
+async def _change(connection: AsyncConnection, link: Link, context: AuditContext, now: datetime) -> User:
     before = await _owner(connection, link)
     after = replace(before, email=link.email, email_key=link.email_key, email_verified_at=now)
-    after = await write(connection, _by(before, origin), before, after, "user.updated", fields=["email"])
+    after = await write(connection, _by(before, context), before, after, "user.updated", fields=["email"])
     await refuse_reserved(connection, after)
     # Nobody showed that an unconfirmed address is theirs: whoever reads the mail of a mistyped one had the account.
     if before.email_verified_at is not None:
@@ -159,7 +159,7 @@ async def _change(connection: AsyncConnection, link: Link, origin: Origin, now: 
     return after
 
 
-async def _undo(connection: AsyncConnection, link: Link, origin: Origin, now: datetime) -> User:
+async def _undo(connection: AsyncConnection, link: Link, context: AuditContext, now: datetime) -> User:
     """Back to the old address; and out with whoever changed it, who knows the password."""
     before = await _owner(connection, link)
     change = await repository.find_address_change(connection, (link.data or {})["change"])
@@ -172,7 +172,9 @@ async def _undo(connection: AsyncConnection, link: Link, origin: Origin, now: da
         email_verified_at=now,
         password_hash=None,
     )
-    after = await write(connection, _by(before, origin), before, after, "user.credentials_changed", by="undo")
+    after = await write(
+        connection, _by(before, context), before, after, "user.credentials_changed", by="undo"
+    )
     await repository.close_address_changes(connection, before.id, first=change.id)
     await repository.add_mail(connection, WaitingMail(LinkKind.RESET, before.id), now)
     return after
@@ -222,6 +224,6 @@ def _checked(link: Link, user: User | None) -> User:
     return user
 
 
-def _by(user: User, origin: Origin) -> Origin:
+def _by(user: User, context: AuditContext) -> AuditContext:
     """Who holds the link is taken for the person."""
-    return replace(origin, actor=str(user.id))
+    return replace(context, actor=str(user.id))

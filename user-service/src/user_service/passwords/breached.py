@@ -82,10 +82,10 @@ class BreachedPasswords:
 
     async def _fetch(self, prefix: str) -> bytes:
         give_up = time.monotonic() + 2 * self._timeout
-        async with self._client.stream("GET", f"range/{prefix}") as answer:
-            answer.raise_for_status()
+        async with self._client.stream("GET", f"range/{prefix}") as response:
+            response.raise_for_status()
             body = bytearray()
-            async for piece in answer.aiter_bytes():
+            async for piece in response.aiter_bytes():
                 body += piece
                 if len(body) > MOST_BYTES or time.monotonic() > give_up:
                     raise ValueError("more than a range, or one byte at a time")

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.problems import Problem
 from user_service.audit import repository as audit
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 
 HOUR: Final = timedelta(hours=1)
 
@@ -29,9 +29,11 @@ class Allowance:
     most: int
     actions: frozenset[str]
 
-    async def require(self, connection: AsyncConnection, origin: Origin, person: UUID, now: datetime) -> None:
+    async def require(
+        self, connection: AsyncConnection, context: AuditContext, person: UUID, now: datetime
+    ) -> None:
         """Raise TooManyChanges if the person has done it too often; what administrators do to others is not counted."""
-        if origin.actor != str(person):
+        if context.actor != str(person):
             return
         earlier = await audit.nth_latest(connection, person, self.most, self.actions)
         if earlier is not None and (left := earlier + HOUR - now) > timedelta():

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit import repository as audit
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.events import repository as outbox
 from user_service.users import repository
 from user_service.users.models import User, utc_now
 
 
 async def write(
-    connection: AsyncConnection, origin: Origin, before: User, after: User, kind: str, **details: Any
+    connection: AsyncConnection, context: AuditContext, before: User, after: User, kind: str, **details: Any
 ) -> User:
     """Save `after`, whose row is locked, as the next version; `kind` names the event and the audit record.
 
@@ -27,12 +27,12 @@ async def write(
     at = utc_now()
     after = replace(after, version=before.version + 1, updated_at=at)
     await repository.save(connection, before, after)
-    await record(connection, origin, after, kind, at, **details)
+    await record(connection, context, after, kind, at, **details)
     return after
 
 
 async def record(
-    connection: AsyncConnection, origin: Origin, user: User, kind: str, at: datetime, **details: Any
+    connection: AsyncConnection, context: AuditContext, user: User, kind: str, at: datetime, **details: Any
 ) -> None:
     """Write the event and the audit record of a change that is already in the row."""
     await outbox.add(
@@ -42,6 +42,6 @@ async def record(
         credentials_version=user.credentials_version,
         sessions_cv=user.sessions_cv,
         at=at,
-        request_id=origin.request_id,
+        request_id=context.request_id,
     )
-    await audit.append(connection, origin, kind, user.id, at, **details)
+    await audit.append(connection, context, kind, user.id, at, **details)

@@ -13,7 +13,7 @@ from service_kit.response_revocations import headers
 from service_kit.revocations import Revocation
 from service_kit.tokens import Caller
 from service_kit.tracing import request_id
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.users.exceptions import NotAllowed, NotAPerson
 from user_service.users.models import ADMIN, User
 from user_service.users.service import UserService
@@ -42,8 +42,10 @@ def revoked(request: Request, user: User) -> dict[str, str]:
     return headers([Revocation("subject", str(user.id), until, user.credentials_version)])
 
 
-async def origin_of(request: Request, caller: Caller | None) -> Origin:
-    return Origin(caller.subject if caller else "anonymous", await client_address(request), request_id())
+async def audit_context_of(request: Request, caller: Caller | None) -> AuditContext:
+    return AuditContext(
+        caller.subject if caller else "anonymous", await client_address(request), request_id()
+    )
 
 
 async def get_my_id(caller: Me) -> UUID:
@@ -60,12 +62,12 @@ async def get_own_or_any_as_admin(id: UUID, caller: Me) -> UUID:
     return id
 
 
-async def get_origin(request: Request, caller: Me) -> Origin:
-    return await origin_of(request, caller)
+async def get_audit_context(request: Request, caller: Me) -> AuditContext:
+    return await audit_context_of(request, caller)
 
 
-async def get_anonymous_origin(request: Request) -> Origin:
-    return await origin_of(request, None)
+async def get_anonymous_audit_context(request: Request) -> AuditContext:
+    return await audit_context_of(request, None)
 
 
 # What a client may do here. Only the first-party client's `*` holds `account`: no client's record can name it.
@@ -82,5 +84,5 @@ erases = Depends(require(scopes=["account"], roles=[ADMIN]))
 Users = Annotated[UserService, Depends(get_users)]
 MyId = Annotated[UUID, Depends(get_my_id)]
 ReadableId = Annotated[UUID, Depends(get_own_or_any_as_admin)]
-By = Annotated[Origin, Depends(get_origin)]
-Anonymous = Annotated[Origin, Depends(get_anonymous_origin)]
+By = Annotated[AuditContext, Depends(get_audit_context)]
+Anonymous = Annotated[AuditContext, Depends(get_anonymous_audit_context)]

@@ -25,7 +25,7 @@ class KeyedRequest:
     fingerprint: bytes
 
 
-class AlreadyAnswered(Exception):
+class AlreadyStored(Exception):
     """The other request with this key committed while this one waited for it."""
 
 
@@ -36,7 +36,7 @@ def keyed_request(server_key: bytes, caller: str, route: str, key: str, body: by
     return KeyedRequest(caller, route, key, hmac.digest(server_key, body, hashlib.sha256))
 
 
-async def stored_answer(connection: AsyncConnection, request: KeyedRequest) -> str | None:
+async def stored_response(connection: AsyncConnection, request: KeyedRequest) -> str | None:
     """The body answered before, None when there is none; IdempotencyKeyReused when it was another request."""
     row = (
         await connection.execute(
@@ -64,14 +64,16 @@ async def claim(connection: AsyncConnection, request: KeyedRequest, at: datetime
             )
         )
     except IntegrityError as error:
-        raise AlreadyAnswered from error
+        raise AlreadyStored from error
     except OperationalError as error:
         if error_code(error) == LOCK_WAIT_TIMEOUT:
             raise RequestInProgress(headers={"Retry-After": "1"}) from error
         raise
 
 
-async def store_answer(connection: AsyncConnection, request: KeyedRequest, user_id: UUID, body: str) -> None:
+async def store_response(
+    connection: AsyncConnection, request: KeyedRequest, user_id: UUID, body: str
+) -> None:
     await connection.execute(
         update(IdempotencyRow).where(*_identity(request)).values(body=body, user_id=user_id)
     )
@@ -91,8 +93,8 @@ async def forget_before(connection: AsyncConnection, at: datetime, limit: int) -
         )
     ).all()
     if old:
-        identity = tuple_(IdempotencyRow.caller, IdempotencyRow.route, IdempotencyRow.key)
-        await connection.execute(delete(IdempotencyRow).where(identity.in_([tuple(row) for row in old])))
+        authenticator = tuple_(IdempotencyRow.caller, IdempotencyRow.route, IdempotencyRow.key)
+        await connection.execute(delete(IdempotencyRow).where(authenticator.in_([tuple(row) for row in old])))
     return len(old)
 
 

@@ -137,7 +137,7 @@ async def remove(connection: AsyncConnection, user_id: UUID) -> None:
 
 async def page(connection: AsyncConnection, filters: Filters, limit: int, cursor: str | None) -> Page[User]:
     """One page in a stable order: by the searched key when searching, else by id, which is by creation."""
-    query = _narrowed(_PEOPLE, filters)
+    query = _filtered(_PEOPLE, filters)
     if filters.email_prefix:
         query = query.order_by(UserRow.email_key)
         if cursor:
@@ -160,7 +160,7 @@ async def page(connection: AsyncConnection, filters: Filters, limit: int, cursor
     return Page(users[:limit], _position(users[limit - 1], filters) if more else None)
 
 
-def _narrowed(query: Select[Any], filters: Filters) -> Select[Any]:
+def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
     if filters.status:
         query = query.where(UserRow.status == filters.status)
     if filters.role:

@@ -78,12 +78,12 @@ async def get_keyed_request(
 async def register(
     new: NewUser,
     users: Users,
-    origin: Anonymous,
+    context: Anonymous,
     request: Annotated[KeyedRequest | None, Depends(get_keyed_request)],
     response: Response,
 ) -> UserOut:
     """Register a person. A repeat with the same Idempotency-Key and body gets the first answer again."""
-    registered = await users.register(new, origin, request)
+    registered = await users.register(new, context, request)
     response.headers["Location"] = f"/v1/users/{registered.user.id}"
     response.headers["ETag"] = etag(tag_of(registered.user.id, registered.user.version))
     if registered.replayed:
@@ -129,10 +129,10 @@ async def read_me(
     ),
 )
 async def change_me(
-    me: MyId, changes: UserChanges, users: Users, origin: By, if_match: IfMatch = None
+    me: MyId, changes: UserChanges, users: Users, context: By, if_match: IfMatch = None
 ) -> Response:
     """Change what is given; needs If-Match."""
-    return _shown(await users.update(me, changes, if_match, origin))
+    return _shown(await users.update(me, changes, if_match, context))
 
 
 @router.get(
@@ -164,11 +164,11 @@ async def change_user(
     id: ReadableId,
     changes: UserChanges,
     users: Users,
-    origin: By,
+    context: By,
     if_match: IfMatch = None,
 ) -> Response:
     """Change what is given: oneself, or anyone for administrators; needs If-Match."""
-    return _shown(await users.update(id, changes, if_match, origin))
+    return _shown(await users.update(id, changes, if_match, context))
 
 
 @router.put(
@@ -191,14 +191,14 @@ async def set_roles(
     body: Roles,
     request: Request,
     users: Users,
-    origin: By,
+    context: By,
     if_match: IfMatch = None,
 ) -> Response:
     """Set what the person may do; needs If-Match, and a sign-in that is at most five minutes old.
 
     Tokens with the old roles stop working at once.
     """
-    user = await users.set_roles(id, body.roles, if_match, origin)
+    user = await users.set_roles(id, body.roles, if_match, context)
     return _shown(user, also=revoked(request, user))
 
 
@@ -208,9 +208,9 @@ async def set_roles(
     dependencies=[administers],
     responses=refusals(InsufficientRole, UserNotFound, OwnAccount, LastAdministrator),
 )
-async def disable(id: UUID, request: Request, users: Users, origin: By) -> Response:
+async def disable(id: UUID, request: Request, users: Users, context: By) -> Response:
     """Keep the person out; every session ends."""
-    user = await users.disable(id, origin)
+    user = await users.disable(id, context)
     return _shown(user, also=revoked(request, user))
 
 
@@ -220,9 +220,9 @@ async def disable(id: UUID, request: Request, users: Users, origin: By) -> Respo
     dependencies=[administers],
     responses=refusals(InsufficientRole, UserNotFound),
 )
-async def enable(id: UUID, users: Users, origin: By) -> Response:
+async def enable(id: UUID, users: Users, context: By) -> Response:
     """Let a disabled person in again."""
-    return _shown(await users.enable(id, origin))
+    return _shown(await users.enable(id, context))
 
 
 @router.delete(
@@ -231,9 +231,9 @@ async def enable(id: UUID, users: Users, origin: By) -> Response:
     dependencies=[administers],
     responses=refusals(InsufficientRole, UserNotFound, OwnAccount, LastAdministrator),
 )
-async def delete(id: UUID, request: Request, users: Users, origin: By) -> Response:
+async def delete(id: UUID, request: Request, users: Users, context: By) -> Response:
     """Delete the person so that they can still be restored; every session ends, the address stays taken."""
-    user = await users.delete(id, origin)
+    user = await users.delete(id, context)
     return _shown(user, also=revoked(request, user))
 
 
@@ -243,9 +243,9 @@ async def delete(id: UUID, request: Request, users: Users, origin: By) -> Respon
     dependencies=[administers],
     responses=refusals(InsufficientRole, UserNotFound, NotDeleted),
 )
-async def restore(id: UUID, users: Users, origin: By) -> Response:
+async def restore(id: UUID, users: Users, context: By) -> Response:
     """Bring a deleted person back."""
-    return _shown(await users.restore(id, origin))
+    return _shown(await users.restore(id, context))
 
 
 @router.post(
@@ -254,9 +254,9 @@ async def restore(id: UUID, users: Users, origin: By) -> Response:
     dependencies=[erases],
     responses=refusals(InsufficientRole, UserNotFound, NotDeleted),
 )
-async def erase(id: UUID, users: Users, origin: By) -> None:
+async def erase(id: UUID, users: Users, context: By) -> None:
     """Remove a deleted person for good. The audit keeps what happened, not to whom."""
-    await users.erase(id, origin)
+    await users.erase(id, context)
 
 
 def _shown(user: User, if_none_match: str | None = None, also: Mapping[str, str] | None = None) -> Response:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.preconditions import require_match
 from user_service.audit import repository as audit
-from user_service.audit.models import Origin
+from user_service.audit.models import AuditContext
 from user_service.database import Database
 from user_service.pagination import Page
 from user_service.passwords.hashing import Passwords
@@ -19,7 +19,7 @@ from user_service.users.allowance import OWN_CHANGES, Allowance
 from user_service.users.changes import record, write
 from user_service.users.email import parse_email
 from user_service.users.exceptions import NotDeleted, OwnAccount, UserNotFound
-from user_service.users.idempotency import AlreadyAnswered, KeyedRequest
+from user_service.users.idempotency import AlreadyStored, KeyedRequest
 from user_service.users.models import ADMIN, Status, User, new_user, tag_of, utc_now
 from user_service.users.repository import Filters
 from user_service.users.schemas import NewUser, UserChanges, UserOut
@@ -59,10 +59,10 @@ class UserService:
         self._forget_files = forget_files
         self._allowance = allowance
 
-    async def register(self, new: NewUser, origin: Origin, request: KeyedRequest | None) -> Registered:
+    async def register(self, new: NewUser, context: AuditContext, request: KeyedRequest | None) -> Registered:
         """Create a person once: a repeated request with an Idempotency-Key gets the first one's answer."""
-        if request and (answer := await self._answered(request)):
-            return answer
+        if request and (response := await self._stored(request)):
+            return response
         await self._rules.check(new.password, about=(new.email, new.name))
         password_hash = await self._passwords.hash(new.password, for_anybody=True)
         user = new_user(parse_email(new.email), new.name, password_hash, utc_now())
@@ -72,17 +72,17 @@ class UserService:
                 await idempotency.claim(connection, request, user.created_at)
             await repository.add(connection, user)
             await self._mails.greet(connection, user)
-            await record(connection, origin, user, "user.created", user.created_at)
+            await record(connection, context, user, "user.created", user.created_at)
             created = UserOut.of(user)
             if request:
-                await idempotency.store_answer(connection, request, user.id, created.model_dump_json())
+                await idempotency.store_response(connection, request, user.id, created.model_dump_json())
             return Registered(created, replayed=False)
 
         try:
             return await self._database.transaction(create)
-        except AlreadyAnswered:
-            if request and (answer := await self._answered(request)):
-                return answer
+        except AlreadyStored:
+            if request and (response := await self._stored(request)):
+                return response
             raise
 
     async def find(self, user_id: UUID) -> User:
@@ -97,7 +97,9 @@ class UserService:
             lambda connection: repository.page(connection, filters, limit, cursor)
         )
 
-    async def update(self, user_id: UUID, changes: UserChanges, if_match: str | None, origin: Origin) -> User:
+    async def update(
+        self, user_id: UUID, changes: UserChanges, if_match: str | None, context: AuditContext
+    ) -> User:
         async def work(connection: AsyncConnection) -> User:
             before = await repository.lock(connection, user_id)
             require_match(if_match, tag_of(before.id, before.version))
@@ -105,13 +107,15 @@ class UserService:
             changed = {field: value for field, value in wanted.items() if getattr(before, field) != value}
             if not changed:
                 return before
-            await self._allowance.require(connection, origin, user_id, utc_now())
+            await self._allowance.require(connection, context, user_id, utc_now())
             after = replace(before, **changed)
-            return await write(connection, origin, before, after, "user.updated", fields=sorted(changed))
+            return await write(connection, context, before, after, "user.updated", fields=sorted(changed))
 
         return await self._database.transaction(work)
 
-    async def set_roles(self, user_id: UUID, roles: list[str], if_match: str | None, origin: Origin) -> User:
+    async def set_roles(
+        self, user_id: UUID, roles: list[str], if_match: str | None, context: AuditContext
+    ) -> User:
         wanted = tuple(sorted(set(roles)))
 
         async def work(connection: AsyncConnection) -> User:
@@ -120,10 +124,10 @@ class UserService:
             if before.roles == wanted:
                 return before
             if ADMIN in before.roles and ADMIN not in wanted:
-                _refuse_own_account(user_id, origin)
+                _refuse_own_account(user_id, context)
             return await write(
                 connection,
-                origin,
+                context,
                 before,
                 before.with_roles(wanted),
                 "user.roles_changed",
@@ -133,37 +137,37 @@ class UserService:
 
         return await self._database.transaction(work)
 
-    async def disable(self, user_id: UUID, origin: Origin) -> User:
+    async def disable(self, user_id: UUID, context: AuditContext) -> User:
         """Keep a person out: every session ends, and no sign-in succeeds."""
-        _refuse_own_account(user_id, origin)
+        _refuse_own_account(user_id, context)
 
         def disabled(user: User) -> User | None:
             if user.status is not Status.ACTIVE:
                 return None
             return replace(user.with_sessions_ended(), status=Status.DISABLED, disabled_at=utc_now())
 
-        return await self._change(user_id, origin, "user.disabled", disabled)
+        return await self._change(user_id, context, "user.disabled", disabled)
 
-    async def enable(self, user_id: UUID, origin: Origin) -> User:
+    async def enable(self, user_id: UUID, context: AuditContext) -> User:
         def enabled(user: User) -> User | None:
             if user.status is not Status.DISABLED:
                 return None
             return replace(user, status=Status.ACTIVE, disabled_at=None)
 
-        return await self._change(user_id, origin, "user.enabled", enabled)
+        return await self._change(user_id, context, "user.enabled", enabled)
 
-    async def delete(self, user_id: UUID, origin: Origin) -> User:
+    async def delete(self, user_id: UUID, context: AuditContext) -> User:
         """Take a person away so that they can still be restored; the address stays taken."""
-        _refuse_own_account(user_id, origin)
+        _refuse_own_account(user_id, context)
 
         def deleted(user: User) -> User | None:
             if user.status is Status.DELETED:
                 return None
             return replace(user.with_sessions_ended(), status=Status.DELETED, deleted_at=utc_now())
 
-        return await self._change(user_id, origin, "user.deleted", deleted)
+        return await self._change(user_id, context, "user.deleted", deleted)
 
-    async def restore(self, user_id: UUID, origin: Origin) -> User:
+    async def restore(self, user_id: UUID, context: AuditContext) -> User:
         """Bring a deleted person back; who was disabled before is disabled again."""
 
         def restored(user: User) -> User:
@@ -172,9 +176,9 @@ class UserService:
             status = Status.DISABLED if user.disabled_at else Status.ACTIVE
             return replace(user, status=status, deleted_at=None)
 
-        return await self._change(user_id, origin, "user.restored", restored)
+        return await self._change(user_id, context, "user.restored", restored)
 
-    async def erase(self, user_id: UUID, origin: Origin) -> None:
+    async def erase(self, user_id: UUID, context: AuditContext) -> None:
         """Remove a deleted person for good; the audit keeps what happened, under a name that means nobody."""
         nobody = uuid4()
         if (await self.find(user_id)).status is not Status.DELETED:
@@ -192,7 +196,7 @@ class UserService:
 
         async def work(connection: AsyncConnection) -> None:
             user = await _lock_deleted(connection, user_id)
-            await record(connection, origin, user, "user.erased", utc_now())
+            await record(connection, context, user, "user.erased", utc_now())
             await audit.pseudonymise(connection, user_id, nobody, RECORDS_AT_ONCE)
             await idempotency.forget_person(connection, user_id)
             await self._mails.forget_person(connection, user)
@@ -203,19 +207,19 @@ class UserService:
         await self._forget_files(user_id)
 
     async def _change(
-        self, user_id: UUID, origin: Origin, kind: str, change: Callable[[User], User | None]
+        self, user_id: UUID, context: AuditContext, kind: str, change: Callable[[User], User | None]
     ) -> User:
         """Apply `change` under the row's lock; None from it means that there is nothing to change."""
 
         async def work(connection: AsyncConnection) -> User:
             before = await repository.lock(connection, user_id)
             after = change(before)
-            return before if after is None else await write(connection, origin, before, after, kind)
+            return before if after is None else await write(connection, context, before, after, kind)
 
         return await self._database.transaction(work)
 
-    async def _answered(self, request: KeyedRequest) -> Registered | None:
-        body = await self._database.read(lambda connection: idempotency.stored_answer(connection, request))
+    async def _stored(self, request: KeyedRequest) -> Registered | None:
+        body = await self._database.read(lambda connection: idempotency.stored_response(connection, request))
         return Registered(UserOut.model_validate_json(body), replayed=True) if body else None
 
 
@@ -226,6 +230,6 @@ async def _lock_deleted(connection: AsyncConnection, user_id: UUID) -> User:
     return user
 
 
-def _refuse_own_account(user_id: UUID, origin: Origin) -> None:
-    if origin.actor == str(user_id):
+def _refuse_own_account(user_id: UUID, context: AuditContext) -> None:
+    if context.actor == str(user_id):
         raise OwnAccount

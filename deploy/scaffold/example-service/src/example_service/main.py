@@ -10,10 +10,10 @@ from starlette.types import ASGIApp
 from example_service import __version__
 from example_service.config import Settings
 from example_service.items import router as items
-from service_kit import answers, background, health, logs, metrics
+from service_kit import background, exception_handlers, health, logs, metrics
 from service_kit.addresses import ClientAddress
-from service_kit.binds import TwoBinds
-from service_kit.identity import Identity
+from service_kit.authenticator import Authenticator
+from service_kit.port_dispatch import PortDispatch
 from service_kit.settings import load
 from service_kit.tracing import RequestContext
 
@@ -21,20 +21,20 @@ NAME: Final = "example-service"
 ROUTERS: Final = (items.router,)
 
 
-def create_app(settings: Settings, identity: Identity) -> ASGIApp:
+def create_app(settings: Settings, authenticator: Authenticator) -> ASGIApp:
     """The service on its two binds."""
     address_rule = ClientAddress(settings.gateway_peers)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with identity.running(), background.running(address_rule.run):
+        async with authenticator.running(), background.running(address_rule.run):
             yield
 
-    public, internal = public_api(lifespan), internal_api(identity)
+    public, internal = public_api(lifespan), internal_api(authenticator)
     for app in (public, internal):
-        app.state.identity = identity
+        app.state.authenticator = authenticator
         app.state.client_address = address_rule
-    return RequestContext(logs.AccessLog(TwoBinds(public, internal, settings.internal_port)))
+    return RequestContext(logs.AccessLogMiddleware(PortDispatch(public, internal, settings.internal_port)))
 
 
 def public_api(lifespan: object = None) -> FastAPI:
@@ -46,20 +46,20 @@ def public_api(lifespan: object = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    answers.install(app)
+    exception_handlers.install(app)
     app.add_middleware(metrics.RequestMetrics)
     for router in ROUTERS:
         app.include_router(router)
     return app
 
 
-def internal_api(identity: Identity) -> FastAPI:
+def internal_api(authenticator: Authenticator) -> FastAPI:
     """What only the other services and the operators reach."""
     app = FastAPI(title="Example service, internal", version=__version__, openapi_url=None)
-    answers.install(app)
+    exception_handlers.install(app)
     app.add_middleware(metrics.RequestMetrics)
     app.include_router(metrics.router())
-    app.include_router(health.router({"tokens": identity.check}))
+    app.include_router(health.router({"tokens": authenticator.check}))
     return app
 
 
@@ -67,4 +67,4 @@ def serve() -> ASGIApp:
     """What gunicorn calls in each worker."""
     settings = load(Settings)
     logs.configure(settings, NAME)
-    return create_app(settings, Identity(settings, NAME))
+    return create_app(settings, Authenticator(settings, NAME))

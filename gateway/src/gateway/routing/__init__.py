@@ -1,0 +1,1 @@
+"""Which service a request belongs to: the routes that services publish, as one table."""

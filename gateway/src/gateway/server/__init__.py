@@ -1,0 +1,1 @@
+"""The connections of clients, and what all connections of a worker share."""
