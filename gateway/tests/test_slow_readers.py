@@ -5,6 +5,7 @@ import socket
 from asyncio import StreamReader, StreamWriter
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from gateway.server.slow_readers import SlowReaders
 from tests.conftest import running
 from tests.process import connected, until
 from tests.test_exchange import OK, Scripted
+from tests.test_sockets import SWITCH, opening
 from tests.wire import get, post
 
 SIZE = 16 * 2**20
@@ -49,6 +51,46 @@ async def test_an_address_that_reads_nothing_of_many_answers_costs_nobody_else_a
     assert "code=cut_short" not in "".join(
         line for line in caplog.text.splitlines() if "client=192.0.2.1 " in line
     )
+
+
+@pytest.mark.parametrize("what", ["body", "socket"])
+async def test_what_a_service_does_not_read_is_bounded_like_what_a_client_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    caplog.set_level("INFO", "gateway.access")
+    monkeypatch.setattr(slow_readers, "_MOST_BYTES", 512 * 1024)
+    read = asyncio.Event()
+
+    async def reads_late(upstream: Scripted, reader: StreamReader, writer: StreamWriter) -> None:
+        head = await upstream.head(reader)
+        if what == "socket":
+            writer.write(SWITCH)
+        await read.wait()
+        if b"192.0.2.2" in head:
+            return
+        await reader.readexactly(SIZE)
+        writer.write(OK if what == "body" else b"\x88\x00")
+
+    def asks(client: bytes) -> bytes:
+        line = b"X-Forwarded-For: " + client
+        if what == "body":
+            return post(b"Content-Length: %d" % SIZE, line)
+        return opening("/socket", house.issuer.token()).removesuffix(b"\r\n") + line + b"\r\n\r\n"
+
+    bounds: dict[str, Any] = {"trusted_proxies": ("127.0.0.1/32",), "body_max_bytes": SIZE}
+    async with running(tmp_path, upstream=Scripted(reads_late), **bounds) as house, AsyncExitStack() as stack:
+        clients = []
+        for client in (b"192.0.2.1", *[b"192.0.2.2"] * 4):
+            reader, writer = await stack.enter_async_context(connected(house.port))
+            writer.write(asks(client))
+            if what == "socket":
+                await reader.readuntil(b"\r\n\r\n")
+            writer.write(bytes(SIZE))
+            clients.append(reader)
+        await until(lambda: "client=192.0.2.2 " in caplog.text, 10)
+        read.set()
+        assert (await asyncio.wait_for(clients[0].read(1), 10)) in (b"H", b"\x88")
+        assert "client=192.0.2.1 " not in caplog.text.partition("client=192.0.2.2 ")[0]
 
 
 async def test_a_service_gets_rid_of_little_that_its_client_does_not_read_however_fast_it_read_before(

@@ -164,7 +164,6 @@ class ClientConnection(FlowControl):
 
     def resume_writing(self) -> None:
         self.full = False
-        self._state.slow_readers.remove(self)
         if self._exchange is not None:
             self._exchange.client_ready()
         elif self._tunnel is not None:
@@ -175,13 +174,20 @@ class ClientConnection(FlowControl):
             self._read_on()
             self._advance()
 
+    def service_full(self) -> None:
+        """The service does not read what came from here."""
+        self.pause_reading()
+        self._state.slow_readers.add(self, self._place or self.network)
+
     @property
     def unread_bytes(self) -> int:
-        """What was written for the client and is not in the kernel yet."""
-        return self._transport.get_write_buffer_size()
+        """What was written, to the client or for it to the service, and is not in the kernel yet."""
+        passing = self._exchange or self._tunnel
+        unread = self._transport.get_write_buffer_size()
+        return unread if passing is None else unread + passing.unread_bytes
 
     def end_unread(self) -> None:
-        """Too much waits for clients that do not read, and the most of it for this one's address."""
+        """Too much is held that nobody reads, and the most of it for this one's address."""
         exchange = self._exchange
         if exchange is not None and exchange.responded:
             exchange.abandon()

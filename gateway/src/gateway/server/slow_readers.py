@@ -1,7 +1,7 @@
-"""Clients that do not read: what is held for all of them together has a bound.
+"""What is held because somebody does not read, a client its responses or a service what clients send: bounded in all.
 
-Each of them holds little, and may be slow for honest reasons. So only when all is too much do connections end: of the
-address that has the most unread, those with the most first.
+Each connection holds little, and may be slow for honest reasons. So only when all is too much do connections end: of the
+client's address that has the most unread, those with the most first.
 """
 
 import heapq
@@ -16,7 +16,7 @@ _MOST_BYTES: Final = (
 
 
 class SlowReaders:
-    """The connections whose write buffer is full, with the address (`rate_limits.network_of`) that each counts for."""
+    """The connections that were full at some time, with the address (`rate_limits.network_of`) that each counts for."""
 
     def __init__(self) -> None:
         self.most_bytes = _MOST_BYTES
@@ -29,8 +29,9 @@ class SlowReaders:
         self._clients.pop(client, None)
 
     def sweep(self) -> None:
-        """Ends as many connections as there are bytes too many."""
-        unread = {client: client.unread_bytes for client in self._clients}
+        """Forgets those of whom all has been read; ends as many connections as there are bytes too many."""
+        unread = {client: unread for client in self._clients if (unread := client.unread_bytes)}
+        self._clients = {client: self._clients[client] for client in unread}
         excess = sum(unread.values()) - self.most_bytes
         if excess <= 0:
             return

@@ -173,6 +173,11 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
 
     @property
+    def unread_bytes(self) -> int:
+        """What was written and is not in the kernel yet."""
+        return 0 if self.lost else self.transport.get_write_buffer_size()
+
+    @property
     def may_be_abandoned(self) -> bool:
         """Whether all of the request is on its way, and nothing of the answer."""
         closed = self.lost or self.transport.is_closing()

@@ -277,8 +277,13 @@ class Exchange:
 
     # From the upstream's connection.
 
+    @property
+    def unread_bytes(self) -> int:
+        """What the service has not read."""
+        return 0 if self.connection is None else self.connection.unread_bytes
+
     def upstream_full(self) -> None:
-        self._client.pause_reading()
+        self._client.service_full()
 
     def upstream_ready(self) -> None:
         if not self.body_done:

@@ -143,8 +143,13 @@ class Tunnel:
         if self._farewell and self._down.at_boundary:
             self._part(self._farewell)
 
+    @property
+    def unread_bytes(self) -> int:
+        """What the service has not read."""
+        return self._connection.unread_bytes
+
     def upstream_full(self) -> None:
-        self._client.pause_reading()
+        self._client.service_full()
 
     def upstream_ready(self) -> None:
         self._client.resume_reading()
