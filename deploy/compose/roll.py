@@ -31,7 +31,7 @@ from release import read_release
 
 LOOK_SECONDS: Final = 0.5
 # A service is ready by so much after its image's start_period, or never.
-GRACE_SECONDS: Final = 3
+GRACE_SECONDS: Final = 1
 # Until every gateway has looked the name up again.
 NAMES_SECONDS: Final = 5
 ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -58,7 +58,7 @@ def load(steady: SteadyFixture, people: People, full: bool, request: pytest.Fixt
     """Reads on connections that are kept and on new ones, beside what everybody does."""
     request.getfixturevalue(
         "base"
-    )  # not before `steady` has found the machine quiet enough to start anything in 18 s
+    )  # not before `steady` has found the machine quiet enough to start anything in 16 s
     readers = [people.signed_in() for _ in range(16)]
     kept, once = (80, 40) if full else (5, 5)
 
