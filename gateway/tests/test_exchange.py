@@ -192,6 +192,18 @@ async def test_no_service_speaks_for_the_whole_origin(
     assert field.lower() not in response
 
 
+async def test_a_service_that_sends_interim_responses_without_end_is_left(gateway: GatewayUnderTest) -> None:
+    """One read holds thousands, and each would renew the time that the response has."""
+    hints = b"HTTP/1.1 103 \r\n\r\n"
+    gateway.upstream.response = hints * 200 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    response = await gateway.send(get(b"/public/a", LAST))
+    assert (response.count(b"HTTP/1.1 103"), response.count(b"HTTP/1.1 200")) == (200, 1)
+    gateway.upstream.response = hints * 20_000
+    response = await gateway.send(get(b"/public/a", LAST))
+    assert response.count(b"HTTP/1.1 103") <= 200
+    assert b"HTTP/1.1 502" in response
+
+
 async def test_an_interim_answer_gets_no_date(gateway: GatewayUnderTest) -> None:
     gateway.upstream.response = (
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gateway.upstream.tunnel import Tunnel
 
 _MAX_RESPONSE_HEAD: Final = 64 * 1024
+# Before one response: a read may hold fifteen thousand, and nobody else is served meanwhile.
+_MAX_INTERIM: Final = 200
 
 
 class Connection(asyncio.Protocol):
@@ -24,6 +26,7 @@ class Connection(asyncio.Protocol):
         "_abandoned",
         "_buffer",
         "_complete",
+        "_interim",
         "_left",
         "_parser",
         "_parts",
@@ -46,6 +49,7 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None  # from the first chunked answer on
         self._parts: list[bytes] = []  # what llhttp made of the body, until it is handed on
         self._complete = False
+        self._interim = 0
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.exchange: Exchange | None = None
         self._abandoned: Exchange | None = None  # has left, and waits until the service has noticed
@@ -64,6 +68,7 @@ class Connection(asyncio.Protocol):
         self.heard = False
         self._response = None
         self._complete = False
+        self._interim = 0
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -103,6 +108,9 @@ class Connection(asyncio.Protocol):
             if response.status >= 200:
                 return self._begin(exchange, response, data, end + 4)
             data = data[end + 4 :]
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                raise BadResponse(f"more than {_MAX_INTERIM} interim responses")
             if response.status == 101:
                 self._switch(exchange, response, data)
                 break
