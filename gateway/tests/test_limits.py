@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline as RedisPipeline
 
 from gateway.http1 import request_head
 from gateway.pipeline import Pipeline
@@ -177,6 +178,52 @@ async def test_an_unused_lease_goes_back_to_the_other_workers(pair: tuple[LimitL
     await other.sync()
     admitted += sum(lease.spend(microseconds(), 2) for _ in range(20))
     assert admitted == 8, "ten at once, one of them spent by each before"
+
+
+async def test_what_somebody_else_has_put_into_the_store_is_written_over(
+    store: RedisServer, pair: tuple[LimitLeases, LimitLeases]
+) -> None:
+    """One key of another type would have every limit of its pipeline counted by each worker alone."""
+    one, _ = pair
+    limit = Limit(rate=10, per_seconds=100, burst=10)
+    async with Redis.from_url(store.url) as redis:
+        await redis.rpush("gateway:workers", "x")
+        await redis.rpush("limit:list", "x")
+        await redis.set("limit:text", "no number")
+        for key in ("list", "text", "own"):
+            one.of(key, limit).spend(microseconds(), 2)
+        await one.sync()
+        assert one.workers == 1
+        admitted = {
+            key: sum(one.of(key, limit).spend(microseconds(), 1) for _ in range(20))
+            for key in ("list", "text", "own")
+        }
+        assert set(admitted.values()) == {5}, "the share that was leased"
+        await redis.zadd("gateway:workers", {f"nobody-{number}": "inf" for number in range(5000)})
+        await one.sync()
+        assert one.workers == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [[0, [1, "1"]], [-1, [1, "1"]], ["x", [1, "1"]], [10**9, [1, "1"]], [1, [None, None]], [1, 7], [None]],
+)
+async def test_whatever_the_store_says_requests_are_counted(
+    said: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def execute(_pipeline: object) -> list[Any]:
+        return said
+
+    monkeypatch.setattr(RedisPipeline, "execute", execute)
+    leases = LimitLeases(RedisLimitStore(connect("redis://127.0.0.1:1", "default", None)), 1)
+    monkeypatch.setattr(leases._store, "_sync", "known")
+    limit = Limit(rate=10, per_seconds=100, burst=10)
+    assert leases.of("k", limit).spend(microseconds(), leases.workers)
+    await leases.sync()
+    assert 1 <= leases.workers <= 1000
+    await leases.sync()
+    leases.of("k", limit).spend(microseconds(), leases.workers)
+    await leases.close()
 
 
 async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(

@@ -13,6 +13,7 @@ from gateway.rate_limit.leases import Claim, Grant, Settlement, Unreachable
 
 _SECONDS: Final = 0.2  # less than one period: an answer that comes later is of no use
 _WORKERS: Final = "gateway:workers"
+_WORKERS_MAX: Final = 1000  # each admits its share
 
 # The key holds GCRA's theoretical arrival time in microseconds, at which the allowance is whole again. The rules are
 # service_kit.gcra's, in integers that a double holds exactly. What was spent before it could be asked for is charged
@@ -23,7 +24,8 @@ local now = time[1] * 1000000 + time[2]
 local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local debt, refund, wanted = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local latest = now + burst * interval
-local tat = math.min(math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now), latest)
+local held = redis.pcall('GET', KEYS[1])  -- another type, or no number: somebody else's, and written over
+local tat = math.min(math.max(type(held) == 'string' and tonumber(held) or 0, now), latest)
 tat = math.max(now, tat - refund * interval)
 tat = math.min(tat + debt * interval, math.max(tat, latest))
 local granted = math.max(0, math.min(wanted, math.floor((latest - tat) / interval)))
@@ -40,8 +42,11 @@ return {granted, string.format('%.0f', tat - now)}
 _COUNT: Final = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 2)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + 2, '+inf')
 redis.call('EXPIRE', KEYS[1], 5)
 return redis.call('ZCARD', KEYS[1])
 """
@@ -71,12 +76,17 @@ class RedisLimitStore:
                     *claim[1:],
                 )
             workers, *responses = await pipeline.execute()
+            return Settlement(
+                [Grant(int(granted), int(whole)) for granted, whole in responses],
+                min(max(int(workers), 1), _WORKERS_MAX),
+            )
         except NoScriptError:
             self._sync = ""  # a new server: it gets them the next time
             raise Unreachable("it was started anew") from None
         except (RedisError, OSError, TimeoutError) as error:
             raise Unreachable(str(error)) from None
-        return Settlement([Grant(granted, int(whole)) for granted, whole in responses], workers)
+        except (TypeError, ValueError):
+            raise Unreachable("what it says cannot be read") from None
 
     async def close(self) -> None:
         await self._redis.aclose()

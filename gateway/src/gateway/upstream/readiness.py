@@ -89,7 +89,7 @@ class Addresses:
         )
 
     async def _ask_until_ready(self, pool: Pool) -> None:
-        address, missing, said = (pool.host, pool.port), 0, ""
+        address, missing, said = (pool.host, pool.port), 0, set[str]()
         while True:
             found = await probe.ask(self._service, address, pool.internal, self._connect_seconds)
             missing = missing + 1 if found.missing else 0
@@ -98,9 +98,9 @@ class Addresses:
             if pool.was_ready and not found.listens:
                 pool.was_ready = False  # whoever listens there next is new
                 self._choose()
-            if found.reason != said:
-                said = found.reason
-                _log.info("%s at %s:%d is not ready: %s", self._service, *address, said)
+            if found.reason not in said:  # each once: an address that changes its mind fills no log
+                said.add(found.reason)
+                _log.info("%s at %s:%d is not ready: %s", self._service, *address, found.reason)
             await asyncio.sleep(probe.AGAIN_SECONDS)
         del self._probes[pool]
         pool.ready = pool.was_ready = True
