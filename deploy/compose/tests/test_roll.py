@@ -11,8 +11,11 @@ import pytest
 from fake_docker import FakeDocker
 
 from containers import Container
+from converging import up
+from project import Failed, Project, Refused
 from release import read_release
-from roll import Failed, Project, Refused, one_at_a_time, roll, up, who_stays
+from roll import one_at_a_time
+from rolling import roll, who_stays
 
 SERVICES: dict[str, Any] = {
     "secrets": {"image": "python:3.13-slim", "restart": "no"},
@@ -36,9 +39,9 @@ LATEST, PREVIOUS, UNFINISHED, GIVEN_UP = (
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks a name up here, and nobody presses Ctrl-C."""
-    monkeypatch.setattr("roll.NAMES_SECONDS", 0)
-    monkeypatch.setattr("roll.GRACE_SECONDS", 0)
-    monkeypatch.setattr("roll.hear_nobody", lambda: None)
+    monkeypatch.setattr("rolling.NAMES_SECONDS", 0)
+    monkeypatch.setattr("rolling.GRACE_SECONDS", 0)
+    monkeypatch.setattr("rolling.hear_nobody", lambda: None)
 
 
 def engine(**state: Any) -> FakeDocker:
