@@ -48,6 +48,7 @@ async def until_signed_in(service: Service) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.quiet
 async def test_an_emptied_store_begins_a_new_epoch_and_older_tokens_fail_by_their_key(
     own_service: Service, server: testing.RedisServer
 ) -> None:

@@ -456,6 +456,7 @@ async def test_without_the_limits_store_too_a_known_device_is_not_locked_out(
         assert (await attempt(service, People.PASSWORD, headers=mine)).status_code == 200
 
 
+@pytest.mark.quiet
 async def test_a_limits_store_that_hangs_holds_nobody_up(
     redis_url: str, people: People, tmp_path: Any
 ) -> None:

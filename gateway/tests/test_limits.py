@@ -226,6 +226,7 @@ async def test_whatever_the_store_says_requests_are_counted(
     await leases.close()
 
 
+@pytest.mark.quiet
 async def test_without_redis_each_worker_goes_on_with_its_share_and_comes_back(
     store: RedisServer, pair: tuple[LimitLeases, LimitLeases]
 ) -> None:

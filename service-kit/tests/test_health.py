@@ -38,6 +38,7 @@ async def test_a_service_that_can_serve_is_ready() -> None:
         assert (await service.get("/readyz")).json() == {"status": "ready"}
 
 
+@pytest.mark.quiet
 async def test_each_reason_against_is_told_and_no_check_outlasts_the_deadline() -> None:
     began = time.monotonic()
     async with client(store=unwell, mail=hanging, keys=broken, cache=well) as service:

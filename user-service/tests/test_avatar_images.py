@@ -161,6 +161,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_refused_before_it_is_decoded(bomb: bytes) -> None:
     begun = time.perf_counter()
@@ -246,6 +247,7 @@ MEASURE = textwrap.dedent(
 )
 
 
+@pytest.mark.quiet
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 @pytest.mark.parametrize("make", COSTLY.values(), ids=COSTLY)
 def test_the_costliest_picture_that_is_taken_is_bounded(make: Callable[[], bytes], tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ async def test_an_answer_without_end_lets_the_password_pass(
     assert not await check.contains(STOLEN)
 
 
+@pytest.mark.quiet
 async def test_a_slow_server_costs_its_timeout_and_then_nothing(
     server: RangeServer, check: BreachedPasswords
 ) -> None:

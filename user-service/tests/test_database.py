@@ -77,6 +77,7 @@ async def test_a_deadlocked_transaction_runs_again_as_a_whole(parts: Parts) -> N
     assert rows.scalars().all() == ["xyy", "xyy"]
 
 
+@pytest.mark.quiet
 @on_mysql
 async def test_who_waits_too_long_for_a_row_is_told_to_come_again(parts: Parts) -> None:
     await counters(parts.database, "a")
@@ -109,6 +110,7 @@ async def test_a_failed_unit_of_work_leaves_nothing_behind(parts: Parts) -> None
     assert found.all() == []
 
 
+@pytest.mark.quiet
 @on_mysql
 async def test_a_slow_statement_ends_at_the_deadline(database_url: str) -> None:
     database = Database(create_engine(make_url(database_url)), deadline=0.5)
@@ -129,6 +131,7 @@ async def test_a_longer_deadline_is_one_for_the_statement_too(database_url: str)
     await database.close()
 
 
+@pytest.mark.quiet
 @on_mysql
 async def test_units_of_work_of_one_request_share_its_deadline(database_url: str) -> None:
     database = Database(create_engine(make_url(database_url)), deadline=1.0)

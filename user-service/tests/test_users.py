@@ -103,6 +103,7 @@ async def test_repeats_at_once_make_one_person(service: Service) -> None:
     )
 
 
+@pytest.mark.quiet
 @pytest.mark.containers
 @pytest.mark.parametrize("empty_database", ["mysql"], indirect=True)
 async def test_a_repeat_waits_for_the_first_and_is_then_told_to_come_back(
