@@ -106,6 +106,16 @@ async def test_one_of_a_routes_roles_is_enough_and_none_is_not(tmp_path: Path) -
         )
 
 
+async def test_a_missing_scope_is_named_as_services_name_it(gateway: GatewayUnderTest) -> None:
+    refused = await gateway.send(get(b"/scoped", LAST, bearer(gateway, scope="other")))
+    assert is_problem(refused, 403, b"insufficient_scope"), refused
+    assert b'"scope":"things:read"' in refused
+    challenge = (
+        b'WWW-Authenticate: Bearer error="insufficient_scope", error_description="The token lacks a scope."'
+    )
+    assert challenge + b', scope="things:read"\r\n' in refused
+
+
 async def test_a_caller_sees_an_allowance_shrink_and_another_has_one_of_their_own(tmp_path: Path) -> None:
     async with running(tmp_path, table=TABLE) as gateway:
         ada = bearer(gateway, sub="ada")

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.routing.files import RouteEntry
 from gateway.routing.route_table import read_table
-from gateway.routing.routes import MethodNotAllowed, NoRoute, Routes
+from gateway.routing.routes import NoRoute, Routes
+from service_kit.exception_handlers import MethodNotAllowed
 
 
 def write(folder: Path, service: str, text: str) -> None:

@@ -10,7 +10,7 @@ from gateway.policy.rate_limits import AddressLimited, RouteLimited
 from gateway.policy.websocket import OriginRefused
 from gateway.portal.references import COMPONENTS, Document
 from gateway.routing.media_types import MediaTypeUnsupported, NotAcceptable
-from gateway.routing.routes import InsufficientRole, InsufficientScope, MethodNotAllowed, NoRoute, Route
+from gateway.routing.routes import NoRoute, Route
 from gateway.upstream.exceptions import (
     BadGateway,
     BreakerOpen,
@@ -19,7 +19,9 @@ from gateway.upstream.exceptions import (
     RequestTimeout,
     Unavailable,
 )
+from service_kit.dependencies import InsufficientRole, InsufficientScope
 from service_kit.document import PROBLEM_SCHEMA, join, refusals, share_examples
+from service_kit.exception_handlers import MethodNotAllowed
 from service_kit.problems import Problem
 
 _RESPONSES: Final[dict[str, tuple[str, tuple[type[Problem], ...]]]] = {

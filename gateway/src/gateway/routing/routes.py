@@ -12,6 +12,8 @@ from gateway.http1 import origins
 from gateway.http1.head import BodyTooLarge, Head
 from gateway.http1.origins import Origin
 from gateway.routing.media_types import Media
+from service_kit.dependencies import InsufficientRole, InsufficientScope
+from service_kit.exception_handlers import MethodNotAllowed
 from service_kit.problems import Problem
 from service_kit.tokens import Caller
 
@@ -29,25 +31,6 @@ LOOPBACK: Final = "loopback"  # among origins: those of localhost, 127.0.0.1 and
 class NoRoute(Problem):
     status, code, title = HTTPStatus.NOT_FOUND, "no_route", "Nothing is served at this path"
     detail = "`/openapi.json` lists every path, and `/docs` shows them."
-
-
-class MethodNotAllowed(Problem):
-    status, code, title = (
-        HTTPStatus.METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        "The method is not allowed here",
-    )
-    detail = "`Allow` lists the methods of this path."
-
-
-class InsufficientScope(Problem):
-    status, code, title = HTTPStatus.FORBIDDEN, "insufficient_scope", "The token lacks a scope"
-    detail = "Ask for the scope that `WWW-Authenticate` names. An operator grants it to the client."
-
-
-class InsufficientRole(Problem):
-    status, code, title = HTTPStatus.FORBIDDEN, "insufficient_role", "The caller lacks a role"
-    detail = "Ask an administrator for the role, then refresh: roles travel in the token."
 
 
 # As they stand in a response: `*` is a name, too.
@@ -165,9 +148,7 @@ class Route:
             return
         for scope in self.scopes:
             if not caller.has_scope(scope):
-                wanted = " ".join(sorted(self.scopes))
-                challenge = f'Bearer error="insufficient_scope", scope="{wanted}"'
-                raise InsufficientScope(f"needs {wanted}", headers={"WWW-Authenticate": challenge})
+                raise InsufficientScope(self.scopes)
         if self.roles and self.roles.isdisjoint(caller.roles):
             raise InsufficientRole(f"needs {' or '.join(sorted(self.roles))}")
 
