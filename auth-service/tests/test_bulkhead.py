@@ -17,8 +17,8 @@ NEVER = 60.0
 class Calls:
     """Calls that end when told to."""
 
-    def __init__(self, deadline: float = NEVER) -> None:
-        self.bulkhead = Bulkhead(cast("Client", SimpleNamespace(failing=False)), WIDTH, deadline)
+    def __init__(self, deadline: float = NEVER, *, failing: bool = False) -> None:
+        self.bulkhead = Bulkhead(cast("Client", SimpleNamespace(failing=failing)), WIDTH, deadline)
         self.under_way: list[str] = []
         self._end = asyncio.Event()
 
@@ -98,3 +98,17 @@ async def test_whoever_waits_longer_than_a_call_may_take_is_refused() -> None:
     flood = await calls.begin(*["192.0.2.0/24"] * 5)
     assert set(await asyncio.gather(*flood)) == {"refused"}
     assert len(calls.under_way) == 3
+
+
+async def test_who_came_to_ask_late_and_got_no_answer_in_the_time_left_keeps_nobody_else_out() -> None:
+    """After a crowd that left, sign-ins were refused for a second although user-service was well."""
+    calls = Calls(0.5, failing=True)
+    flood = await calls.begin(*["192.0.2.0/24"] * 4)
+    await asyncio.sleep(0.3)
+    for each in flood[:3]:
+        each.cancel()
+    await asyncio.gather(*flood[:3], return_exceptions=True)
+    assert await flood[3] == "refused"
+    calls.end()
+    [other] = await calls.begin("198.51.100.0/24")
+    assert await other == "answered"

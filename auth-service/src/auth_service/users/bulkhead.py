@@ -54,6 +54,7 @@ class Bulkhead:
         if self._next_try:
             self._next_try = began + RETRY_SECONDS  # this one finds out
         self._inside += 1
+        begins_at_once = self._may_begin(network)
         try:
             async with asyncio.timeout(self._deadline):
                 await self._take_turn(network)
@@ -62,7 +63,8 @@ class Bulkhead:
                 finally:
                     self._end_turn(network)
         except (NoResponse, TimeoutError) as failure:
-            if self._responded_at < began and self._http.failing:
+            # Whoever waited had less than its time for an answer, if it asked at all.
+            if begins_at_once and self._responded_at < began and self._http.failing:
                 self._next_try = time.monotonic() + RETRY_SECONDS
             logger.warning("user-service did not answer: %s", str(failure) or type(failure).__name__)
             raise UsersUnavailable from failure
