@@ -145,10 +145,10 @@ class NameService:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.fault = 1000.0, 0
         loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop, "getaddrinfo", self.getaddrinfo)
+        monkeypatch.setattr(socket, "getaddrinfo", self.getaddrinfo)
         monkeypatch.setattr(loop, "time", lambda: self.now)
 
-    async def getaddrinfo(self, *_: object, **__: object) -> list[Any]:
+    def getaddrinfo(self, *_: object, **__: object) -> list[Any]:
         if self.fault:
             raise socket.gaierror(self.fault, "it is so")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 0))]

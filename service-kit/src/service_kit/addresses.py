@@ -11,6 +11,8 @@ from typing import Final
 
 from fastapi import Request
 
+from service_kit.resolver import resolve_host
+
 RESOLVE_SECONDS: Final = 5.0
 # Unknown peers have the names resolved again at most so often, and wait for it no longer than the second.
 _MEET_SECONDS: Final = 0.2
@@ -87,13 +89,11 @@ class ClientAddress:
     async def _addresses_of(self, name: str) -> frozenset[Address]:
         loop = asyncio.get_running_loop()
         try:
-            answers = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        except UnicodeError:  # a label too long for a name
-            return frozenset()
+            hosts = await resolve_host(name)
         except OSError as error:
             kept, until = self._kept.get(name, (frozenset(), 0.0))
             return frozenset() if error.errno in _NO_SUCH_NAME or loop.time() >= until else kept
-        found = frozenset(address for *_, place in answers if (address := _parsed(str(place[0]))) is not None)
+        found = frozenset(address for host in hosts if (address := _parsed(host)) is not None)
         self._kept[name] = found, loop.time() + KEPT_SECONDS
         return found
 

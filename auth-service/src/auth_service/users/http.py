@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 import math
-import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from service_kit import strict_json
+from service_kit.resolver import resolve_host
 
 LARGEST_RESPONSE = 1024 * 1024
 KEPT_SECONDS = 4.0  # shorter than uvicorn keeps an idle connection
@@ -109,12 +109,10 @@ class Client:
     async def _resolve(self) -> None:
         """What was found before stays while the name cannot be resolved."""
         try:
-            loop = asyncio.get_running_loop()
-            infos = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # the latter: a label too long for a name
+            found = await resolve_host(self._host)
+        except OSError as error:
             logger.warning("the name of user-service was not resolved: %s", type(error).__name__)
         else:
-            found = {str(info[4][0]) for info in infos}
             for gone in self._addresses.keys() - found:
                 self._addresses.pop(gone).close()
             for host in found - self._addresses.keys():

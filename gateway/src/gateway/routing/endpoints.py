@@ -1,9 +1,10 @@
 """Where a service is, as it is written: hosts and ports, public and internal."""
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
+
+from service_kit.resolver import is_literal
 
 PUBLIC_PORT: Final = 8000
 INTERNAL_PORT: Final = 9000
@@ -34,14 +35,6 @@ def parse(text: str, default_port: int) -> list[Address]:
 
 def authority_of(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 class Endpoints(NamedTuple):

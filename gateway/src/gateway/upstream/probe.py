@@ -17,7 +17,7 @@ _RELEASE: Final = re.compile(
 # A server without such a page cannot say that it is not ready.
 _NO_SUCH_PAGE: Final = (404, 405, 410, 501)
 
-_UNREACHABLE: Final = (OSError, TimeoutError, UnicodeError)  # the last where a host can be no name
+_UNREACHABLE: Final = (OSError, TimeoutError)
 
 
 class Finding(NamedTuple):

@@ -1,64 +1,22 @@
 """The addresses that host names have now: asked for again and again, and never on the event loop."""
 
 import asyncio
-import socket
-from concurrent.futures import Future
-from threading import Thread
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-from gateway.routing.endpoints import Address, Endpoints, is_literal
+from gateway.routing.endpoints import Address, Endpoints
+from service_kit import resolver
+from service_kit.resolver import SERVICE_LOOKUPS_MAX, is_literal
 
 AGAIN_SECONDS: Final = 2.0
 _ADDRESSES_MAX: Final = 64  # that a name leads to; those beyond get no request
-_QUESTIONS_MAX: Final = 100  # to the name service that wait for its answer: each has a thread,
-_OF_A_SERVICE: Final = 4  # and so many of them at most
 
 
-class _Question(NamedTuple):
-    """What the name service is asked, and for the sake of which service first."""
-
-    service: str
-    response: Future[Any]
-
-
-_questions: dict[str, _Question] = {}  # those under way, by host: of the process, as its name service is
-
-
-async def resolve_host(host: str, service: str = "") -> set[str]:
-    """Its addresses now; none if it does not resolve, or while too many hosts of that service are asked for.
-
-    Each host is asked for in a thread of its own, and once at a time. In those of the event loop two hosts without an
-    answer would keep every other one from being asked for, the stores' among them.
-    """
-    if is_literal(host):
-        return {host}
-    question = _questions.get(host)
-    if question is None:
-        asked_for = sum(one.service == service for one in _questions.values()) if service else 0
-        if len(_questions) >= _QUESTIONS_MAX or asked_for >= _OF_A_SERVICE:
-            return set()
-        question = _questions[host] = _Question(service, Future())
-        question.response.set_running_or_notify_cancel()  # whoever gives up does not end it for the others
-        try:
-            Thread(target=_ask, args=(host, question.response), name=f"resolve {host}", daemon=True).start()
-        except RuntimeError:  # the system gives no more threads now
-            del _questions[host]
-            return set()
+async def resolve_host(host: str, service: str = "") -> frozenset[str]:
+    """Its addresses now; none if it does not resolve, or while too many hosts of that service are looked up."""
     try:
-        return {str(info[4][0]) for info in await asyncio.wrap_future(question.response)}
-    except (OSError, UnicodeError):  # the latter where it can be no name
-        return set()
-
-
-def _ask(host: str, response: Future[Any]) -> None:
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except Exception as error:  # noqa: BLE001 - whoever waits has to hear it
-        response.set_exception(error)
-    else:
-        response.set_result(found)
-    finally:
-        del _questions[host]
+        return await resolver.resolve_host(host, service)
+    except OSError:
+        return frozenset()
 
 
 class Resolver:
@@ -68,7 +26,7 @@ class Resolver:
         self._endpoints = endpoints
         self.literal = all(is_literal(host) for host, _ in endpoints.public)
         self._lookup: asyncio.Task[dict[Address, Address]] | None = None
-        self._places = asyncio.Semaphore(_OF_A_SERVICE)
+        self._places = asyncio.Semaphore(SERVICE_LOOKUPS_MAX)
 
     @property
     def written(self) -> dict[Address, Address]:
@@ -99,6 +57,6 @@ class Resolver:
                     found[host, hosts[index][1]] = self._endpoints.internal_of(index, host)
         return found
 
-    async def _resolve_host(self, host: str) -> set[str]:
+    async def _resolve_host(self, host: str) -> frozenset[str]:
         async with self._places:
             return await resolve_host(host)
