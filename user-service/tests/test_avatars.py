@@ -28,7 +28,7 @@ from user_service.avatars import upload as avatar_upload
 from user_service.avatars.exceptions import AvatarsBusy
 from user_service.avatars.upload import Pace
 from user_service.config import Settings
-from user_service.mails import registering
+from user_service.mail import registering
 from user_service.main import Parts
 from user_service.passwords.policy import PasswordRules
 from user_service.users.allowance import TooManyChanges

@@ -17,9 +17,9 @@ from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.config import Settings
-from user_service.mails.models import LinkRow
-from user_service.mails.sending import MailSender
-from user_service.mails.smtp import SmtpServer
+from user_service.mail.models import LinkRow
+from user_service.mail.sending import MailSender
+from user_service.mail.smtp import SmtpServer
 from user_service.main import Parts, make_parts
 from user_service.users.models import utc_now
 

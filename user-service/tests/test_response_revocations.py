@@ -114,13 +114,13 @@ def test_nothing_else_raises_a_version() -> None:
         "users.deleted",
         "users.disabled",
         "credentials.work",
-        "mails.work",
+        "account_links.work",
         "user_service.work",
     }
     assert raising - inner == {
         "credentials.change",
-        "mails._undo",
-        "mails.reset",
+        "account_links._undo",
+        "account_links.reset",
         "users.delete",
         "users.disable",
         "users.set_roles",

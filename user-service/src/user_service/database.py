@@ -13,11 +13,12 @@ from typing import Any, Final, TypeVar
 
 import asyncmy
 from prometheus_client import Gauge
-from sqlalchemy import event
+from sqlalchemy import ColumnElement, delete, event, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 
 from service_kit.problems import Problem
@@ -161,6 +162,16 @@ def reason(error: DBAPIError) -> str:
         return "connection_lost"
     code = error_code(error)
     return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+
+async def delete_batch(
+    connection: AsyncConnection, key: InstrumentedAttribute[Any], old: ColumnElement[bool], limit: int
+) -> int:
+    """Remove at most `limit` old rows by their keys, so that no others are locked; how many went."""
+    keys = (await connection.execute(select(key).where(old).limit(limit))).scalars().all()
+    if keys:
+        await connection.execute(delete(key.class_).where(key.in_(keys)))
+    return len(keys)
 
 
 def _worth_another_try(error: DBAPIError) -> bool:

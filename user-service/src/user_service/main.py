@@ -21,6 +21,11 @@ from service_kit.port_dispatch import PortDispatch
 from service_kit.settings import load, secret_value
 from service_kit.tracing import RequestContext
 from user_service import __version__, malloc
+from user_service.account_links.pages import LinkPages
+from user_service.account_links.router import confirmed_registration
+from user_service.account_links.router import internal_router as account_links_internal_router
+from user_service.account_links.router import router as account_links_router
+from user_service.account_links.service import AccountLinkService
 from user_service.audit.router import router as audit_router
 from user_service.avatars.router import router as avatars_router
 from user_service.avatars.service import AvatarService
@@ -32,14 +37,9 @@ from user_service.credentials.service import CredentialService
 from user_service.database import Database, DatabaseBusy, DatabaseUnavailable, create_engine
 from user_service.events.relay import Relay
 from user_service.events.stream import Stream
-from user_service.mails import registering
-from user_service.mails.pages import LinkPages
-from user_service.mails.router import confirmed_registration
-from user_service.mails.router import internal_router as mails_internal_router
-from user_service.mails.router import router as mails_router
-from user_service.mails.sending import MailSender
-from user_service.mails.service import MailService
-from user_service.mails.smtp import SmtpServer
+from user_service.mail import registering
+from user_service.mail.sending import MailSender
+from user_service.mail.smtp import SmtpServer
 from user_service.passwords.breached import BreachedPasswords
 from user_service.passwords.hashing import HASHER, Passwords, usable_threads
 from user_service.passwords.policy import PasswordRules
@@ -60,7 +60,7 @@ class Parts:
     passwords: Passwords
     users: UserService
     credentials: CredentialService
-    mails: MailService
+    account_links: AccountLinkService
     avatars: AvatarService
     breached: BreachedPasswords | None
     mail_sender: MailSender | None
@@ -119,7 +119,7 @@ def make_parts(settings: Settings, hasher: PasswordHasher = HASHER) -> Parts:
             require_verified_email=settings.require_verified_email,
             allowance=own_passwords(settings.changes_per_hour),
         ),
-        mails=MailService(database, passwords, rules),
+        account_links=AccountLinkService(database, passwords, rules),
         avatars=avatars,
         breached=breached,
         mail_sender=_mail_sender(database, settings) if settings.smtp_host else None,
@@ -183,7 +183,7 @@ def public_api(lifespan: object = None, *, confirm_registrations: bool = False) 
     app.add_middleware(metrics.RequestMetrics)
     if confirm_registrations:
         app.include_router(confirmed_registration)  # first come, first served: before users_router's
-    for router in (users_router, credentials_router, mails_router, avatars_router, audit_router):
+    for router in (users_router, credentials_router, account_links_router, avatars_router, audit_router):
         app.include_router(router)
     return app
 
@@ -196,7 +196,7 @@ def internal_api(
     exception_handlers.install(app)
     app.add_middleware(metrics.RequestMetrics)
     app.include_router(credentials_internal_router)
-    app.include_router(mails_internal_router)
+    app.include_router(account_links_internal_router)
     app.include_router(metrics.router())
 
     async def check_database() -> str | None:

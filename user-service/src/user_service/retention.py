@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.problems import Problem
 from user_service.database import Database
-from user_service.mails import repository as mails
-from user_service.users import idempotency
+from user_service.mail import links
+from user_service.mail import repository as outbox
+from user_service.users import address_changes, idempotency
 from user_service.users.models import utc_now
 
 log = logging.getLogger(__name__)
@@ -24,9 +25,9 @@ BATCH: Final = 500
 EVERY_SECONDS: Final = 600
 KEPT: Final[dict[Forget, timedelta]] = {
     idempotency.forget_before: timedelta(hours=24),
-    mails.forget_links: timedelta(days=7),  # so that a late click is told "expired", not "unknown"
-    mails.forget_address_changes: timedelta(days=7),
-    mails.forget_unsent: timedelta(days=7),  # what waits for a mail server that nobody has named
+    links.forget_expired: timedelta(days=7),  # so that a late click is told "expired", not "unknown"
+    address_changes.forget_ended: timedelta(days=7),
+    outbox.forget_unsent: timedelta(days=7),  # what waits for a mail server that nobody has named
 }
 
 

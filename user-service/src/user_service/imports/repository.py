@@ -8,9 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.audit.models import AuditContext, AuditRow
 from user_service.events.models import OutboxRow
-from user_service.mails.models import AddressChangeRow
 from user_service.users import repository as users
-from user_service.users.models import User, UserRow, utc_now
+from user_service.users.models import AddressChangeRow, User, UserRow, utc_now
 
 
 async def taken(connection: AsyncConnection, people: Sequence[User]) -> tuple[set[str], set[str]]:

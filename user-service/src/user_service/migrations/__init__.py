@@ -11,12 +11,12 @@ from user_service.audit import models as _audit
 from user_service.avatars import models as _avatars
 from user_service.columns import Base
 from user_service.events import models as _events
-from user_service.mails import models as _mails
+from user_service.mail import models as _mail
 from user_service.migrations import models as _migrations
 from user_service.users import models as _users
 
 # Naming the modules here is what puts their tables into the metadata.
-MODELS: Final = (_audit, _avatars, _events, _mails, _migrations, _users)
+MODELS: Final = (_audit, _avatars, _events, _mail, _migrations, _users)
 TABLES: Final[MetaData] = Base.metadata
 # GET_LOCK takes 64 characters, and a database's name alone may have as many.
 LOCK_NAME: Final = "CONCAT('user-service:migrations:', LEFT(SHA2(DATABASE(), 256), 32))"

@@ -1,9 +1,9 @@
-"""The users table, its roles, and what a person is to the rest of the service."""
+"""The users table, its roles and changes of address, and what a person is to the rest of the service."""
 
 import secrets
 import unicodedata
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -11,11 +11,14 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from user_service.columns import MYSQL, Base, Digest, Id, Moment
+from user_service.columns import MYSQL, Base, Digest, Id, Moment, Serial
 from user_service.users.email import Email
 
 # The role that may see and change anyone.
 ADMIN: Final = "admin"
+
+# For so long a change of address can be undone.
+UNDO_FOR: Final = timedelta(days=7)
 
 
 class Status(StrEnum):
@@ -69,6 +72,20 @@ class IdempotencyRow(Base):
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
+class AddressChangeRow(Base):
+    """While it can be undone, the old address stays reserved for its person."""
+
+    __tablename__ = "address_changes"
+    __table_args__ = (Index(None, "old_email_key"), Index(None, "user_id", "id"), MYSQL)
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    user_id: Mapped[UUID] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"))
+    old_email: Mapped[str] = mapped_column(String(320))
+    old_email_key: Mapped[str] = mapped_column(String(320))
+    changed_at: Mapped[datetime] = mapped_column(Moment)
+    undo_until: Mapped[datetime] = mapped_column(Moment)
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """A person as stored, at one version."""
@@ -103,6 +120,15 @@ class User:
     def with_roles(self, roles: tuple[str, ...]) -> "User":
         """Sessions live on: their clients refresh and get tokens with the new roles."""
         return replace(self, roles=roles, credentials_version=self.credentials_version + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressChange:
+    id: int
+    user_id: UUID
+    old_email: str
+    old_email_key: str
+    undo_until: datetime
 
 
 def new_user(email: Email, name: str, password_hash: str | None, at: datetime) -> User:

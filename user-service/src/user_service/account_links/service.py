@@ -1,21 +1,23 @@
 """Asking for a mail, and following the link in it. Asking leaves the same note for every address."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from user_service.account_links.exceptions import LinkExpired, LinkUnknown, LinkUsed
 from user_service.audit import repository as audit
 from user_service.audit.models import AuditContext
 from user_service.credentials.service import record_try, who_may_try
 from user_service.database import Database
-from user_service.mails import repository
-from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
-from user_service.mails.models import FOLLOWED_FOR, Link, LinkKind, WaitingMail
-from user_service.mails.registering import refuse_reserved
+from user_service.mail import links
+from user_service.mail import repository as outbox
+from user_service.mail.models import Link, LinkKind, WaitingMail
 from user_service.passwords.hashing import Passwords
 from user_service.passwords.policy import PasswordRules
+from user_service.users import address_changes
 from user_service.users import repository as users
 from user_service.users.allowance import ADDRESSES_WANTED
 from user_service.users.changes import record, write
@@ -23,8 +25,11 @@ from user_service.users.email import Email, InvalidEmail, parse_email
 from user_service.users.exceptions import UserNotFound
 from user_service.users.models import Status, User, new_user, utc_now
 
+# For so long a link that was followed counts at the sign-in.
+FOLLOWED_FOR: Final = timedelta(hours=1)
 
-class MailService:
+
+class AccountLinkService:
     def __init__(self, database: Database, passwords: Passwords, rules: PasswordRules) -> None:
         self._database = database
         self._passwords = passwords
@@ -57,7 +62,7 @@ class MailService:
             await users.lock(connection, user_id)
             await ADDRESSES_WANTED.require(connection, context, user_id, now)
             await audit.append(connection, context, "user.address_wanted", user_id, now)
-            await repository.add_mail(connection, mail, now)
+            await outbox.add_mail(connection, mail, now)
 
         await self._database.transaction(work)
 
@@ -91,7 +96,7 @@ class MailService:
             user = new_user(Email(link.email, link.email_key), name, password_hash, now)
             user = replace(user, email_verified_at=now)
             await users.add(connection, user)
-            await refuse_reserved(connection, user)
+            await address_changes.refuse_reserved(connection, user)
             await record(connection, _by(user, context), user, "user.created", now)
 
         await self._database.transaction(work)
@@ -124,12 +129,10 @@ class MailService:
         except InvalidEmail:
             return None
         since = utc_now() - FOLLOWED_FOR
-        return await self._database.read(
-            lambda connection: repository.followed_link(connection, key, token, since)
-        )
+        return await self._database.read(lambda connection: links.followed(connection, key, token, since))
 
     async def _leave(self, mail: WaitingMail) -> None:
-        await self._database.transaction(lambda connection: repository.add_mail(connection, mail, utc_now()))
+        await self._database.transaction(lambda connection: outbox.add_mail(connection, mail, utc_now()))
 
 
 async def _verify(connection: AsyncConnection, link: Link, context: AuditContext, now: datetime) -> User:
@@ -148,21 +151,21 @@ async def _change(connection: AsyncConnection, link: Link, context: AuditContext
     before = await _owner(connection, link)
     after = replace(before, email=link.email, email_key=link.email_key, email_verified_at=now)
     after = await write(connection, _by(before, context), before, after, "user.updated", fields=["email"])
-    await refuse_reserved(connection, after)
+    await address_changes.refuse_reserved(connection, after)
     # Nobody showed that an unconfirmed address is theirs: whoever reads the mail of a mistyped one had the account.
     if before.email_verified_at is not None:
-        change = await repository.add_address_change(connection, before, now)
+        change = await address_changes.add(connection, before, now)
         notice = WaitingMail(
             LinkKind.UNDO, before.id, before.email, before.email_key, data={"change": change}
         )
-        await repository.add_mail(connection, notice, now)
+        await outbox.add_mail(connection, notice, now)
     return after
 
 
 async def _undo(connection: AsyncConnection, link: Link, context: AuditContext, now: datetime) -> User:
     """Back to the old address; and out with whoever changed it, who knows the password."""
     before = await _owner(connection, link)
-    change = await repository.find_address_change(connection, (link.data or {})["change"])
+    change = await address_changes.find(connection, (link.data or {})["change"])
     if change is None or change.undo_until <= now:
         raise LinkExpired
     after = replace(
@@ -175,13 +178,13 @@ async def _undo(connection: AsyncConnection, link: Link, context: AuditContext, 
     after = await write(
         connection, _by(before, context), before, after, "user.credentials_changed", by="undo"
     )
-    await repository.close_address_changes(connection, before.id, first=change.id)
-    await repository.add_mail(connection, WaitingMail(LinkKind.RESET, before.id), now)
+    await address_changes.close(connection, before.id, first=change.id)
+    await outbox.add_mail(connection, WaitingMail(LinkKind.RESET, before.id), now)
     return after
 
 
 async def _usable(connection: AsyncConnection, kind: LinkKind, token: str, now: datetime) -> Link:
-    link = await repository.find_link(connection, token)
+    link = await links.find(connection, token)
     if link is None or link.kind is not kind:
         raise LinkUnknown
     if link.used_at is not None:
@@ -194,7 +197,7 @@ async def _usable(connection: AsyncConnection, kind: LinkKind, token: str, now: 
 async def _take(connection: AsyncConnection, kind: LinkKind, token: str, now: datetime) -> Link:
     """The link, used up."""
     link = await _usable(connection, kind, token, now)
-    if not await repository.use_link(connection, token, now):
+    if not await links.use(connection, token, now):
         raise LinkUsed
     return link
 

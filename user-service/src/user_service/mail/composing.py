@@ -12,7 +12,7 @@ from email.policy import SMTP
 from email.utils import format_datetime, make_msgid
 from typing import Final
 
-from user_service.mails.models import LIFETIME, LinkKind
+from user_service.mail.models import LIFETIME, LinkKind
 from user_service.users.models import utc_now
 
 # A mail that is no link's own: the link in it sets a new password.

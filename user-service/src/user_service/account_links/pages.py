@@ -9,7 +9,7 @@ from typing import Final
 
 from fastapi import Response
 
-from user_service.mails.models import LinkKind
+from user_service.mail.models import LinkKind
 from user_service.passwords.policy import LONGEST
 
 
@@ -74,7 +74,7 @@ class LinkPages:
 
 
 def _rendered(kind: LinkKind, shortest: int, home: str) -> tuple[str, str]:
-    folder = resources.files("user_service.mails")
+    folder = resources.files("user_service.account_links")
     style, script, frame = ((folder / f"page.{part}").read_text("utf-8") for part in ("css", "js", "html"))
     words = WORDS[kind]
     html = frame.format(

@@ -11,9 +11,9 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from user_service.mails import repository
-from user_service.mails.composing import ACCOUNT_EXISTS
-from user_service.mails.models import LinkKind, WaitingMail
+from user_service.mail.composing import ACCOUNT_EXISTS
+from user_service.mail.models import LinkKind, WaitingMail
+from user_service.users import address_changes
 from user_service.users import repository as users
 from user_service.users.models import Status, User
 
@@ -56,7 +56,7 @@ async def _to_a_free_address(
     if await users.find_by_email_key(connection, _key(mail)) is not None:
         # Only the address's owner learns that it has an account.
         return await _reset(connection, WaitingMail(ACCOUNT_EXISTS, email_key=mail.email_key), now)
-    if await repository.reserved(connection, _key(mail), now, besides=mail.user_id):
+    if await address_changes.reserved(connection, _key(mail), now, besides=mail.user_id):
         return None
     return mail
 

@@ -1,4 +1,4 @@
-"""Mails that wait, links that were mailed, and changes of address that can still be undone.
+"""Mails that wait, and links that were mailed.
 
 A mail waits as what to tell whom, never as text: its link is made when it is sent, and only a hash of the link's
 token is stored. So no token is in this database, and no backup of it opens an account.
@@ -10,10 +10,11 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import JSON, ForeignKey, Index, Integer, String, text
+from sqlalchemy import JSON, Index, Integer, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from user_service.columns import MYSQL, Base, Digest, Id, Moment, Serial
+from user_service.users.models import UNDO_FOR
 
 
 class LinkKind(StrEnum):
@@ -25,11 +26,6 @@ class LinkKind(StrEnum):
     UNDO = "undo-change"
     RESET = "reset-password"
 
-
-UNDO_FOR: Final = timedelta(days=7)
-
-# For so long a link that was followed counts at the sign-in.
-FOLLOWED_FOR: Final = timedelta(hours=1)
 
 LIFETIME: Final = {
     LinkKind.VERIFY: timedelta(hours=24),
@@ -77,20 +73,6 @@ class LinkRow(Base):
     used_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
-class AddressChangeRow(Base):
-    """While it can be undone, the old address stays reserved for its person."""
-
-    __tablename__ = "address_changes"
-    __table_args__ = (Index(None, "old_email_key"), Index(None, "user_id", "id"), MYSQL)
-
-    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
-    user_id: Mapped[UUID] = mapped_column(Id, ForeignKey("users.id", ondelete="CASCADE"))
-    old_email: Mapped[str] = mapped_column(String(320))
-    old_email_key: Mapped[str] = mapped_column(String(320))
-    changed_at: Mapped[datetime] = mapped_column(Moment)
-    undo_until: Mapped[datetime] = mapped_column(Moment)
-
-
 @dataclass(frozen=True, slots=True)
 class WaitingMail:
     """What to tell whom. Without an address of its own it goes to the person's stored one."""
@@ -127,12 +109,3 @@ class Link:
     data: dict[str, Any] | None
     expires_at: datetime
     used_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class AddressChange:
-    id: int
-    user_id: UUID
-    old_email: str
-    old_email_key: str
-    undo_until: datetime

@@ -7,12 +7,9 @@ from fastapi.responses import HTMLResponse
 
 from service_kit.dependencies import get_service_caller
 from service_kit.document import refusals
-from user_service.bodies import SmallJsonRoute
-from user_service.credentials.exceptions import WrongPassword
-from user_service.mails.dependencies import KnownDevice, Mails, Pages
-from user_service.mails.exceptions import LinkExpired, LinkUnknown, LinkUsed
-from user_service.mails.models import LinkKind
-from user_service.mails.schemas import (
+from user_service.account_links.dependencies import AccountLinks, KnownDevice, Pages
+from user_service.account_links.exceptions import LinkExpired, LinkUnknown, LinkUsed
+from user_service.account_links.schemas import (
     Accepted,
     AddressWanted,
     FollowedLink,
@@ -22,6 +19,9 @@ from user_service.mails.schemas import (
     NewPassword,
     Registration,
 )
+from user_service.bodies import SmallJsonRoute
+from user_service.credentials.exceptions import WrongPassword
+from user_service.mail.models import LinkKind
 from user_service.passwords.exceptions import HashingBusy, PasswordRefused
 from user_service.users.allowance import TooManyChanges
 from user_service.users.dependencies import Anonymous, By, MyId, owns_account, revoked
@@ -35,16 +35,16 @@ WithoutPassword = Literal[LinkKind.VERIFY, LinkKind.CHANGE, LinkKind.UNDO]
 
 
 @router.post("/verification", status_code=status.HTTP_202_ACCEPTED)
-async def ask_verification(request_body: ForAddress, mails: Mails) -> Accepted:
+async def ask_verification(request_body: ForAddress, account_links: AccountLinks) -> Accepted:
     """Have the confirmation of an address mailed again. The answer is the same for every address."""
-    await mails.ask_verification(request_body.email)
+    await account_links.ask_verification(request_body.email)
     return Accepted()
 
 
 @router.post("/password-reset", status_code=status.HTTP_202_ACCEPTED)
-async def ask_reset(request_body: ForAddress, mails: Mails) -> Accepted:
+async def ask_reset(request_body: ForAddress, account_links: AccountLinks) -> Accepted:
     """Have a link mailed that sets a new password. The answer is the same for every address."""
-    await mails.ask_reset(request_body.email)
+    await account_links.ask_reset(request_body.email)
     return Accepted()
 
 
@@ -54,9 +54,9 @@ async def ask_reset(request_body: ForAddress, mails: Mails) -> Accepted:
     dependencies=[owns_account],
     responses=refusals(NotAPerson, UserNotFound, WrongPassword, HashingBusy, TooManyChanges),
 )
-async def ask_change(me: MyId, wanted: AddressWanted, mails: Mails, context: By) -> Accepted:
+async def ask_change(me: MyId, wanted: AddressWanted, account_links: AccountLinks, context: By) -> Accepted:
     """Move the account to another address: once it is confirmed there, and with 7 days to undo it."""
-    await mails.ask_change(me, wanted.email, wanted.password, context)
+    await account_links.ask_change(me, wanted.email, wanted.password, context)
     return Accepted()
 
 
@@ -85,14 +85,14 @@ async def show_link(kind: WithoutPassword, pages: Pages) -> Response:
 )
 async def reset_password(
     followed: NewPassword,
-    mails: Mails,
+    account_links: AccountLinks,
     context: Anonymous,
     request: Request,
     response: Response,
     make_known: KnownDevice,
 ) -> None:
     """Set a new password. The address counts as verified, and every session ends."""
-    user = await mails.reset(followed.token, followed.password, context)
+    user = await account_links.reset(followed.token, followed.password, context)
     make_known(followed.token)
     response.headers.update(revoked(request, user))
 
@@ -103,10 +103,10 @@ async def reset_password(
     responses=refusals(LinkUnknown, LinkUsed, LinkExpired, PasswordRefused, HashingBusy, EmailTaken),
 )
 async def confirm_registration(
-    followed: NewPassword, mails: Mails, context: Anonymous, make_known: KnownDevice
+    followed: NewPassword, account_links: AccountLinks, context: Anonymous, make_known: KnownDevice
 ) -> None:
     """Make the account that was asked for, with this password."""
-    await mails.register(followed.token, followed.password, context)
+    await account_links.register(followed.token, followed.password, context)
     make_known(followed.token)
 
 
@@ -118,26 +118,26 @@ async def confirm_registration(
 async def follow_link(
     kind: WithoutPassword,
     followed: FollowedLink,
-    mails: Mails,
+    account_links: AccountLinks,
     context: Anonymous,
     request: Request,
     response: Response,
     make_known: KnownDevice,
 ) -> None:
     """Do what the mailed link is for: once, then `link_used`; too late, `link_expired`."""
-    user = await mails.follow(kind, followed.token, context)
+    user = await account_links.follow(kind, followed.token, context)
     make_known(followed.token)
     response.headers.update(revoked(request, user))
 
 
 @internal_router.post("/links/followed", dependencies=[Depends(get_service_caller("credentials:verify"))])
-async def followed_link(request_body: FollowedQuestion, mails: Mails) -> LinkStatus:
+async def followed_link(request_body: FollowedQuestion, account_links: AccountLinks) -> LinkStatus:
     """Whether a link in a mail to this address was followed within the hour: any, or the one of this token."""
-    return LinkStatus(link=await mails.followed(request_body.email, request_body.token))
+    return LinkStatus(link=await account_links.followed(request_body.email, request_body.token))
 
 
 @confirmed_registration.post("", status_code=status.HTTP_202_ACCEPTED)
-async def ask_registration(wanted: Registration, mails: Mails) -> Accepted:
+async def ask_registration(wanted: Registration, account_links: AccountLinks) -> Accepted:
     """Register by mail. The answer is the same whether or not the address has an account."""
-    await mails.ask_registration(wanted.email, wanted.name)
+    await account_links.ask_registration(wanted.email, wanted.name)
     return Accepted()

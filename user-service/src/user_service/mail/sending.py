@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.problems import Problem
 from user_service.database import Database
-from user_service.mails import repository
-from user_service.mails.addressing import addressed
-from user_service.mails.composing import WORDS, compose, recipient
-from user_service.mails.models import ClaimedMail, LinkKind
-from user_service.mails.smtp import RefusedForGood, SmtpServer, reason
+from user_service.mail import links, repository
+from user_service.mail.addressing import addressed
+from user_service.mail.composing import WORDS, compose, recipient
+from user_service.mail.models import ClaimedMail, LinkKind
+from user_service.mail.smtp import RefusedForGood, SmtpServer, reason
 from user_service.users.models import utc_now
 
 log = logging.getLogger(__name__)
@@ -109,12 +109,12 @@ class MailSender:
         # A notice of an undoable change is never dropped: a thief would only have to ask for five others first.
         if link is not LinkKind.UNDO and claimed.attempts == 1:
             # Not those that have ended: else strangers who ask keep the person from a link that works.
-            good = await repository.good_links_since(connection, mail, link, now - timedelta(hours=1), now)
+            good = await links.good_since(connection, mail, link, now - timedelta(hours=1), now)
             if good >= PER_HOUR:
                 log.warning("mail dropped, kind=%s reason=too_many_to_one_address", mail.kind)
                 return None
         token = secrets.token_urlsafe(32)
-        await repository.add_link(connection, token, mail, link, now)
+        await links.add(connection, token, mail, link, now)
         url = f"{self._link_base}/{link}#token={token}"
         if self._own_pages:
             url += f"&email={quote(mail.email)}"  # password managers save a password under it

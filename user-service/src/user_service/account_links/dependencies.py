@@ -1,13 +1,12 @@
-"""What the routes about mails need."""
+"""What the routes about mailed links need."""
 
 from collections.abc import Callable
 from typing import Annotated, Final
 
 from fastapi import Depends, Request, Response
 
-from user_service.mails.models import FOLLOWED_FOR
-from user_service.mails.pages import LinkPages
-from user_service.mails.service import MailService
+from user_service.account_links.pages import LinkPages
+from user_service.account_links.service import FOLLOWED_FOR, AccountLinkService
 
 # The names of auth-service's sign-in (its contract/devices.md).
 DEVICE_COOKIE: Final = "device"
@@ -15,9 +14,9 @@ DEVICE_HEADER: Final = "X-Device-Token"
 SIGN_IN: Final = "/auth/token"
 
 
-async def get_mails(request: Request) -> MailService:
-    mails: MailService = request.app.state.parts.mails
-    return mails
+async def get_account_links(request: Request) -> AccountLinkService:
+    account_links: AccountLinkService = request.app.state.parts.account_links
+    return account_links
 
 
 async def get_pages(request: Request) -> LinkPages:
@@ -45,5 +44,5 @@ async def make_known(request: Request, response: Response) -> Callable[[str], No
 
 
 Pages = Annotated[LinkPages, Depends(get_pages)]
-Mails = Annotated[MailService, Depends(get_mails)]
+AccountLinks = Annotated[AccountLinkService, Depends(get_account_links)]
 KnownDevice = Annotated[Callable[[str], None], Depends(make_known)]

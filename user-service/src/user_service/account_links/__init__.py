@@ -1,0 +1,1 @@
+"""Mailed links: asking for one, and what a followed one does."""

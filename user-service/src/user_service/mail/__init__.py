@@ -1,0 +1,1 @@
+"""Mails: the outbox, whom each is for, its words, and sending it."""

@@ -1,1 +1,0 @@
-"""Mails with a link, and what happens when somebody follows it."""
