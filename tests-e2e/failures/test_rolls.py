@@ -12,7 +12,7 @@ import pytest
 
 from gatehouse_e2e.compose import Compose
 from gatehouse_e2e.history import History
-from gatehouse_e2e.load import Read, Share
+from gatehouse_e2e.load import Read, Refresh, Share
 from gatehouse_e2e.people import People
 from gatehouse_e2e.plugin import PromiseFixture, SteadyFixture
 from gatehouse_e2e.systems import CommandFailed, System
@@ -33,7 +33,7 @@ MIGRATION_FAILS = (
 # Its lines, why it is of no use, and what it says itself.
 USELESS = {
     "dies at import": (DIES, "ends again and again|ended with exit code 1", "a_module_that_is_not_there"),
-    "never gets ready": (NEVER_READY, "is not ready after 1[89] s", "still loading"),
+    "never gets ready": (NEVER_READY, "is not ready after 1[67] s", "still loading"),
     "fails to migrate": (MIGRATION_FAILS, "user-service-migrate ended with exit code 1", "no such column"),
 }
 Loaded = Callable[[str], AbstractContextManager[History]]
@@ -63,7 +63,13 @@ def load(steady: SteadyFixture, people: People, full: bool, request: pytest.Fixt
     kept, once = (80, 40) if full else (5, 5)
 
     def under(title: str) -> AbstractContextManager[History]:
-        return steady(title, Share(kept, Read(readers)), Share(once, Read(readers, once=True)))
+        # Twenty rolls take longer than a token lives.
+        return steady(
+            title,
+            Share(kept, Read(readers)),
+            Share(once, Read(readers, once=True)),
+            Share(0.25, Refresh(readers)),
+        )
 
     return under
 
