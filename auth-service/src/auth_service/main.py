@@ -1,7 +1,6 @@
 """The parts list: what the service is made of, and how the parts are put together."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -36,15 +35,13 @@ from auth_service.tokens.schemas import ErrorResponse
 from auth_service.tokens.service import Tokens
 from auth_service.users.client import UsersClient
 from auth_service.users.events import BLOCK_MS, UserEvents
-from service_kit import background, exception_handlers, health, logs, metrics
-from service_kit.addresses import ClientAddress
+from service_kit import application, logs
 from service_kit.authenticator import Authenticator
-from service_kit.port_dispatch import PortDispatch
 from service_kit.revocations import Revocation
 from service_kit.settings import load, secret_value
-from service_kit.tracing import RequestContext
 
 NAME: Final = "auth-service"
+TITLE: Final = "Auth service"
 LIMITS_TIMEOUT_SECONDS: Final = 0.25
 
 
@@ -198,36 +195,10 @@ def make_parts(settings: Settings) -> Parts:
 
 def create_app(settings: Settings, parts: Parts) -> ASGIApp:
     """The service on its two binds."""
-    address_rule = ClientAddress(settings.gateway_peers)
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        parts.authenticator.revocations.on_change(_look_at_keys(parts.keys))
-        try:
-            async with (
-                parts.authenticator.running(),
-                background.running(
-                    address_rule.run,
-                    parts.keys.run,
-                    parts.events.run,
-                    parts.clients.run,
-                    partial(
-                        connections.watch_connections, {"redis": parts.store, "redis-limits": parts.limits}
-                    ),
-                    partial(audit.tell_of_commands, parts.store, make_records(settings, "command")),
-                ),
-            ):
-                yield
-        finally:
-            await parts.close()
-
-    public = public_api(lifespan)
+    parts.authenticator.revocations.on_change(_look_at_keys(parts.keys))
+    public = public_api()
     if not settings.grant_password:
         _leave_out_password_flow(public)
-    internal = internal_api(parts)
-    for app in (public, internal):
-        app.state.authenticator = parts.authenticator
-        app.state.client_address = address_rule
     public.state.issuer = settings.public_url
     public.state.metadata = describe(settings.public_url, grant_password=settings.grant_password)
     public.state.tokens = parts.tokens
@@ -235,44 +206,46 @@ def create_app(settings: Settings, parts: Parts) -> ASGIApp:
     public.state.clients = parts.clients
     public.state.sessions = parts.sessions
     public.state.keys = parts.keys
-    return RequestContext(logs.AccessLogMiddleware(PortDispatch(public, internal, settings.internal_port)))
+    return application.serve_both(
+        public,
+        internal_api(parts),
+        settings,
+        parts.authenticator,
+        parts.keys.run,
+        parts.events.run,
+        parts.clients.run,
+        partial(connections.watch_connections, {"redis": parts.store, "redis-limits": parts.limits}),
+        partial(audit.tell_of_commands, parts.store, make_records(settings, "command")),
+        close=parts.close,
+    )
 
 
-def public_api(lifespan: Any = None) -> FastAPI:
+def public_api() -> FastAPI:
     """What the gateway may forward to; its OpenAPI document is the service's contract."""
-    app = FastAPI(
-        title="Auth service",
-        version=__version__,
+    app = application.public_api(
+        TITLE,
+        __version__,
+        (tokens_router, sessions_router, keys_router),
+        schemas={OAuthError.schema: ErrorResponse.model_json_schema()},
         description="Sign-in sessions, refresh tokens, signing keys, access tokens and revocations.",
-        lifespan=lifespan,
         openapi_tags=[
             {"name": "oauth", "description": "Sign in, refresh, sign out: start here."},
             {"name": "sessions", "description": "Where a person is signed in."},
             {"name": "keys", "description": "What verifies our tokens."},
         ],
-        docs_url=None,
-        redoc_url=None,
     )
-    exception_handlers.install(app, schemas={OAuthError.schema: ErrorResponse.model_json_schema()})
     app.add_exception_handler(OAuthError, _on_oauth_error)
-    app.add_middleware(metrics.RequestMetrics)
-    for router in (tokens_router, sessions_router, keys_router):
-        app.include_router(router)
     return app
 
 
 def internal_api(parts: Parts) -> FastAPI:
     """What only operators reach."""
-    app = FastAPI(title="Auth service, internal", version=__version__, openapi_url=None)
-    exception_handlers.install(app)
-    app.add_middleware(metrics.RequestMetrics)
-    app.include_router(metrics.router())
 
     async def keys_readable() -> str | None:
         return None if parts.keys.readable else "the signing keys were not read"
 
-    app.include_router(health.router({"keys": keys_readable, "tokens": parts.authenticator.check}))
-    return app
+    checks = {"keys": keys_readable, "tokens": parts.authenticator.check}
+    return application.internal_api(TITLE, __version__, checks)
 
 
 def serve() -> ASGIApp:

@@ -1,7 +1,5 @@
 """The parts list: what the service is made of, and how the parts are put together."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -14,12 +12,9 @@ from redis.backoff import NoBackoff
 from sqlalchemy import text
 from starlette.types import ASGIApp
 
-from service_kit import background, exception_handlers, health, logs, metrics
-from service_kit.addresses import ClientAddress
+from service_kit import application, background, logs
 from service_kit.authenticator import Authenticator
-from service_kit.port_dispatch import PortDispatch
 from service_kit.settings import load, secret_value
-from service_kit.tracing import RequestContext
 from user_service import __version__, malloc
 from user_service.account_links.pages import LinkPages
 from user_service.account_links.router import confirmed_registration
@@ -50,6 +45,7 @@ from user_service.users.router import router as users_router
 from user_service.users.service import UserService
 
 NAME: Final = "user-service"
+TITLE: Final = "User service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,68 +132,44 @@ def make_parts(settings: Settings, hasher: PasswordHasher = HASHER) -> Parts:
 
 def create_app(settings: Settings, parts: Parts, authenticator: Authenticator) -> ASGIApp:
     """The service on its two binds."""
-    address_rule = ClientAddress(settings.gateway_peers)
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        works: list[background.Work] = [
-            address_rule.run,
-            parts.relay.run,
-            partial(apply_retention, parts.database),
-        ]
-        parts.memory.work_ended()  # starting is big work too
-        if parts.mail_sender:
-            works.append(parts.mail_sender.run)
-        try:
-            async with authenticator.running(), background.running(*works):
-                yield
-        finally:
-            await parts.close()
-
-    public = public_api(lifespan, confirm_registrations=settings.registration == "confirm")
+    works: list[background.Work] = [
+        parts.relay.run,
+        partial(apply_retention, parts.database),
+        parts.memory.run,
+    ]
+    if parts.mail_sender:
+        works.append(parts.mail_sender.run)
+    public = public_api(confirm_registrations=settings.registration == "confirm")
     internal = internal_api(parts.database, parts.events, parts.avatars, authenticator)
     for app in (public, internal):
         app.state.parts = parts
-        app.state.authenticator = authenticator
-        app.state.client_address = address_rule
-    both = PortDispatch(public, internal, settings.internal_port)
-    return RequestContext(logs.AccessLogMiddleware(RequestDeadline(both, parts.database)))
+        app.add_middleware(RequestDeadline, parts.database)
+    return application.serve_both(public, internal, settings, authenticator, *works, close=parts.close)
 
 
-def public_api(lifespan: object = None, *, confirm_registrations: bool = False) -> FastAPI:
+def public_api(*, confirm_registrations: bool = False) -> FastAPI:
     """What the gateway may forward to; its OpenAPI document is the service's contract."""
-    app = FastAPI(
-        title="User service",
-        version=__version__,
+    routers = (users_router, credentials_router, account_links_router, avatars_router, audit_router)
+    return application.public_api(
+        TITLE,
+        __version__,
+        # First come, first served: the confirmed registration before users_router's.
+        (confirmed_registration, *routers) if confirm_registrations else routers,
+        DatabaseUnavailable,
+        DatabaseBusy,
         description="People: who they are, what they may do, and what they sign in with.",
-        lifespan=lifespan,  # type: ignore[arg-type] # None while the contract is written
         openapi_tags=[
             {"name": "users", "description": "Register, read and change people."},
             {"name": "mails", "description": "Ask for mails, and follow the links in them."},
             {"name": "avatars", "description": "Pictures of people."},
         ],
-        docs_url=None,
-        redoc_url=None,
     )
-    exception_handlers.install(app, DatabaseUnavailable, DatabaseBusy)
-    app.add_middleware(metrics.RequestMetrics)
-    if confirm_registrations:
-        app.include_router(confirmed_registration)  # first come, first served: before users_router's
-    for router in (users_router, credentials_router, account_links_router, avatars_router, audit_router):
-        app.include_router(router)
-    return app
 
 
 def internal_api(
     database: Database, events: Stream, avatars: AvatarService, authenticator: Authenticator
 ) -> FastAPI:
     """What only the other services and the operators reach."""
-    app = FastAPI(title="User service, internal", version=__version__, openapi_url=None)
-    exception_handlers.install(app)
-    app.add_middleware(metrics.RequestMetrics)
-    app.include_router(credentials_internal_router)
-    app.include_router(account_links_internal_router)
-    app.include_router(metrics.router())
 
     async def check_database() -> str | None:
         try:
@@ -212,8 +184,9 @@ def internal_api(
         "tokens": authenticator.check,
         "avatars": avatars.check,
     }
-    app.include_router(health.router(checks, deadline=2.0))
-    return app
+    return application.internal_api(
+        TITLE, __version__, checks, credentials_internal_router, account_links_internal_router, deadline=2.0
+    )
 
 
 def serve() -> ASGIApp:

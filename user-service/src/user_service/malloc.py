@@ -33,6 +33,9 @@ class FreedMemory:
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._calm: asyncio.TimerHandle | None = None
 
+    async def run(self) -> None:
+        self.work_ended()  # starting is big work, too
+
     def work_ended(self) -> None:
         if self._calm:
             self._calm.cancel()
