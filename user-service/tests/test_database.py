@@ -1,10 +1,12 @@
 """Units of work: one transaction a request, run again as a whole, bounded in time; and what is asked in them."""
 
+import ast
 import asyncio
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+import user_service
 from user_service.database import CONNECT_SECONDS, Database, DatabaseBusy, DatabaseUnavailable, create_engine
 from user_service.main import Parts
 
@@ -50,6 +53,16 @@ async def touch(connection: AsyncConnection, row: int) -> None:
     await connection.execute(
         text("UPDATE schema_floor SET revision = CONCAT(LEFT(revision, 8), 'y') WHERE id = :id"), {"id": row}
     )
+
+
+def test_a_unit_of_work_captures_nothing() -> None:
+    """It may run twice, so all that it uses stands in its parameters: no function of a connection is nested."""
+    functions = (ast.AsyncFunctionDef, ast.FunctionDef, ast.Lambda)
+    for file in Path(user_service.__file__).parent.rglob("*.py"):
+        for outer in ast.walk(ast.parse(file.read_text("utf-8"))):
+            for inner in ast.walk(outer) if isinstance(outer, functions) else ():
+                if inner is not outer and isinstance(inner, functions) and file.name != "database.py":
+                    assert "connection" not in [each.arg for each in inner.args.args], (file, inner.lineno)
 
 
 @on_mysql

@@ -91,22 +91,22 @@ async def make_admin(email: str) -> str:
     key = parse_email(email).key
     settings = load(DatabaseSettings)
     database = Database(create_engine(settings.url(), pool_size=1))
-
-    async def work(connection: AsyncConnection) -> str:
-        found = await repository.find_by_email_key(connection, key)
-        if found is None:
-            raise UserNotFound
-        before = await repository.lock(connection, found.id)
-        if ADMIN in before.roles:
-            return f"{before.id} is an administrator already{_doubts(before)}"
-        after = before.with_roles(tuple(sorted({*before.roles, ADMIN})))
-        await write(connection, BY_COMMAND, before, after, "user.roles_changed", granted=[ADMIN], taken=[])
-        return f"{before.id} is an administrator now{_doubts(before)}"
-
     try:
-        return await database.transaction(work)
+        return await database.transaction(_grant_admin, key)
     finally:
         await database.close()
+
+
+async def _grant_admin(connection: AsyncConnection, email_key: str) -> str:
+    found = await repository.find_by_email_key(connection, email_key)
+    if found is None:
+        raise UserNotFound
+    before = await repository.lock(connection, found.id)
+    if ADMIN in before.roles:
+        return f"{before.id} is an administrator already{_doubts(before)}"
+    after = before.with_roles(tuple(sorted({*before.roles, ADMIN})))
+    await write(connection, BY_COMMAND, before, after, "user.roles_changed", granted=[ADMIN], taken=[])
+    return f"{before.id} is an administrator now{_doubts(before)}"
 
 
 def _doubts(user: User) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import asyncmy
 from prometheus_client import Gauge
@@ -24,7 +24,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 from service_kit.problems import Problem
 
 T = TypeVar("T")
-Work = Callable[[AsyncConnection], Awaitable[T]]
+P = ParamSpec("P")
+Work = Callable[Concatenate[AsyncConnection, P], Awaitable[T]]
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,9 @@ _patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
 class Database:
     """Runs units of work, each against one connection.
 
+    A unit of work is a function whose first parameter is the connection; it is named here, and its other arguments
+    stand behind it: `await database.read(repository.find, user_id)`.
+
     Connections are in autocommit mode: a READ COMMITTED read gains nothing from a transaction and would
     pay a round trip for its end; a transaction says BEGIN and COMMIT itself.
     """
@@ -83,17 +87,21 @@ class Database:
             event.listen(pool, "checkout", lambda *_: IN_USE.set(pool.checkedout()))
             event.listen(pool, "checkin", lambda *_: IN_USE.set(pool.checkedout() - 1))
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work`, which changes nothing; once more when its connection turns out to be dead."""
-        return await self._within_deadline(self._reading, work)
+        return await self._within_deadline(
+            self._reading, lambda connection: work(connection, *args, **kwargs)
+        )
 
-    async def transaction(self, work: Work[T]) -> T:
+    async def transaction(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in one transaction and commit it before returning.
 
         `work` may run several times: after a deadlock, or on a connection that was already dead, the
         whole transaction starts again. So it calls nothing outside the database and hashes nothing.
         """
-        return await self._within_deadline(self._transacting, work)
+        return await self._within_deadline(
+            self._transacting, lambda connection: work(connection, *args, **kwargs)
+        )
 
     def begin_request(self) -> None:
         """From here on all units of work of this request share one deadline; hashing in between is not counted."""
@@ -102,11 +110,11 @@ class Database:
     async def close(self) -> None:
         await self.engine.dispose()
 
-    async def _reading(self, work: Work[T]) -> T:
+    async def _reading(self, work: Work[[], T]) -> T:
         async with self.engine.connect() as connection:
             return await work(connection)
 
-    async def _transacting(self, work: Work[T]) -> T:
+    async def _transacting(self, work: Work[[], T]) -> T:
         async with self.engine.connect() as connection:
             await connection.exec_driver_sql(self._begin)
             try:
@@ -125,7 +133,7 @@ class Database:
             self.committed.set()
             return result
 
-    async def _within_deadline(self, run: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
+    async def _within_deadline(self, run: Callable[[Work[[], T]], Awaitable[T]], work: Work[[], T]) -> T:
         patience = _patience.get() or _Patience(self._deadline)
         began = asyncio.get_running_loop().time()
         try:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import ASGIApp
 
 from service_kit import application, background, logs
@@ -173,7 +173,7 @@ def internal_api(
 
     async def check_database() -> str | None:
         try:
-            await database.read(lambda connection: connection.execute(text("SELECT 1")))
+            await database.read(AsyncConnection.exec_driver_sql, "SELECT 1")
         except DatabaseUnavailable:
             return "the database does not answer"
         return None

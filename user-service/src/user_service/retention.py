@@ -43,9 +43,5 @@ async def apply_retention(database: Database) -> None:
 
 async def tidy(database: Database, now: datetime) -> None:
     for forget, kept in KEPT.items():
-        while await _forget_batch(database, forget, now - kept) == BATCH:
+        while await database.transaction(forget, now - kept, BATCH) == BATCH:
             pass
-
-
-async def _forget_batch(database: Database, forget: Forget, before: datetime) -> int:
-    return await database.transaction(lambda connection: forget(connection, before, BATCH))

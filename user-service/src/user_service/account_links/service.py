@@ -51,76 +51,30 @@ class AccountLinkService:
     async def ask_change(self, user_id: UUID, email: str, password: str, context: AuditContext) -> None:
         """Needs the password: a stolen session alone must not move the account."""
         with self._passwords.place() as place:
-            user = await self._database.read(lambda connection: who_may_try(connection, user_id, context))
+            user = await self._database.read(who_may_try, user_id, context)
             matches = await place.verify(user.password_hash, password)
         await record_try(self._database, user_id, context, matches=matches, asked="email")
         new = parse_email(email)
         mail = WaitingMail(LinkKind.CHANGE, user_id, new.address, new.key, sessions_cv=user.sessions_cv)
-
-        async def work(connection: AsyncConnection) -> None:
-            now = utc_now()
-            await users.lock(connection, user_id)
-            await ADDRESSES_WANTED.require(connection, context, user_id, now)
-            await audit.append(connection, context, "user.address_wanted", user_id, now)
-            await outbox.add_mail(connection, mail, now)
-
-        await self._database.transaction(work)
+        await self._database.transaction(_leave_change, user_id, mail, context)
 
     async def follow(self, kind: LinkKind, token: str, context: AuditContext) -> User:
         """Do what the link is for, once; LinkUsed, LinkExpired or LinkUnknown otherwise. Returns the person after it."""
-        act = {
-            LinkKind.VERIFY: _verify,
-            LinkKind.CHANGE: _change,
-            LinkKind.UNDO: _undo,
-        }[kind]
-
-        async def work(connection: AsyncConnection) -> User:
-            now = utc_now()
-            link = await _take(connection, kind, token, now)
-            return await act(connection, link, context, now)
-
-        return await self._database.transaction(work)
+        return await self._database.transaction(_follow, kind, token, context)
 
     async def register(self, token: str, password: str, context: AuditContext) -> None:
         """Make the account. Who reads the mail chooses the password: a stranger may have asked for the mail."""
-        link = await self._database.read(
-            lambda connection: _usable(connection, LinkKind.REGISTER, token, utc_now())
-        )
-        name = (link.data or {})["name"]
-        await self._rules.check(password, about=(link.email, name))
+        link = await self._database.read(_usable, LinkKind.REGISTER, token, utc_now())
+        await self._rules.check(password, about=(link.email, _name(link)))
         password_hash = await self._passwords.hash(password)
-
-        async def work(connection: AsyncConnection) -> None:
-            now = utc_now()
-            await _take(connection, LinkKind.REGISTER, token, now)
-            user = new_user(Email(link.email, link.email_key), name, password_hash, now)
-            user = replace(user, email_verified_at=now)
-            await users.add(connection, user)
-            await address_changes.refuse_reserved(connection, user)
-            await record(connection, _by(user, context), user, "user.created", now)
-
-        await self._database.transaction(work)
+        await self._database.transaction(_register, token, password_hash, context)
 
     async def reset(self, token: str, password: str, context: AuditContext) -> User:
         """Set the password, mark the address verified, end every session and drop pending changes."""
-        user = await self._database.read(lambda connection: _owner_of_reset(connection, token, utc_now()))
+        user = await self._database.read(_owner_of_reset, token, utc_now())
         await self._rules.check(password, about=(user.email, user.name))
         password_hash = await self._passwords.hash(password)
-
-        async def work(connection: AsyncConnection) -> User:
-            now = utc_now()
-            link = await _take(connection, LinkKind.RESET, token, now)
-            before = await _owner(connection, link)
-            after = replace(
-                before.with_sessions_ended(),
-                password_hash=password_hash,
-                email_verified_at=before.email_verified_at or now,
-            )
-            return await write(
-                connection, _by(before, context), before, after, "user.credentials_changed", by="reset"
-            )
-
-        return await self._database.transaction(work)
+        return await self._database.transaction(_reset, token, password_hash, context)
 
     async def followed(self, email: str, token: str | None) -> str | None:
         """The name of the link that was followed lately in a mail to this address, perhaps the one with this token."""
@@ -129,10 +83,53 @@ class AccountLinkService:
         except InvalidEmail:
             return None
         since = utc_now() - FOLLOWED_FOR
-        return await self._database.read(lambda connection: links.followed(connection, key, token, since))
+        return await self._database.read(links.followed, key, token, since)
 
     async def _leave(self, mail: WaitingMail) -> None:
-        await self._database.transaction(lambda connection: outbox.add_mail(connection, mail, utc_now()))
+        await self._database.transaction(outbox.add_mail, mail, utc_now())
+
+
+async def _leave_change(
+    connection: AsyncConnection, user_id: UUID, mail: WaitingMail, context: AuditContext
+) -> None:
+    now = utc_now()
+    await users.lock(connection, user_id)
+    await ADDRESSES_WANTED.require(connection, context, user_id, now)
+    await audit.append(connection, context, "user.address_wanted", user_id, now)
+    await outbox.add_mail(connection, mail, now)
+
+
+async def _register(
+    connection: AsyncConnection, token: str, password_hash: str, context: AuditContext
+) -> None:
+    now = utc_now()
+    link = await _take(connection, LinkKind.REGISTER, token, now)
+    user = new_user(Email(link.email, link.email_key), _name(link), password_hash, now)
+    user = replace(user, email_verified_at=now)
+    await users.add(connection, user)
+    await address_changes.refuse_reserved(connection, user)
+    await record(connection, _by(user, context), user, "user.created", now)
+
+
+async def _reset(connection: AsyncConnection, token: str, password_hash: str, context: AuditContext) -> User:
+    now = utc_now()
+    link = await _take(connection, LinkKind.RESET, token, now)
+    before = await _owner(connection, link)
+    after = replace(
+        before.with_sessions_ended(),
+        password_hash=password_hash,
+        email_verified_at=before.email_verified_at or now,
+    )
+    return await write(
+        connection, _by(before, context), before, after, "user.credentials_changed", by="reset"
+    )
+
+
+async def _follow(connection: AsyncConnection, kind: LinkKind, token: str, context: AuditContext) -> User:
+    now = utc_now()
+    link = await _take(connection, kind, token, now)
+    act = {LinkKind.VERIFY: _verify, LinkKind.CHANGE: _change, LinkKind.UNDO: _undo}[kind]
+    return await act(connection, link, context, now)
 
 
 async def _verify(connection: AsyncConnection, link: Link, context: AuditContext, now: datetime) -> User:
@@ -225,6 +222,12 @@ def _checked(link: Link, user: User | None) -> User:
     if link.kind is LinkKind.RESET and link.email_key != user.email_key:
         raise LinkExpired
     return user
+
+
+def _name(link: Link) -> str:
+    """The name that was given with the registration."""
+    name: str = (link.data or {})["name"]
+    return name
 
 
 def _by(user: User, context: AuditContext) -> AuditContext:

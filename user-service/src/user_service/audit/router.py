@@ -33,6 +33,6 @@ async def read_audit(
     response: Response,
 ) -> RecordPage:
     """Who did what to this person, when and from where; newest first."""
-    page = await database.read(lambda connection: repository.page(connection, id, query.limit, query.cursor))
+    page = await database.read(repository.page, id, query.limit, query.cursor)
     response.headers.update({"Cache-Control": "no-store", **link_header(request.url, page)})
     return RecordPage(items=[RecordOut.of(record) for record in page.items], next=page.next)

@@ -85,7 +85,7 @@ class AvatarService:
         """Read, re-encode and keep the picture; returns its ETag. No connection is held meanwhile."""
         with self._upload(person):
             self._decoder.shares.require(person)
-            await self._database.read(lambda connection: self._require_allowance(connection, person, context))
+            await self._database.read(self._allowance.require, context, person, utc_now())
             upload = spooled(body, content_type, self._most_bytes, self._spool, PACE, self._places)
             async with upload as file:
                 content = await self._reencoded(person, file)
@@ -95,9 +95,7 @@ class AvatarService:
         avatar = StoredAvatar(f"{digest}-{secrets.token_hex(4)}.webp", digest, len(content))
         await on_volume(self._storage.put, person, avatar.name, content)
         try:
-            before = await self._database.transaction(
-                lambda connection: self._point_to(connection, person, avatar, context)
-            )
+            before = await self._database.transaction(self._point_to, person, avatar, context)
         # Only here: after a lost COMMIT the row may well point to the file.
         except UserNotFound:
             await on_volume(self._storage.remove, person)
@@ -112,7 +110,7 @@ class AvatarService:
     async def get(self, person: UUID) -> Avatar:
         # Twice: the picture may be replaced between reading the row and reading the file.
         for _ in range(2):
-            stored = await self._database.read(lambda connection: repository.find(connection, person))
+            stored = await self._database.read(repository.find, person)
             if stored is None:
                 break
             content = await on_volume(self._storage.get, person, stored.name)
@@ -121,13 +119,11 @@ class AvatarService:
         raise AvatarNotFound
 
     async def etag(self, person: UUID) -> str | None:
-        stored = await self._database.read(lambda connection: repository.find(connection, person))
+        stored = await self._database.read(repository.find, person)
         return stored.etag if stored else None
 
     async def remove(self, person: UUID, context: AuditContext) -> None:
-        before = await self._database.transaction(
-            lambda connection: self._forget(connection, person, context)
-        )
+        before = await self._database.transaction(self._forget, person, context)
         if before is not None:
             await on_volume(self._storage.remove, person, before.name)
 
@@ -157,22 +153,17 @@ class AvatarService:
 
     async def _has(self, person: UUID, digest: str) -> bool:
         """Whether this very picture is theirs already, and its file is there."""
-        stored = await self._database.read(lambda connection: repository.find(connection, person))
+        stored = await self._database.read(repository.find, person)
         if stored is None or stored.etag != digest:
             return False
         return await on_volume(self._storage.get, person, stored.name) is not None
-
-    async def _require_allowance(
-        self, connection: AsyncConnection, person: UUID, context: AuditContext
-    ) -> None:
-        await self._allowance.require(connection, context, person, utc_now())
 
     async def _point_to(
         self, connection: AsyncConnection, person: UUID, avatar: StoredAvatar, context: AuditContext
     ) -> StoredAvatar | None:
         """Under the person's lock, so that of two uploads at once the later one knows what it replaces."""
         await users.lock(connection, person)
-        await self._require_allowance(connection, person, context)
+        await self._allowance.require(connection, context, person, utc_now())
         before = await repository.find(connection, person)
         at = utc_now()
         await repository.save(connection, person, avatar, at, new=before is None)

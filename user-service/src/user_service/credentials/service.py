@@ -46,16 +46,18 @@ async def record_try(
 
     Under the person's lock, whether right or wrong: of guesses at once no more than the allowance learn which.
     """
-
-    async def work(connection: AsyncConnection) -> None:
-        await repository.lock(connection, user_id)
-        await PASSWORDS_REFUSED.require(connection, context, user_id, utc_now())
-        if not matches:
-            await audit.append(connection, context, "user.password_refused", user_id, utc_now(), asked=asked)
-
-    await database.transaction(work)
+    await database.transaction(_record_try, user_id, context, matches=matches, asked=asked)
     if not matches:
         raise WrongPassword
+
+
+async def _record_try(
+    connection: AsyncConnection, user_id: UUID, context: AuditContext, *, matches: bool, asked: str
+) -> None:
+    await repository.lock(connection, user_id)
+    await PASSWORDS_REFUSED.require(connection, context, user_id, utc_now())
+    if not matches:
+        await audit.append(connection, context, "user.password_refused", user_id, utc_now(), asked=asked)
 
 
 async def who_may_try(connection: AsyncConnection, user_id: UUID, context: AuditContext) -> User:
@@ -104,23 +106,26 @@ class CredentialService:
     async def change(self, user_id: UUID, current: str, new: str, context: AuditContext) -> User:
         """Replace the password; every session ends, the one that asked included."""
         with self._passwords.place() as place:
-            read = await self._database.read(lambda connection: who_may_try(connection, user_id, context))
+            read = await self._database.read(who_may_try, user_id, context)
             matches = await place.verify(read.password_hash, current)
         await record_try(self._database, user_id, context, matches=matches, asked="password")
         # May ask another server, and holds no place meanwhile.
         await self._rules.check(new, about=(read.email, read.name))
         password_hash = await self._passwords.hash(new)
+        return await self._database.transaction(
+            self._replace_password, user_id, read.password_hash, password_hash, context
+        )
 
-        async def work(connection: AsyncConnection) -> User:
-            before = await repository.lock(connection, user_id)
-            # The check above proved a hash; the change replaces that one and no other.
-            if before.password_hash != read.password_hash:
-                raise PasswordChangedMeanwhile
-            await self._allowance.require(connection, context, user_id, utc_now())
-            after = replace(before.with_sessions_ended(), password_hash=password_hash)
-            return await write(connection, context, before, after, "user.credentials_changed")
-
-        return await self._database.transaction(work)
+    async def _replace_password(
+        self, connection: AsyncConnection, user_id: UUID, proved: str | None, new: str, context: AuditContext
+    ) -> User:
+        before = await repository.lock(connection, user_id)
+        # The check before proved a hash; the change replaces that one and no other.
+        if before.password_hash != proved:
+            raise PasswordChangedMeanwhile
+        await self._allowance.require(connection, context, user_id, utc_now())
+        after = replace(before.with_sessions_ended(), password_hash=new)
+        return await write(connection, context, before, after, "user.credentials_changed")
 
     async def _verify(self, email: str, password: str) -> User | Refusal:
         with self._passwords.place() as place:
@@ -151,7 +156,7 @@ class CredentialService:
             key = parse_email(email).key
         except InvalidEmail:
             return None
-        return await self._database.read(lambda connection: repository.find_by_email_key(connection, key))
+        return await self._database.read(repository.find_by_email_key, key)
 
     async def _renew_hash(self, place: Place, user: User, password: str) -> None:
         """Hash again when the stored hash is weaker than today's, or another system's.
@@ -163,8 +168,6 @@ class CredentialService:
             return
         new = await place.hash(password)
         try:
-            await self._database.transaction(
-                lambda connection: repository.replace_hash(connection, user.id, old, new)
-            )
+            await self._database.transaction(repository.replace_hash, user.id, old, new)
         except Problem as problem:
             log.warning("hash not renewed, reason=%s", problem.code)

@@ -1,7 +1,6 @@
 """Writes the old and the new id of everybody who was imported, for tables elsewhere that hold the old one."""
 
 import json
-from functools import partial
 from typing import Final, TextIO
 
 from user_service.database import Database
@@ -13,7 +12,7 @@ BATCH: Final = 5_000
 async def export_ids(database: Database, file: TextIO) -> int:
     """One JSON object a line; how many there were. Read in batches: no table is too large, and no lock is held."""
     written, last = 0, ""
-    while pairs := await database.read(partial(repository.ids_after, external_id=last, limit=BATCH)):
+    while pairs := await database.read(repository.ids_after, last, BATCH):
         for old, new in pairs:
             file.write(json.dumps({"external_id": old, "id": str(new)}) + "\n")
         written, last = written + len(pairs), pairs[-1][0]

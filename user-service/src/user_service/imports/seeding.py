@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final
 
 from sqlalchemy import insert
@@ -30,7 +29,7 @@ async def seed(database: Database, count: int, progress: Callable[[int], None]) 
     people = _made_up(count)
     for made in range(0, count, BATCH):
         batch = [next(people) for _ in range(min(BATCH, count - made))]
-        await database.transaction(partial(_add, people=batch))
+        await database.transaction(_add, batch)
         progress(made + len(batch))
 
 

@@ -88,7 +88,7 @@ class Importer:
     async def _bring_in(self, batch: Sequence[tuple[Row, Found]]) -> None:
         for attempt in range(ATTEMPTS):
             try:
-                verdicts = await self._database.transaction(lambda connection: self._add(connection, batch))
+                verdicts = await self._database.transaction(self._add, batch)
                 break
             except IntegrityError:  # somebody registered in between: look again
                 if attempt == ATTEMPTS - 1:

@@ -58,17 +58,14 @@ class MailSender:
 
     async def send_due(self, now: datetime) -> bool:
         """Try what is due at `now`; whether there may be more."""
-        due = await self._database.read(lambda connection: repository.due_mails(connection, now, BATCH))
+        due = await self._database.read(repository.due_mails, now, BATCH)
         for mail_id, when in due:
-            claimed = await self._claim(mail_id, when, now)
+            claimed = await self._database.transaction(
+                repository.claim_mail, mail_id, when, now + FIRST_PAUSE
+            )
             if claimed is not None:
                 await self._deliver(claimed, now)
         return len(due) == BATCH
-
-    async def _claim(self, mail_id: int, due: datetime, now: datetime) -> ClaimedMail | None:
-        return await self._database.transaction(
-            lambda connection: repository.claim_mail(connection, mail_id, due, now + FIRST_PAUSE)
-        )
 
     async def _deliver(self, claimed: ClaimedMail, now: datetime) -> None:
         try:
@@ -82,14 +79,10 @@ class MailSender:
             outcome = await self._postpone(claimed, failure, now)
         MAILS.labels(claimed.mail.kind, outcome).inc()
         if outcome != "postponed":
-            await self._database.transaction(
-                lambda connection: repository.remove_mail(connection, claimed.id)
-            )
+            await self._database.transaction(repository.remove_mail, claimed.id)
 
     async def _attempt(self, claimed: ClaimedMail, now: datetime) -> str:
-        prepared = await self._database.transaction(
-            lambda connection: self._prepare(connection, claimed, now)
-        )
+        prepared = await self._database.transaction(self._prepare, claimed, now)
         if prepared is None:
             return "dropped"
         kind, url, to = prepared
@@ -126,7 +119,5 @@ class MailSender:
             return "given_up"
         pause = min(FIRST_PAUSE * 2 ** (claimed.attempts - 1), LONGEST_PAUSE)
         log.warning("mail postponed, kind=%s reason=%s", claimed.mail.kind, reason(failure))
-        await self._database.transaction(
-            lambda connection: repository.postpone_mail(connection, claimed.id, now + pause)
-        )
+        await self._database.transaction(repository.postpone_mail, claimed.id, now + pause)
         return "postponed"

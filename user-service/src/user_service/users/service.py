@@ -66,20 +66,8 @@ class UserService:
         await self._rules.check(new.password, about=(new.email, new.name))
         password_hash = await self._passwords.hash(new.password, for_anybody=True)
         user = new_user(parse_email(new.email), new.name, password_hash, utc_now())
-
-        async def create(connection: AsyncConnection) -> Registered:
-            if request:
-                await idempotency.claim(connection, request, user.created_at)
-            await repository.add(connection, user)
-            await self._mails.greet(connection, user)
-            await record(connection, context, user, "user.created", user.created_at)
-            created = UserOut.of(user)
-            if request:
-                await idempotency.store_response(connection, request, user.id, created.model_dump_json())
-            return Registered(created, replayed=False)
-
         try:
-            return await self._database.transaction(create)
+            return await self._database.transaction(self._add, user, context, request)
         except AlreadyStored:
             if request and (response := await self._stored(request)):
                 return response
@@ -87,55 +75,24 @@ class UserService:
 
     async def find(self, user_id: UUID) -> User:
         """The person, deleted or not, or UserNotFound."""
-        user = await self._database.read(lambda connection: repository.find(connection, user_id))
+        user = await self._database.read(repository.find, user_id)
         if user is None:
             raise UserNotFound
         return user
 
     async def page(self, filters: Filters, limit: int, cursor: str | None) -> Page[User]:
-        return await self._database.read(
-            lambda connection: repository.page(connection, filters, limit, cursor)
-        )
+        return await self._database.read(repository.page, filters, limit, cursor)
 
     async def update(
         self, user_id: UUID, changes: UserChanges, if_match: str | None, context: AuditContext
     ) -> User:
-        async def work(connection: AsyncConnection) -> User:
-            before = await repository.lock(connection, user_id)
-            require_match(if_match, tag_of(before.id, before.version))
-            wanted = changes.model_dump(exclude_none=True)
-            changed = {field: value for field, value in wanted.items() if getattr(before, field) != value}
-            if not changed:
-                return before
-            await self._allowance.require(connection, context, user_id, utc_now())
-            after = replace(before, **changed)
-            return await write(connection, context, before, after, "user.updated", fields=sorted(changed))
-
-        return await self._database.transaction(work)
+        return await self._database.transaction(self._update, user_id, changes, if_match, context)
 
     async def set_roles(
         self, user_id: UUID, roles: list[str], if_match: str | None, context: AuditContext
     ) -> User:
         wanted = tuple(sorted(set(roles)))
-
-        async def work(connection: AsyncConnection) -> User:
-            before = await repository.lock(connection, user_id)
-            require_match(if_match, tag_of(before.id, before.version))
-            if before.roles == wanted:
-                return before
-            if ADMIN in before.roles and ADMIN not in wanted:
-                _refuse_own_account(user_id, context)
-            return await write(
-                connection,
-                context,
-                before,
-                before.with_roles(wanted),
-                "user.roles_changed",
-                granted=sorted(set(wanted) - set(before.roles)),
-                taken=sorted(set(before.roles) - set(wanted)),
-            )
-
-        return await self._database.transaction(work)
+        return await self._database.transaction(_set_roles, user_id, wanted, if_match, context)
 
     async def disable(self, user_id: UUID, context: AuditContext) -> User:
         """Keep a person out: every session ends, and no sign-in succeeds."""
@@ -146,7 +103,7 @@ class UserService:
                 return None
             return replace(user.with_sessions_ended(), status=Status.DISABLED, disabled_at=utc_now())
 
-        return await self._change(user_id, context, "user.disabled", disabled)
+        return await self._database.transaction(_change, user_id, context, "user.disabled", disabled)
 
     async def enable(self, user_id: UUID, context: AuditContext) -> User:
         def enabled(user: User) -> User | None:
@@ -154,7 +111,7 @@ class UserService:
                 return None
             return replace(user, status=Status.ACTIVE, disabled_at=None)
 
-        return await self._change(user_id, context, "user.enabled", enabled)
+        return await self._database.transaction(_change, user_id, context, "user.enabled", enabled)
 
     async def delete(self, user_id: UUID, context: AuditContext) -> User:
         """Take a person away so that they can still be restored; the address stays taken."""
@@ -165,7 +122,7 @@ class UserService:
                 return None
             return replace(user.with_sessions_ended(), status=Status.DELETED, deleted_at=utc_now())
 
-        return await self._change(user_id, context, "user.deleted", deleted)
+        return await self._database.transaction(_change, user_id, context, "user.deleted", deleted)
 
     async def restore(self, user_id: UUID, context: AuditContext) -> User:
         """Bring a deleted person back; who was disabled before is disabled again."""
@@ -176,7 +133,7 @@ class UserService:
             status = Status.DISABLED if user.disabled_at else Status.ACTIVE
             return replace(user, status=status, deleted_at=None)
 
-        return await self._change(user_id, context, "user.restored", restored)
+        return await self._database.transaction(_change, user_id, context, "user.restored", restored)
 
     async def erase(self, user_id: UUID, context: AuditContext) -> None:
         """Remove a deleted person for good; the audit keeps what happened, under a name that means nobody."""
@@ -185,42 +142,99 @@ class UserService:
             raise NotDeleted
         # First the files: without the row nobody would find them again.
         await self._forget_files(user_id)
-
-        async def forget_records(connection: AsyncConnection) -> int:
-            await _lock_deleted(connection, user_id)
-            return await audit.pseudonymise(connection, user_id, nobody, RECORDS_AT_ONCE)
-
         # Years of records are more than one transaction has time for.
-        while await self._database.transaction(forget_records) == RECORDS_AT_ONCE:
+        while await self._database.transaction(_forget_records, user_id, nobody) == RECORDS_AT_ONCE:
             self._database.begin_request()
-
-        async def work(connection: AsyncConnection) -> None:
-            user = await _lock_deleted(connection, user_id)
-            await record(connection, context, user, "user.erased", utc_now())
-            await audit.pseudonymise(connection, user_id, nobody, RECORDS_AT_ONCE)
-            await idempotency.forget_person(connection, user_id)
-            await self._mails.forget_person(connection, user)
-            await repository.remove(connection, user_id)
-
-        await self._database.transaction(work)
+        await self._database.transaction(self._erase, user_id, nobody, context)
         # Again: until the row was gone, an upload that had begun before could still come to its end.
         await self._forget_files(user_id)
 
-    async def _change(
-        self, user_id: UUID, context: AuditContext, kind: str, change: Callable[[User], User | None]
+    async def _add(
+        self, connection: AsyncConnection, user: User, context: AuditContext, request: KeyedRequest | None
+    ) -> Registered:
+        if request:
+            await idempotency.claim(connection, request, user.created_at)
+        await repository.add(connection, user)
+        await self._mails.greet(connection, user)
+        await record(connection, context, user, "user.created", user.created_at)
+        created = UserOut.of(user)
+        if request:
+            await idempotency.store_response(connection, request, user.id, created.model_dump_json())
+        return Registered(created, replayed=False)
+
+    async def _update(
+        self,
+        connection: AsyncConnection,
+        user_id: UUID,
+        changes: UserChanges,
+        if_match: str | None,
+        context: AuditContext,
     ) -> User:
-        """Apply `change` under the row's lock; None from it means that there is nothing to change."""
+        before = await repository.lock(connection, user_id)
+        require_match(if_match, tag_of(before.id, before.version))
+        wanted = changes.model_dump(exclude_none=True)
+        changed = {field: value for field, value in wanted.items() if getattr(before, field) != value}
+        if not changed:
+            return before
+        await self._allowance.require(connection, context, user_id, utc_now())
+        after = replace(before, **changed)
+        return await write(connection, context, before, after, "user.updated", fields=sorted(changed))
 
-        async def work(connection: AsyncConnection) -> User:
-            before = await repository.lock(connection, user_id)
-            after = change(before)
-            return before if after is None else await write(connection, context, before, after, kind)
-
-        return await self._database.transaction(work)
+    async def _erase(
+        self, connection: AsyncConnection, user_id: UUID, nobody: UUID, context: AuditContext
+    ) -> None:
+        user = await _lock_deleted(connection, user_id)
+        await record(connection, context, user, "user.erased", utc_now())
+        await audit.pseudonymise(connection, user_id, nobody, RECORDS_AT_ONCE)
+        await idempotency.forget_person(connection, user_id)
+        await self._mails.forget_person(connection, user)
+        await repository.remove(connection, user_id)
 
     async def _stored(self, request: KeyedRequest) -> Registered | None:
-        body = await self._database.read(lambda connection: idempotency.stored_response(connection, request))
+        body = await self._database.read(idempotency.stored_response, request)
         return Registered(UserOut.model_validate_json(body), replayed=True) if body else None
+
+
+async def _set_roles(
+    connection: AsyncConnection,
+    user_id: UUID,
+    wanted: tuple[str, ...],
+    if_match: str | None,
+    context: AuditContext,
+) -> User:
+    before = await repository.lock(connection, user_id)
+    require_match(if_match, tag_of(before.id, before.version))
+    if before.roles == wanted:
+        return before
+    if ADMIN in before.roles and ADMIN not in wanted:
+        _refuse_own_account(user_id, context)
+    return await write(
+        connection,
+        context,
+        before,
+        before.with_roles(wanted),
+        "user.roles_changed",
+        granted=sorted(set(wanted) - set(before.roles)),
+        taken=sorted(set(before.roles) - set(wanted)),
+    )
+
+
+async def _change(
+    connection: AsyncConnection,
+    user_id: UUID,
+    context: AuditContext,
+    kind: str,
+    change: Callable[[User], User | None],
+) -> User:
+    """Apply `change` under the row's lock; None from it means that there is nothing to change."""
+    before = await repository.lock(connection, user_id)
+    after = change(before)
+    return before if after is None else await write(connection, context, before, after, kind)
+
+
+async def _forget_records(connection: AsyncConnection, user_id: UUID, nobody: UUID) -> int:
+    await _lock_deleted(connection, user_id)
+    return await audit.pseudonymise(connection, user_id, nobody, RECORDS_AT_ONCE)
 
 
 async def _lock_deleted(connection: AsyncConnection, user_id: UUID) -> User:
