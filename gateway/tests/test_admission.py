@@ -135,6 +135,20 @@ async def test_a_moved_path_reaches_its_service_where_the_route_says(tmp_path: P
         assert crossed(gateway).startswith(b"GET /v2/a/b%20c/of/7?q=/things/8 HTTP/1.1\r\n")
 
 
+async def test_an_id_and_a_trace_that_services_keep_are_kept_at_the_gateway_too(
+    gateway: GatewayUnderTest,
+) -> None:
+    sent, trace = (
+        b"X-Request-Id: load.1-" + b"a" * 100,
+        b"4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    )
+    later = b"traceparent: cc-" + trace + b"-what-the-future-will-be-like"
+    response = await gateway.send(get(b"/public/a", LAST, sent, later))
+    assert b"\r\n" + sent + b"\r\n" in response
+    for line in (sent, b"traceparent: 00-" + trace):
+        assert b"\r\n" + line + b"\r\n" in crossed(gateway)
+
+
 async def test_a_request_keeps_its_id_and_its_trace_if_they_are_such(gateway: GatewayUnderTest) -> None:
     trace = b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     response = await gateway.send(get(b"/public/a", LAST, b"X-Request-Id: mine-1234", trace))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from contextvars import ContextVar
 from random import getrandbits
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
-_TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{8,128}")
+# A later version may say more after the flags; version 00 may not (Trace Context, section 3.2).
+TRACEPARENT: Final = re.compile(
+    rb"(?!ff|00.{54})[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?"
+)
 _TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
 
 
@@ -39,7 +42,7 @@ _current: ContextVar[_Current | None] = ContextVar("service_kit.tracing", defaul
 
 def request_id_of(value: bytes | None) -> str:
     """The request id received if it is well formed, else a new one."""
-    if value is not None and _REQUEST_ID.fullmatch(value):
+    if value is not None and REQUEST_ID.fullmatch(value):
         return value.decode("ascii")
     return f"{getrandbits(128):032x}"
 
@@ -47,20 +50,12 @@ def request_id_of(value: bytes | None) -> str:
 def trace_of(traceparent: bytes | None, tracestate: bytes | None = None) -> Trace:
     """A new span of the trace received if that is well formed, else of a new trace."""
     span_id = f"{getrandbits(64) or 1:016x}"
-    parent = _parent(traceparent)
+    parent = TRACEPARENT.fullmatch(traceparent) if traceparent is not None else None
     if parent is None:
         return Trace(f"{getrandbits(128) or 1:032x}", span_id, "00", "")
     state = tracestate.decode("ascii") if tracestate and _TRACESTATE.fullmatch(tracestate) else ""
     # Only the sampled flag is ours to pass on; the others may mean something we do not know.
-    return Trace(parent[2].decode("ascii"), span_id, f"{int(parent[4], 16) & 1:02x}", state)
-
-
-def _parent(traceparent: bytes | None) -> re.Match[bytes] | None:
-    parent = _TRACEPARENT.fullmatch(traceparent) if traceparent is not None else None
-    if parent is None or not int(parent[2], 16) or not int(parent[3], 16):
-        return None
-    # A later version may say more after the flags; version 00 may not (Trace Context, section 3.2).
-    return None if parent[1] == b"00" and parent[5] else parent
+    return Trace(parent[1].decode("ascii"), span_id, f"{int(parent[2], 16) & 1:02x}", state)
 
 
 def request_id() -> str | None:

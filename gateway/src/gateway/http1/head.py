@@ -1,13 +1,11 @@
 """The head of a request: what it said before its body, and what it can be refused for."""
 
-import re
 from http import HTTPStatus
 from typing import Final
 
 from service_kit.problems import Problem
+from service_kit.tracing import REQUEST_ID, TRACEPARENT
 
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}")
-_TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _NOTHING: Final = frozenset[bytes]()
 
 
@@ -168,10 +166,10 @@ class Head:
 def request_id_of(head: Head) -> bytes | None:
     """The caller's X-Request-Id, when it is one that can be logged and passed on."""
     value = head.value(b"x-request-id")
-    return value if value is not None and _REQUEST_ID.fullmatch(value) else None
+    return value if value is not None and REQUEST_ID.fullmatch(value) else None
 
 
 def trace_of(head: Head) -> bytes | None:
-    """The caller's traceparent, when it follows W3C Trace Context."""
+    """The caller's traceparent, when it follows W3C Trace Context; that of a later version as one of version 00."""
     value = head.value(b"traceparent")
-    return value if value is not None and _TRACEPARENT.fullmatch(value) else None
+    return b"00" + value[2:55] if value is not None and TRACEPARENT.fullmatch(value) else None
