@@ -54,4 +54,4 @@ class InvalidGrant(OAuthError):
 
 class InvalidScope(OAuthError):
     error = code = "invalid_scope"
-    description = "The scope asked for exceeds what was granted."
+    description = "The requested scope exceeds the granted one."

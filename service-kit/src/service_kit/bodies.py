@@ -15,8 +15,8 @@ from service_kit.problems import Problem
 
 
 class InvalidJson(Problem):
-    status, code, title = HTTPStatus.BAD_REQUEST, "invalid_json", "The body is not JSON of one meaning"
-    detail = "Send what a common JSON library writes: names and texts in double quotes, in UTF-8."
+    status, code, title = HTTPStatus.BAD_REQUEST, "invalid_json", "The body is not unambiguous JSON"
+    detail = "Send the output of a common JSON library: names and texts in double quotes, in UTF-8."
 
 
 class UnsupportedMediaType(Problem):
@@ -28,7 +28,7 @@ class UnsupportedMediaType(Problem):
 class BodyTooLarge(Problem):
     status, code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large"
     title = "The body is larger than this route takes"
-    detail = "Send less at once."
+    detail = "Send a smaller body."
 
 
 class JsonRequest(Request):

@@ -25,7 +25,7 @@ class NotAuthenticated(Problem):
     """No credentials: 401 without an error code (RFC 6750, section 3.1)."""
 
     status, code, title = HTTPStatus.UNAUTHORIZED, "not_authenticated", "Authentication needed"
-    detail = "Send `Authorization: Bearer` and an access token, which `POST /auth/token` gives."
+    detail = "Send `Authorization: Bearer` with an access token from `POST /auth/token`."
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": challenge()})
@@ -48,7 +48,7 @@ class AmbiguousCredentials(Problem):
     status, code, title = (
         HTTPStatus.BAD_REQUEST,
         "invalid_request",
-        "The token was not sent in one accepted way",
+        "The token was not sent in exactly one accepted way",
     )
     detail = "Send the token in the `Authorization` header, once, and nowhere else."
 

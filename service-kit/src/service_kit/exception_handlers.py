@@ -62,7 +62,7 @@ class Incomplete(Problem):
     """Whoever asks went away before the request was there: nobody reads this, but logs and metrics tell of it."""
 
     status, code, title = HTTPStatus.BAD_REQUEST, "incomplete_request", "The request broke off"
-    detail = "The connection ended before all of the request had come. Send it again."
+    detail = "The connection ended before the whole request arrived. Send it again."
 
 
 class Stopping(Problem):
@@ -70,7 +70,7 @@ class Stopping(Problem):
 
     status, code, title = HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The service is stopping"
 
-    detail = "What was asked may have been done, or not. Look before you repeat it."
+    detail = "The request may have been carried out, or not. Check before you repeat it."
 
     def __init__(self) -> None:
         super().__init__(headers={"Retry-After": "1"})
@@ -96,7 +96,7 @@ class InvalidRequest(Problem):
     status, code, title = (
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid_request",
-        "Fields of the request are not right",
+        "The request has invalid fields",
     )
     detail = "Fix the fields listed in `errors`."
 

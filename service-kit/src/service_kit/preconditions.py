@@ -15,24 +15,24 @@ class PreconditionRequired(Problem):
     """Nothing is changed blindly."""
 
     status, code = HTTPStatus.PRECONDITION_REQUIRED, "if_match_required"
-    title = "Send If-Match with the ETag of what you read"
-    detail = "Read it first, and send the `ETag` of that answer as `If-Match`."
+    title = "The change needs If-Match"
+    detail = "Read the resource, and send the `ETag` of the response as `If-Match`."
 
 
 class PreconditionFailed(Problem):
     """Somebody else was faster."""
 
     status, code = HTTPStatus.PRECONDITION_FAILED, "changed_meanwhile"
-    title = "This was changed since you read it: read it again"
-    detail = "Read it again, make the change from that, and send its `ETag`."
+    title = "The resource has changed since you read it"
+    detail = "Read it again, change that version, and send its `ETag`."
 
 
 class WeakETag(Problem):
     """Nobody was faster: the version is the right one, and its ETag not the one that was given with it."""
 
     status, code = HTTPStatus.PRECONDITION_FAILED, "weak_etag"
-    title = "The ETag was made weak on its way to you: If-Match needs the strong one"
-    detail = "Send the `ETag` as the service gave it: in quotes, without `W/` in front."
+    title = "The ETag in If-Match was made weak or altered on its way"
+    detail = "Send the `ETag` as the service sent it: in quotes, without `W/` in front."
 
 
 class Tag(NamedTuple):
@@ -57,7 +57,7 @@ def require_match(if_match: str | None, version: int | str) -> None:
     if if_match.strip() == "*" or Tag(str(version), weak=False) in tags:
         return
     if any(_CODING.sub("", tag.opaque) == str(version) for tag in tags):
-        raise WeakETag(f"A proxy that compresses has changed it; it was {etag(version)}.")
+        raise WeakETag(f"A compressing proxy has changed the `ETag`. Send {etag(version)}.")
     raise PreconditionFailed
 
 

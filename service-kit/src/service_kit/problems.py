@@ -30,7 +30,7 @@ class Problem(ApiError):
     code: str = "internal_error"
     codes: ClassVar[Mapping[str, str]] = {}  # narrower ones, each with its detail
     title: ClassVar[str] = "Internal error"
-    detail: str = "The error has been logged under this request id."
+    detail: str = "The error is logged. Report it with this request id."
 
     def __init__(
         self,

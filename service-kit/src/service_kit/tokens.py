@@ -28,7 +28,7 @@ REFUSED: Final = {
     "credentials_changed": "The credentials or roles have changed. Refresh, or sign in again.",
     "key_revoked": "The key that signed the token was revoked. Refresh.",
     "unknown_key": "The key that signed the token is not known. Refresh, or sign in again.",
-    "bad_signature": "The token's signature is wrong. Send it as it was given.",
+    "bad_signature": "The token's signature is wrong. Send the token unchanged.",
     "wrong_issuer": "The token is from another issuer. Get one from this system.",
     "wrong_audience": "The token is for another audience.",
     "token_type": "The token is not an access token. Send the `access_token`.",
@@ -41,8 +41,8 @@ REFUSED: Final = {
 # Why nothing can be said about any token.
 CANNOT_VERIFY: Final = {
     "keys_unavailable": "The keys could not be fetched. Wait as long as `Retry-After` says.",
-    "revocations_stale": "What was revoked lately is not known. Wait as long as `Retry-After` says.",
-    "revocations_unproven": "What was revoked is not known yet. Wait as long as `Retry-After` says.",
+    "revocations_stale": "Recent revocations are not known. Wait as long as `Retry-After` says.",
+    "revocations_unproven": "Revocations are not known yet. Wait as long as `Retry-After` says.",
 }
 
 

@@ -24,8 +24,8 @@ NextCursor = Annotated[
 
 class CursorInvalid(Problem):
     status, code = HTTPStatus.BAD_REQUEST, "cursor_invalid"
-    title = "This cursor did not come from a page of this list"
-    detail = "Follow the `next` of the page before as it is, or leave the cursor out to begin anew."
+    title = "The cursor is not from a page of this list"
+    detail = "Send the `next` of the previous page unchanged, or leave the cursor out to start again."
 
 
 class PageQuery(BaseModel, extra="forbid"):

@@ -10,7 +10,7 @@ from service_kit.revocations import Revocation
 
 class RefreshTokenInvalid(InvalidGrant):
     code = "refresh_token_invalid"
-    description = "The refresh token is not one that we issued. Sign in again."
+    description = "The refresh token is not from this system. Sign in again."
 
 
 class RefreshTokenReused(InvalidGrant):
@@ -38,7 +38,7 @@ class SessionUnknown(Problem):
     status = HTTPStatus.NOT_FOUND
     code = "session_unknown"
     title = "This person has no such session"
-    detail = "`GET /auth/sessions` lists those that live. This one may have ended."
+    detail = "`GET /auth/sessions` lists the live sessions. This one may have ended."
 
 
 class NotAPerson(Problem):

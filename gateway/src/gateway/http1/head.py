@@ -11,7 +11,7 @@ _NOTHING: Final = frozenset[bytes]()
 
 class BadRequest(Problem):
     status, code, title = HTTPStatus.BAD_REQUEST, "bad_request", "The request is not well-formed"
-    detail = "Send it as RFC 9112 says; a common HTTP client does."
+    detail = "Send it in the form of RFC 9112, as a common HTTP client does."
 
 
 class AmbiguousPath(Problem):
@@ -20,7 +20,7 @@ class AmbiguousPath(Problem):
         "ambiguous_path",
         "The path can be read in more than one way",
     )
-    detail = "Send it without empty or dot segments, and percent-encoded once."
+    detail = "Send the path without empty or dot segments, and percent-encoded once."
 
 
 class LengthUnclear(Problem):
@@ -32,7 +32,7 @@ class CodingUnknown(Problem):
     status, code, title = (
         HTTPStatus.NOT_IMPLEMENTED,
         "transfer_coding",
-        "Only the chunked transfer coding is understood",
+        "The transfer coding is not supported",
     )
     detail = "Send the body chunked, or with its length."
 
@@ -43,7 +43,7 @@ class MethodUnknown(Problem):
         "method_not_implemented",
         "The method is not implemented",
     )
-    detail = "Send one that HTTP defines, in upper case."
+    detail = "Send a method that HTTP defines, in upper case."
 
 
 class TargetTooLong(Problem):
@@ -53,7 +53,7 @@ class TargetTooLong(Problem):
 
 class HeadTooLarge(Problem):
     status, code = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large"
-    title = "The header fields are too large or too many"
+    title = "The headers are too large or too many"
     detail = "Send fewer or shorter headers. A cookie is often the reason."
 
 
@@ -63,21 +63,25 @@ class BodyTooLarge(Problem):
         "body_too_large",
         "The body is larger than this route takes",
     )
-    detail = "Send less at once."
+    detail = "Send a smaller body."
 
 
 class ExpectationUnknown(Problem):
     status, code, title = (
         HTTPStatus.EXPECTATION_FAILED,
         "expectation_failed",
-        "Only 100-continue can be expected",
+        "The expectation is not supported",
     )
-    detail = "Leave `Expect` out."
+    detail = "Leave `Expect` out, or send `100-continue`."
 
 
 class LoopDetected(Problem):
-    status, code, title = HTTPStatus.LOOP_DETECTED, "loop_detected", "The request has been here before"
-    detail = "An operator looks at where the route leads."
+    status, code, title = (
+        HTTPStatus.LOOP_DETECTED,
+        "loop_detected",
+        "The request has passed this gateway before",
+    )
+    detail = "An operator checks where the route leads."
 
 
 class Head:

@@ -30,7 +30,7 @@ _TOKEN_IN_QUERY: Final = re.compile(
 
 class Unauthorized(Problem):
     status, code, title = HTTPStatus.UNAUTHORIZED, "token_required", "A bearer token is required"
-    detail = "Send `Authorization: Bearer` and an access token, which `POST /auth/token` gives."
+    detail = "Send `Authorization: Bearer` with an access token from `POST /auth/token`."
 
 
 class InvalidToken(Problem):
@@ -42,7 +42,7 @@ class InvalidRequest(Problem):
     status, code, title = (
         HTTPStatus.BAD_REQUEST,
         "invalid_request",
-        "The token was not sent in one accepted way",
+        "The token was not sent in exactly one accepted way",
     )
     detail = "Send the token in the `Authorization` header, once, and nowhere else."
 

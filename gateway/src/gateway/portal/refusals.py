@@ -26,7 +26,7 @@ from service_kit.problems import Problem
 
 _RESPONSES: Final[dict[str, tuple[str, tuple[type[Problem], ...]]]] = {
     "BadRequest": (
-        "The request, or the token in it, was not sent in one accepted way.",
+        "The request, or the token in it, was not sent in exactly one accepted way.",
         (head.BadRequest, head.AmbiguousPath, head.LengthUnclear, InvalidRequest),
     ),
     "Unauthorized": (
@@ -39,25 +39,25 @@ _RESPONSES: Final[dict[str, tuple[str, tuple[type[Problem], ...]]]] = {
     ),
     "NotFound": ("Nothing is served at this path.", (NoRoute,)),
     "MethodNotAllowed": ("`Allow` lists the methods of the path.", (MethodNotAllowed,)),
-    "NotAcceptable": ("No media type that the client accepts is given here.", (NotAcceptable,)),
-    "RequestTimeout": ("The body did not come in time.", (RequestTimeout,)),
+    "NotAcceptable": ("The route gives none of the accepted media types.", (NotAcceptable,)),
+    "RequestTimeout": ("The body did not arrive in time.", (RequestTimeout,)),
     "ContentTooLarge": ("The body is larger than this route takes.", (head.BodyTooLarge,)),
     "UriTooLong": ("Path and query are too long.", (head.TargetTooLong,)),
     "UnsupportedMediaType": (
-        "The body is of a media type that is not taken here; `Accept` says which are.",
+        "The route does not take this media type; `Accept` lists those that it takes.",
         (MediaTypeUnsupported,),
     ),
-    "ExpectationFailed": ("Only `Expect: 100-continue` is understood.", (head.ExpectationUnknown,)),
+    "ExpectationFailed": ("Only `Expect: 100-continue` is supported.", (head.ExpectationUnknown,)),
     "TooManyRequests": ("Slow down: `Retry-After` says for how long.", (AddressLimited, RouteLimited)),
     "HeadersTooLarge": ("The headers are too many or too long.", (head.HeadTooLarge,)),
     "NotImplemented": ("A method or transfer coding that is not known.", (head.MethodUnknown, head.CodingUnknown)),
-    "BadGateway": ("The service's answer could not be read, or broke off.", (BadGateway,)),
+    "BadGateway": ("The service's response was malformed or cut short.", (BadGateway,)),
     "Unavailable": (
         "The service, or the check of tokens, is not available; see `Retry-After`.",
         (Unavailable, BreakerOpen, Overloaded, CannotTell),
     ),
     "GatewayTimeout": ("The service did not answer in time.", (GatewayTimeout,)),
-    "LoopDetected": ("The request has been here before.", (head.LoopDetected,)),
+    "LoopDetected": ("The request has passed this gateway before.", (head.LoopDetected,)),
 }  # fmt: skip
 _STATUS: Final = {name: str(int(kinds[0].status)) for name, (_, kinds) in _RESPONSES.items()}
 _ALWAYS: Final = (

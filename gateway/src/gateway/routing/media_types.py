@@ -17,16 +17,16 @@ class MediaTypeUnsupported(Problem):
     status, code, title = (
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "unsupported_media_type",
-        "The body is of a kind that is not taken here",
+        "The route does not take this media type",
     )
-    detail = "`Accept` says which kinds are."
+    detail = "`Accept` lists the media types that the route takes."
 
 
 class NotAcceptable(Problem):
     status, code, title = (
         HTTPStatus.NOT_ACCEPTABLE,
         "not_acceptable",
-        "None of the accepted media types is given here",
+        "The route gives none of the accepted media types",
     )
     detail = "Send `Accept: */*`, or leave it out."
 

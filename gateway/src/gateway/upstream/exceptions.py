@@ -36,20 +36,20 @@ class BadGateway(Problem):
     status, code, title = (
         HTTPStatus.BAD_GATEWAY,
         "bad_gateway",
-        "The service's answer was cut short or not understood",
+        "The service's response was cut short or malformed",
     )
-    detail = "What was asked may have been done, or not. Look before you repeat it."
+    detail = "The request may have been carried out, or not. Check before you repeat it."
 
 
 class GatewayTimeout(Problem):
     status, code, title = HTTPStatus.GATEWAY_TIMEOUT, "upstream_timeout", "The service did not answer in time"
-    detail = "What was asked may still be done. Look before you repeat it."
+    detail = "The request may still be carried out. Check before you repeat it."
 
 
 class RequestTimeout(Problem):
     status, code, title = (
         HTTPStatus.REQUEST_TIMEOUT,
         "request_timeout",
-        "The rest of the request did not come",
+        "The rest of the request did not arrive",
     )
-    detail = "Send all of the body, without long pauses."
+    detail = "Send the whole body, without long pauses."

@@ -14,7 +14,7 @@ class LinkUnknown(Problem):
 class LinkUsed(Problem):
     status, code = HTTPStatus.CONFLICT, "link_used"
     title = "This link was used already"
-    detail = "What it is for has been done. Ask for a new link to do it again."
+    detail = "The link works once. Ask for a new one to do it again."
 
 
 class LinkExpired(Problem):
@@ -22,4 +22,4 @@ class LinkExpired(Problem):
 
     status, code = HTTPStatus.GONE, "link_expired"
     title = "This link is no longer valid; ask for a new one"
-    detail = "A link ends after a while, and when what it was about has changed."
+    detail = "A link ends after a while, or once its subject has changed."

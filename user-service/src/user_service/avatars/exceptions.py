@@ -13,8 +13,8 @@ class AvatarTooLarge(Problem):
 
 class AvatarUnsupported(Problem):
     status, code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "avatar_unsupported"
-    title = "Not a picture that can be read: send a JPEG, PNG, WebP or GIF"
-    detail = "The content decides, whatever the name and the content type say."
+    title = "The file is not a readable picture"
+    detail = "Send a JPEG, PNG, WebP or GIF. Its content decides, not its name or content type."
 
 
 class AvatarTooManyPixels(Problem):
@@ -26,12 +26,12 @@ class AvatarTooManyPixels(Problem):
 class UploadStalled(Problem):
     status, code = HTTPStatus.REQUEST_TIMEOUT, "upload_stalled"
     title = "The upload stalled, or took too long in all"
-    detail = "Send it again, over a better connection."
+    detail = "Send the picture again, over a better connection."
 
 
 class UploadsAtOnce(Problem):
     status, code = HTTPStatus.TOO_MANY_REQUESTS, "uploads_at_once"
-    title = "Too many uploads of this person are under way: wait until one has ended"
+    title = "Too many uploads of this person are under way"
     detail = "Wait until one has ended, then send the next."
 
 
@@ -43,11 +43,11 @@ class AvatarsBusy(Problem):
 
 class AvatarsUnavailable(Problem):
     status, code = HTTPStatus.SERVICE_UNAVAILABLE, "avatars_unavailable"
-    title = "Pictures cannot be read or kept just now"
+    title = "Pictures cannot be read or stored now"
     detail = "Wait as long as `Retry-After` says."
 
 
 class AvatarNotFound(Problem):
     status, code = HTTPStatus.NOT_FOUND, "avatar_not_found"
     title = "This person has no picture"
-    detail = "They may set one with `PUT /v1/users/me/avatar`."
+    detail = "`PUT /v1/users/me/avatar` sets one."

@@ -11,8 +11,8 @@ ONE_RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 class RangeNotSatisfiable(Problem):
     status, code = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "range_not_satisfiable"
-    title = "There is nothing in this range"
-    detail = "`Content-Range` tells how long the picture is."
+    title = "The picture has no bytes in this range"
+    detail = "`Content-Range` gives the length of the picture."
 
 
 def byte_range(header: str | None, if_range: str | None, etag: str, size: int) -> tuple[int, int] | None:

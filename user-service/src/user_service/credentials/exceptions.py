@@ -7,11 +7,11 @@ from service_kit.problems import Problem
 
 class WrongPassword(Problem):
     status, code = HTTPStatus.FORBIDDEN, "wrong_password"
-    title = "The current password is not right"
-    detail = "Send the password that the account has now."
+    title = "The current password is wrong"
+    detail = "Send the account's current password."
 
 
 class PasswordChangedMeanwhile(Problem):
     status, code = HTTPStatus.CONFLICT, "password_changed_meanwhile"
-    title = "The password was changed by another request just now"
-    detail = "Sign in again, and change it from there."
+    title = "Another request has just changed the password"
+    detail = "Sign in again, and then change it."

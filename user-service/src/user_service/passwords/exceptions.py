@@ -8,7 +8,7 @@ from service_kit.problems import Problem
 class PasswordRefused(Problem):
     status, code = HTTPStatus.UNPROCESSABLE_ENTITY, "password_refused"
     title = "This password is not accepted"
-    detail = "Choose a longer one, of words that nobody expects."
+    detail = "Choose a longer password, of words that are hard to guess."
 
 
 class HashingBusy(Problem):

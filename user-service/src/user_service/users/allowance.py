@@ -18,7 +18,7 @@ HOUR: Final = timedelta(hours=1)
 
 class TooManyChanges(Problem):
     status, code = HTTPStatus.TOO_MANY_REQUESTS, "too_many_changes"
-    title = "This was changed or tried too often within an hour"
+    title = "Too many changes or attempts within an hour"
     detail = "Wait as long as `Retry-After` says."
 
 

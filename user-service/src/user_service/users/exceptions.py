@@ -8,13 +8,13 @@ from service_kit.problems import Problem
 class EmailTaken(Problem):
     status, code = HTTPStatus.CONFLICT, "email_taken"
     title = "This e-mail address already has an account"
-    detail = "Sign in, or have a link mailed that sets a new password."
+    detail = "Sign in, or ask for a mail to reset the password."
 
 
 class UserNotFound(Problem):
     status, code = HTTPStatus.NOT_FOUND, "user_not_found"
-    title = "There is no such person"
-    detail = "Check the id. Erased people are gone for good."
+    title = "The person does not exist"
+    detail = "Check the id. Erasure is final."
 
 
 class NotAllowed(Problem):
@@ -41,8 +41,8 @@ class LastAdministrator(Problem):
     """Else nobody could make anyone an administrator again, but for an operator at the command line."""
 
     status, code = HTTPStatus.CONFLICT, "last_administrator"
-    title = "This is the last active administrator: make somebody else one first"
-    detail = "Without any, nobody could make one again."
+    title = "This is the last active administrator"
+    detail = "Make somebody else an administrator first."
 
 
 class NotDeleted(Problem):
@@ -60,10 +60,10 @@ class IdempotencyKeyInvalid(Problem):
 class IdempotencyKeyReused(Problem):
     status, code = HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused"
     title = "This Idempotency-Key was used with another body"
-    detail = "Make a new one for each request that says something else."
+    detail = "Make a new key for each different request."
 
 
 class RequestInProgress(Problem):
     status, code = HTTPStatus.CONFLICT, "request_in_progress"
-    title = "The first request with this Idempotency-Key is still being answered"
+    title = "The first request with this Idempotency-Key is still under way"
     detail = "Wait as long as `Retry-After` says, then repeat it with the same key."
