@@ -1,5 +1,6 @@
 """A service of its own for every test: on SQLite, and with `-m containers` on MySQL."""
 
+import asyncio
 import os
 import shutil
 import time
@@ -11,7 +12,9 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from aiosmtpd.smtp import SMTP
 from argon2 import PasswordHasher
+from inbox import Inbox, Post
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from starlette.types import ASGIApp
@@ -185,3 +188,15 @@ def django() -> None:
         USE_TZ=True,
     )
     django.setup()
+
+
+@pytest.fixture
+async def post(parts: Parts) -> AsyncIterator[Post]:
+    inbox = Inbox()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: SMTP(inbox, enable_SMTPUTF8=True, loop=asyncio.get_running_loop()), "127.0.0.1", 0
+    )
+    made = Post(parts, server.sockets[0].getsockname()[1])
+    made.inbox = inbox
+    yield made
+    server.close()

@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 from conftest import PASSWORD, Service
 from httpx import Response
-from test_mails import NEW_PASSWORD, Post, changed, post, state
+from inbox import Post
+from test_account_links import NEW_PASSWORD, changed, state
 
 import user_service
 from service_kit.response_revocations import HEADER, read
@@ -18,8 +19,6 @@ from service_kit.revocations import Revocation
 from user_service.config import Settings
 from user_service.database import DatabaseUnavailable
 from user_service.main import Parts
-
-__all__ = ["post"]  # the fixture
 
 
 def named(response: Response) -> list[Revocation]:

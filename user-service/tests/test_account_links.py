@@ -1,93 +1,23 @@
-"""Mails and their links: asked for, sent by a real client to a server of real shape, and followed."""
+"""Mailed links: asked for, and followed."""
 
 import asyncio
-import email
-import email.policy
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from email.message import EmailMessage
 from functools import partial
 from uuid import UUID
 
 import pytest
-from aiosmtpd.smtp import SMTP, Envelope, Session
 from conftest import PASSWORD, Person, Service
 from httpx import Response
+from inbox import Post
 from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from user_service.config import Settings
 from user_service.mail.models import LinkRow
-from user_service.mail.sending import MailSender
-from user_service.mail.smtp import SmtpServer
-from user_service.main import Parts, make_parts
+from user_service.main import Parts
 from user_service.users.models import utc_now
 
 NEW_PASSWORD = "another horse, another battery"
-
-
-def _bytes(content: bytes | str | None) -> bytes:
-    assert isinstance(content, bytes)
-    return content
-
-
-class Inbox:
-    """An SMTP server that keeps what it gets, or refuses with `answer`."""
-
-    def __init__(self) -> None:
-        self.mails: list[tuple[str, EmailMessage]] = []
-        self.response = "250 OK"
-
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        if self.response.startswith("250"):
-            message = email.message_from_bytes(
-                _bytes(envelope.content), EmailMessage, policy=email.policy.default
-            )
-            self.mails.append((envelope.rcpt_tos[0], message))
-        return self.response
-
-    def take(self) -> tuple[str, EmailMessage]:
-        assert len(self.mails) == 1, [str(mail["Subject"]) for _, mail in self.mails]
-        return self.mails.pop()
-
-
-class Post:
-    """The inbox, and the sender that empties the outbox into it."""
-
-    def __init__(self, parts: Parts, port: int) -> None:
-        self.inbox = Inbox()
-        self.port = port
-        server = SmtpServer("127.0.0.1", port, timeout=2)
-        self.sender = MailSender(parts.database, server, "no-reply@gatehouse.example", "http://app/links")
-
-    async def token(self, to: str, kind: str) -> str:
-        """Send what is due, and take the token from the only mail."""
-        await self.sender.send_due(utc_now())
-        recipient, mail = self.inbox.take()
-        assert recipient == to
-        for part in ("plain", "html"):
-            body = mail.get_body((part,))
-            assert body is not None
-            assert f"http://app/links/{kind}#token=" in body.get_content()
-        plain = mail.get_body(("plain",))
-        assert plain is not None
-        return str(plain.get_content().partition("#token=")[2].split()[0])
-
-    async def nothing(self) -> None:
-        await self.sender.send_due(utc_now())
-        assert self.inbox.mails == []
-
-
-@pytest.fixture
-async def post(parts: Parts) -> AsyncIterator[Post]:
-    inbox = Inbox()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: SMTP(inbox, enable_SMTPUTF8=True, loop=asyncio.get_running_loop()), "127.0.0.1", 0
-    )
-    made = Post(parts, server.sockets[0].getsockname()[1])
-    made.inbox = inbox
-    yield made
-    server.close()
 
 
 async def follow(service: Service, kind: str, token: str, **more: str) -> tuple[int, str]:
@@ -134,21 +64,6 @@ async def test_a_reset_sets_the_password_verifies_and_ends_every_session(
     assert after["email_verified"] is True
     assert (await service.verify("ada@example.com", NEW_PASSWORD))["verified"] is True
     assert (await service.verify("ada@example.com", PASSWORD))["reason"] == "wrong_password"
-
-
-async def test_the_answer_for_a_stranger_is_the_same_and_nobody_is_mailed(
-    service: Service, post: Post
-) -> None:
-    await service.register("ada@example.com")
-    await post.token("ada@example.com", "verify-address")
-    for path in ("password-reset", "verification"):
-        known = await service.anonymous.post(f"/v1/users/{path}", json={"email": "ada@example.com"})
-        await post.token(
-            "ada@example.com", "reset-password" if path == "password-reset" else "verify-address"
-        )
-        unknown = await service.anonymous.post(f"/v1/users/{path}", json={"email": "eve@example.com"})
-        assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
-        await post.nothing()
 
 
 async def test_of_two_who_follow_one_link_at_once_one_succeeds(service: Service, post: Post) -> None:
@@ -240,27 +155,6 @@ async def test_a_change_needs_the_password_and_a_free_address(service: Service, 
     assert (await state(service, eve.id))["email_verified"] is False
 
 
-async def test_every_form_of_an_address_resets_the_one_account_and_mails_it_as_stored(
-    service: Service, post: Post
-) -> None:
-    await service.register("Ada@example.com")
-    await post.token("Ada@example.com", "verify-address")
-    eve = await service.register("eve@example.com")
-    await post.token("eve@example.com", "verify-address")
-    for typed in ("ada@EXAMPLE.com", " ADA@example.com "):
-        assert (
-            await service.anonymous.post("/v1/users/password-reset", json={"email": typed})
-        ).status_code == 202
-        assert await post.token("Ada@example.com", "reset-password")
-        taken = await eve.client.post("/v1/users/me/email", json={"email": typed, "password": PASSWORD})
-        assert taken.status_code == 202
-        await post.token("Ada@example.com", "reset-password")  # to the owner alone, as above
-    for other in ("\uff41da@example.com", "a\u200bda@example.com", "ad\u00e1@example.com"):
-        asked = await service.anonymous.post("/v1/users/password-reset", json={"email": other})
-        assert asked.status_code in (202, 422)
-        await post.nothing()
-
-
 async def test_an_expired_and_an_invented_link_say_so(service: Service, post: Post, parts: Parts) -> None:
     await service.register("ada@example.com")
     token = await post.token("ada@example.com", "verify-address")
@@ -272,51 +166,6 @@ async def test_an_expired_and_an_invented_link_say_so(service: Service, post: Po
     )
     assert await follow(service, "verify-address", token) == (410, "link_expired")
     assert await follow(service, "verify-address", "invented") == (404, "link_unknown")
-
-
-async def test_a_mail_waits_for_its_server_and_is_given_up_when_it_is_refused(
-    service: Service, post: Post
-) -> None:
-    await service.register("ada@example.com")
-    post.inbox.response = "451 later"
-    now = utc_now()
-    await post.sender.send_due(now)
-    post.inbox.response = "250 OK"
-    await post.sender.send_due(now + timedelta(seconds=30))
-    assert post.inbox.mails == []
-    await post.sender.send_due(now + timedelta(seconds=61))
-    assert len(post.inbox.mails) == 1
-    post.inbox.mails.clear()
-    await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
-    post.inbox.response = "554 never"
-    await post.sender.send_due(utc_now())
-    post.inbox.response = "250 OK"
-    await post.sender.send_due(utc_now() + timedelta(days=1))
-    assert post.inbox.mails == []
-
-
-async def test_one_address_gets_five_resets_at_once(service: Service, post: Post) -> None:
-    await service.register("ada@example.com")
-    for _ in range(8):
-        await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
-    await post.sender.send_due(utc_now())
-    subjects = [mail["Subject"] for _, mail in post.inbox.mails]
-    assert subjects.count("Choose a new password") == 5
-
-
-async def test_strangers_who_ask_for_resets_keep_nobody_from_one(service: Service, post: Post) -> None:
-    await service.register("ada@example.com")
-    await post.token("ada@example.com", "verify-address")
-    now = utc_now()
-    for _ in range(6):
-        await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
-    await post.sender.send_due(now + timedelta(seconds=5))
-    assert len(post.inbox.mails) == 5
-    post.inbox.mails.clear()
-    # Theirs have expired, and the hour has not passed.
-    await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
-    await post.sender.send_due(now + timedelta(minutes=31))
-    assert len(post.inbox.mails) == 1
 
 
 async def test_links_that_ended_with_the_sessions_keep_nobody_from_a_new_one(
@@ -336,56 +185,6 @@ async def test_links_that_ended_with_the_sessions_keep_nobody_from_a_new_one(
     await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
     again = await post.token("ada@example.com", "reset-password")
     assert await follow(service, "reset-password", again, password=PASSWORD) == (204, "")
-
-
-async def test_no_token_is_stored_or_logged(
-    service: Service, post: Post, parts: Parts, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    caplog.set_level("ERROR", "mail.log")  # the test's own SMTP server repeats every line
-    await service.register("ada@example.com")
-    await service.anonymous.post("/v1/users/password-reset", json={"email": "ada@example.com"})
-    await post.sender.send_due(utc_now())
-    tokens = [str(mail).partition("#token=")[2].split()[0] for _, mail in post.inbox.mails]
-    assert len(tokens) == 2
-    stored = await parts.database.read(
-        lambda connection: connection.execute(text("SELECT * FROM mailed_links"))
-    )
-    # The inbox of this test logs what it receives; that is not us.
-    lines = [record.getMessage() for record in caplog.records if record.name != "mail.log"]
-    kept = repr(stored.all()) + "".join(lines)
-    assert not [token for token in tokens if token in kept]
-    assert "ada@example.com" not in "".join(
-        record.getMessage() for record in caplog.records if record.name.startswith("user_service")
-    )
-
-
-async def test_an_address_with_another_alphabet_is_mailed(service: Service, post: Post) -> None:
-    await service.register("josé@bücher.example")
-    await post.token("josé@xn--bcher-kva.example", "verify-address")
-
-
-@pytest.mark.parametrize(
-    ("app_url", "page"),
-    [
-        ("https://app.example/links/", "https://app.example/links"),
-        (None, "http://localhost:8080/v1/users/links"),
-    ],
-)
-async def test_links_lead_to_the_application_s_page_or_to_our_own(
-    service: Service, post: Post, settings: Settings, app_url: str | None, page: str
-) -> None:
-    await service.register("ada@example.com")
-    parts = make_parts(settings.model_copy(update={"smtp_port": post.port, "app_url": app_url}))
-    assert parts.mail_sender is not None
-    await parts.mail_sender.send_due(utc_now())
-    await parts.close()
-    _, mail = post.inbox.take()
-    for part in ("plain", "html"):
-        body = mail.get_body((part,))
-        assert body is not None
-        assert f"{page}/verify-address#token=" in body.get_content()
-        assert ("email=ada%40example.com" in body.get_content()) is (app_url is None)
 
 
 async def test_the_page_of_a_link_runs_nothing_but_its_own_script(service: Service) -> None:
