@@ -1,4 +1,4 @@
-"""The README says on which platforms every locked dependency has a wheel."""
+"""docs/production.md says on which platforms every locked dependency has a wheel."""
 
 import re
 import tomllib

@@ -1,11 +1,13 @@
 """The documentation site is built from the repository's pages, and each of them has a place in it."""
 
+import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from build import ROOT, as_page, tracked
 
 SITE = Path(__file__).parents[1] / "site"
@@ -34,6 +36,18 @@ def test_every_page_has_a_place_in_the_site() -> None:
     assert sorted(nav) == sorted(pages - decisions - elsewhere)
     index = (ROOT / "docs/decisions/README.md").read_text()
     assert [page for page in decisions if f"({Path(page).name})" not in index] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("2*.md")), ids=lambda page: page.stem)
+def test_a_decision_says_its_status_context_decision_and_consequences(page: Path) -> None:
+    text = page.read_text("utf-8")
+    status = re.search(r"^\*\*Status:\*\* (accepted|replaced) (?:on|by) .+$", text, re.MULTILINE)
+    assert status
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert [part for part in ("Context", "Decision", "Consequences") if part not in headings] == []
+    title = text.partition("\n")[0].removeprefix("# ")
+    row = f"| {page.name[:10]} | [{title}]({page.name}) | {status[1]} |"
+    assert row in (page.parent / "README.md").read_text("utf-8").splitlines()
 
 
 def test_the_site_is_built_and_no_link_in_it_is_broken() -> None:
