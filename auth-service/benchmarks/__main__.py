@@ -17,7 +17,6 @@ from typing import Any
 from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
-from matplotlib import pyplot
 from redis.asyncio import Redis
 
 from auth_service.keys.models import Policy
@@ -29,7 +28,7 @@ from auth_service.sessions.service import Sessions, VerifiedRefreshToken
 from auth_service.store import Store, connect
 from auth_service.tokens.access import AccessTokens
 from auth_service.users.models import User
-from benchmarks import system
+from benchmarks import plot, system
 from service_kit.testing import redis_server
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
@@ -103,7 +102,7 @@ def main() -> int:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    plot(rates)
+    plot.draw()
     print(f"\nwritten: {RESULTS} and {RESULTS.with_suffix('.png').name}")
     return 0
 
@@ -248,19 +247,6 @@ def bare_hashing(seconds: float) -> float:
 
     with ThreadPoolExecutor(cores) as pool:
         return sum(pool.map(one, range(cores)))
-
-
-def plot(rates: dict[str, float]) -> None:
-    figure, axes = pyplot.subplots(figsize=(9, 3.6), layout="constrained")
-    bars = axes.barh(list(rates), list(rates.values()), color="#1b6ca8")
-    axes.bar_label(bars, [f"{value:,.0f}" for value in rates.values()], padding=6)
-    axes.set_xscale("log")
-    axes.margins(x=0.2)
-    axes.invert_yaxis()
-    axes.set_title("auth-service, each act beside the bare one that bounds it", loc="left", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(RESULTS.with_suffix(".png"), dpi=130)
-    pyplot.close(figure)
 
 
 if __name__ == "__main__":

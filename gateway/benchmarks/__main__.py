@@ -119,7 +119,7 @@ def measure(
         },
     }
     report.print_table(results)
-    report.write(results, readings, plan.results)
+    report.write(results, plan.results)
     print(f"\nwritten: {plan.results} and {plan.results.with_suffix('.png').name}")
 
 

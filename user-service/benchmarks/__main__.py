@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import changes, pauses, people, report, running
+from benchmarks import changes, pauses, people, plot, report, running
 
 HERE = Path(__file__).parent
 WITH_STORES = HERE.parents[1] / "deploy" / "compose" / "with-stores"
@@ -33,8 +33,8 @@ def main() -> int:
     if chosen.suite == "async":
         measured = pauses.measure(chosen.rounds)
         report.print_pauses(measured)
-        report.plot_pauses(measured, HERE.parents[1] / "docs" / "async.svg")
         report.write(measured, HERE / "results" / "async.json")
+        plot.pauses()
         return 0
     if "TEST_MYSQL_URL" not in os.environ:
         # Comes back here with a MySQL of its own, which is removed at the end.
@@ -47,8 +47,8 @@ def main() -> int:
     measured["running"] = uvloop.run(running.measure(people.database(server), chosen.rounds))
     measured["figures"] = people.summary(measured) | running.summary(measured["running"])
     report.print_verdicts(measured["figures"])
-    report.plot_people(measured, HERE / "results" / "users.svg")
     report.write(measured, HERE / "results" / "latest.json")
+    plot.people()
     return 0
 
 

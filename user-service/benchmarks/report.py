@@ -1,4 +1,4 @@
-"""What a run leaves behind: a table to read, a plot, and every figure as JSON."""
+"""What a run leaves behind: a table to read, and every figure as JSON."""
 
 import json
 import os
@@ -8,11 +8,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +36,6 @@ PROMISES = (
     Promise("a change seen by every verifier, p99, ms", "change_seen_p99_ms", 1000, 300),
     Promise("the same, the latest, ms", "change_seen_max_ms", 3000, 1000),
 )
-OURS, THEIRS = "#1b6ca8", "#b9b4ab"
 LIBRARIES = ("fastapi", "sqlalchemy", "asyncmy", "uvloop", "uvicorn", "httpx")
 
 
@@ -71,43 +65,6 @@ def print_pauses(measured: dict[str, Any]) -> None:
             f"{row[calls]:12.2f}" if calls in row else f"{'-':>12}" for calls in measured["calls"]
         )
         print(f"  {name:42}{cells}")
-
-
-def plot_people(measured: dict[str, Any], file: Path) -> None:
-    """Medians as bars, every round as a dot: how far rounds differ is part of the result."""
-    rates, rounds = measured["per_second"], measured["rounds"]
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    colours = [THEIRS if name.startswith("bare") else OURS for name in rates]
-    bars = axes.barh(list(rates), list(rates.values()), color=colours)
-    axes.bar_label(bars, [f"{rate:,.0f}" for rate in rates.values()], padding=6, fontsize=8)
-    for position, name in enumerate(rates):
-        axes.plot(rounds[name], [position] * len(rounds[name]), "o", color="black", markersize=2.5)
-    _finish(figure, axes, f"requests per second, {measured['people']:,} people", file)
-
-
-def plot_pauses(measured: dict[str, Any], file: Path) -> None:
-    figure, axes = pyplot.subplots(figsize=(8, 3), layout="constrained")
-    shown = [
-        (f"{calls} calls, {name}", seconds, OURS if name.startswith("async") else THEIRS)
-        for calls in measured["calls"]
-        for name, row in measured["seconds"].items()
-        if (seconds := row.get(calls)) is not None
-    ]
-    names, values, colours = zip(*shown, strict=True)
-    bars = axes.barh(names, values, color=colours)
-    axes.bar_label(bars, [f"{value:.1f} s" for value in values], padding=6, fontsize=8)
-    _finish(figure, axes, "seconds until the last answer; each call waits 1 s for another server", file)
-
-
-def _finish(figure: Any, axes: Any, title: str, file: Path) -> None:
-    axes.set_xscale("log")
-    axes.margins(x=0.2)
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-    file.parent.mkdir(exist_ok=True)
-    figure.savefig(file, metadata={"Date": None})
-    pyplot.close(figure)
 
 
 def write(measured: dict[str, Any], file: Path) -> None:
