@@ -73,3 +73,16 @@ def test_the_seconds_that_async_saves_are_those_of_its_benchmark_on_each_page() 
     assert (
         f"of 2,000 calls that wait 1 s each, the last is answered after {fast} s instead of {slow}." in text
     )
+
+
+def test_the_pictures_show_the_latest_results() -> None:
+    pictures = {"users.svg": "latest", "../../../docs/async.svg": "async"}
+    for picture, file in pictures.items():
+        folder = "user-service/benchmarks/results"
+        measured = results(f"{folder}/{file}.json")
+        values = [f">{value:,.0f}<" for value in measured.get("per_second", {}).values()] + [
+            f">{value:.1f} s<" for row in measured.get("seconds", {}).values() for value in row.values()
+        ]
+        shown = (ROOT / folder / picture).read_text("utf-8")
+        assert values
+        assert [value for value in [*values, measured["measured_at"][:10]] if value not in shown] == []
