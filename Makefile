@@ -1,11 +1,11 @@
-# Gatehouse: one verb a target, `make help` lists them. Verbs over rooms take SERVICE= (one room) and ARGS= (passed on).
+# Gatehouse: one verb a target, `make help` lists them. Verbs over projects take SERVICE= (one project) and ARGS= (passed on).
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-rooms_first := service-kit auth-service user-service gateway
-ROOMS   := $(rooms_first) $(filter-out $(rooms_first),$(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml))) deploy/scaffold/example-service
-rooms   := $(or $(SERVICE),$(ROOMS))
+projects_first := service-kit auth-service user-service gateway
+PROJECTS   := $(projects_first) $(filter-out $(projects_first),$(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml))) deploy/scaffold/example-service
+projects   := $(or $(SERVICE),$(PROJECTS))
 # $(call said,NAME,DEFAULT): what the command line or the environment says, else .env, as for compose and `make run`
 said = $(strip $(or $($(1)),$(shell sed -nE 's/^[[:space:]]*(export[[:space:]]+)?$(1)[[:space:]]*=//p' .env 2>/dev/null | tail -n 1 | sed -E 's/[[:space:]][\#].*//' | tr -d \"\'),$(2)))
 PORT    := $(call said,PORT,8080)
@@ -21,21 +21,21 @@ export PORT VAR PROJECT ON
 
 compose := docker compose -p $(PROJECT)
 one     := $(UV) run --locked
-# $(call each,COMMAND): run it in every room, go on after a failure, name the rooms that failed at the end
-each = failed=; for room in $(rooms); do \
-	  [ -f $$room/pyproject.toml ] || { echo "make $(verb): no room named $$room (rooms: $(ROOMS))" >&2; exit 2; }; \
-	  printf '\n== %s: %s\n' '$(verb)' $$room; $(call tell,begins); start=$$SECONDS; \
-	  (cd $$room && $(1)) && said=passed || { said=FAILED; failed="$$failed $$room"; }; \
-	  said="$$said, $$((SECONDS - start)) s"; printf -- '-- %s: %s %s\n' '$(verb)' $$room "$$said"; $(call tell,$$said); \
+# $(call each,COMMAND): run it in every project, go on after a failure, name the projects that failed at the end
+each = failed=; for project in $(projects); do \
+	  [ -f $$project/pyproject.toml ] || { echo "make $(verb): no project named $$project (projects: $(PROJECTS))" >&2; exit 2; }; \
+	  printf '\n== %s: %s\n' '$(verb)' $$project; $(call tell,begins); start=$$SECONDS; \
+	  (cd $$project && $(1)) && said=passed || { said=FAILED; failed="$$failed $$project"; }; \
+	  said="$$said, $$((SECONDS - start)) s"; printf -- '-- %s: %s %s\n' '$(verb)' $$project "$$said"; $(call tell,$$said); \
 	done; [ -z "$$failed" ] || { echo "make $(verb): failed in$$failed" >&2; exit 1; }
 verb = $(firstword $(subst /, ,$@))
 # $(call side_by_side,TARGETS): two at a time, each heard as a whole when it is done (macOS brings a make that cannot,
 # and goes one by one). How far each is comes at once, by descriptor 9, which one alone does not have.
 side_by_side = $(if $(and $(word 2,$(1)),$(filter output-sync,$(.FEATURES))),$(MAKE) --keep-going --jobs=2 --output-sync=target $(1) 9>&2,$(MAKE) --keep-going $(1))
-tell = { printf '%s: %s %s\n' '$(verb)' $$room "$(1)" >&9; } 2>/dev/null || true
+tell = { printf '%s: %s %s\n' '$(verb)' $$project "$(1)" >&9; } 2>/dev/null || true
 # pytest's lines of dots, which end in how many percent are done, and what a run says that it left out
 percents = 2>&1 | while IFS= read -r line; do \
-	  [[ $$line == *%] || $$line == INCOMPLETE:* ]] && { printf '%s: %s\n' $$room "$$line" >&9; } 2>/dev/null || printf '%s\n' "$$line"; done
+	  [[ $$line == *%] || $$line == INCOMPLETE:* ]] && { printf '%s: %s\n' $$project "$$line" >&9; } 2>/dev/null || printf '%s\n' "$$line"; done
 # $(call need,NAME,EXAMPLE): one line instead of a stack trace when a variable is missing
 need = @[ -n "$($(1))" ] || { echo "make $@: say $(1)=, as in: make $@ $(2)" >&2; exit 2; }
 # $(call fits,NAME,PATTERN,WHAT): the same for what a tool would only stumble over
@@ -52,7 +52,7 @@ endef
 
 .PHONY: help
 help:  ## show this list
-	@echo 'usage: make VERB [SERVICE=room] [ARGS=…]     rooms: $(ROOMS)'
+	@echo 'usage: make VERB [SERVICE=project] [ARGS=…]     projects: $(PROJECTS)'
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p; s/^## /\n/p' $(MAKEFILE_LIST) | awk -F'\t' 'NF > 1 {printf "  %-16s %s\n", $$1, $$2; next} {print}'
 
 ## Without containers
@@ -61,22 +61,22 @@ run: $(UV)  ## run the whole system without containers (PORT=8080 VAR=var, RELOA
 	@exec python3 deploy/embedded/run.py
 
 test: $(UV)  ## run every test that needs no container
-	+@$(call side_by_side,$(patsubst %,test/%,$(filter $(rooms),$(longest)) $(filter-out $(longest),$(rooms))))
+	+@$(call side_by_side,$(patsubst %,test/%,$(filter $(projects),$(longest)) $(filter-out $(longest),$(projects))))
 longest := tests-e2e gateway user-service auth-service service-kit  # first, so that none is left alone at the end
 
-test/%: rooms = $*
+test/%: projects = $*
 test/%:
 	@set -o pipefail; $(call each,$(one) pytest $(if $(filter tests-e2e,$*),harness/tests journeys --system embedded -n 2) $(ARGS) $(percents))
 
 lint: $(UV)  ## check code (ruff, mypy, import rules, migrations), routes, Dockerfiles, scripts, compose files and manifests
-	+@$(call side_by_side,$(rooms:%=lint/%) $(if $(SERVICE),,lint-rest))
+	+@$(call side_by_side,$(projects:%=lint/%) $(if $(SERVICE),,lint-rest))
 
-lint/%: rooms = $*
+lint/%: projects = $*
 lint/%:
 	@$(call each,$(one) ruff check . && $(one) ruff format --check . && $(one) mypy \
 	  && { ! grep -q '^\[tool.importlinter' pyproject.toml || $(one) lint-imports --no-cache; } \
-	  && { [ ! -d src/*/migrations ] || $(one) python -m $${room//-/_}.migrations lint; } \
-	  && { [ ! -d routes ] || (cd $(CURDIR) && $(one) --project gateway python -m gateway.agreement $$room); })
+	  && { [ ! -d src/*/migrations ] || $(one) python -m $${project//-/_}.migrations lint; } \
+	  && { [ ! -d routes ] || (cd $(CURDIR) && $(one) --project gateway python -m gateway.agreement $$project); })
 
 lint-rest:
 	@$(UV) run --locked --project deploy deploy/lint
@@ -84,15 +84,15 @@ lint-rest:
 fmt: $(UV)  ## format the code and apply ruff's fixes
 	@$(call each,$(one) ruff format . && $(one) ruff check --fix-only --quiet .)
 
-lock: $(UV)  ## lock every room again, after a change of dependencies (ARGS=--upgrade for newer versions)
+lock: $(UV)  ## lock every project again, after a change of dependencies (ARGS=--upgrade for newer versions)
 	@$(call each,$(UV) lock $(ARGS))
 
 migrations: $(UV)  ## write a migration, or apply or take it back on DATABASE_URL (ARGS="revision -m TEXT --rev-id 0005_phone_numbers")
-	@room=$(or $(SERVICE),user-service); package=$${room##*/}; cd $$room && $(one) python -m $${package//-/_}.migrations $(ARGS)
+	@project=$(or $(SERVICE),user-service); package=$${project##*/}; cd $$project && $(one) python -m $${package//-/_}.migrations $(ARGS)
 
 contract: $(UV)  ## write every service's contract/openapi.json, after a change of its API
-	@for room in $(or $(SERVICE),$(foreach room,$(ROOMS),$(if $(wildcard $(room)/src/*/contract.py),$(room)))); do \
-	  package=$${room##*/}; (cd $$room && $(one) python -m $${package//-/_}.contract) || exit; done
+	@for project in $(or $(SERVICE),$(foreach project,$(PROJECTS),$(if $(wildcard $(project)/src/*/contract.py),$(project)))); do \
+	  package=$${project##*/}; (cd $$project && $(one) python -m $${package//-/_}.contract) || exit; done
 
 docs: $(UV)  ## build the documentation site into deploy/site/html, every link checked
 	@cd deploy && REPOSITORY="$(REPOSITORY)" $(one) python site/build.py
@@ -212,7 +212,7 @@ clean:  ## delete VAR, the containers of PROJECT and their data, and every cache
 	@! docker compose ls >/dev/null 2>&1 || deploy/compose/acts_on
 	@python3 deploy/embedded/run.py clean
 	@! docker compose ls >/dev/null 2>&1 || $(compose) down -v --remove-orphans
-	@rm -rf .tools $(foreach d,.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis report,$(ROOMS:%=%/$(d)))
+	@rm -rf .tools $(foreach d,.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis report,$(PROJECTS:%=%/$(d)))
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(CURDIR)/.tools/uv/bin/uv:

@@ -1,4 +1,4 @@
-"""docs/refusals.md against the sources of every room: read as text, since no service imports another."""
+"""docs/refusals.md against the sources of every project: read as text, since no service imports another."""
 
 import ast
 import json
@@ -13,18 +13,18 @@ from service_kit import tokens
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {
-    room: (ROOT / room / "contract" / "openapi.json").read_text("utf-8")
-    for room in ("auth-service", "user-service", "gateway")
+    project: (ROOT / project / "contract" / "openapi.json").read_text("utf-8")
+    for project in ("auth-service", "user-service", "gateway")
 }
 Codes = dict[int, set[str]]
 
 
 class Sources:
-    """Every class of the rooms by its name, and every reason for which a token is refused."""
+    """Every class of the projects by its name, and every reason for which a token is refused."""
 
-    def __init__(self, room: str = "*") -> None:
-        kit = () if room == "*" else ROOT.glob("service-kit/src/**/*.py")
-        own = [*ROOT.glob(f"{room}/src/**/*.py")]
+    def __init__(self, project: str = "*") -> None:
+        kit = () if project == "*" else ROOT.glob("service-kit/src/**/*.py")
+        own = [*ROOT.glob(f"{project}/src/**/*.py")]
         trees = {file: ast.parse(file.read_text("utf-8")) for file in (*kit, *own)}
         nodes = [node for tree in trees.values() for node in ast.walk(tree)]
         self.classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
@@ -111,8 +111,8 @@ def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.ex
         yield target, value
 
 
-def codes_in_the_sources(room: str = "*") -> Codes:
-    sources = Sources(room)
+def codes_in_the_sources(project: str = "*") -> Codes:
+    sources = Sources(project)
     found: Codes = {}
     for each in sources.refusals():
         status = HTTPStatus[sources.said(each, "status") or ""]
@@ -120,9 +120,9 @@ def codes_in_the_sources(room: str = "*") -> Codes:
     return {status: codes for status, codes in found.items() if codes}
 
 
-def codes_in_the_document(room: str) -> Codes:
+def codes_in_the_document(project: str) -> Codes:
     """By the enum of each response, of operations and of none."""
-    document = json.loads(DOCUMENTS[room])
+    document = json.loads(DOCUMENTS[project])
     operations = [operation for item in document["paths"].values() for operation in item.values()]
     found: Codes = {}
     for name, example in document["components"]["examples"].items():
@@ -156,19 +156,19 @@ def test_every_refusal_in_the_code_is_explained_on_the_page_and_no_other() -> No
     assert all(len(codes) == len(set(codes)) for codes in page.values())
 
 
-@pytest.mark.parametrize("room", DOCUMENTS)
-def test_every_refusal_of_a_service_stands_in_its_document_with_an_example(room: str) -> None:
-    document = codes_in_the_document(room)
+@pytest.mark.parametrize("project", DOCUMENTS)
+def test_every_refusal_of_a_service_stands_in_its_document_with_an_example(project: str) -> None:
+    document = codes_in_the_document(project)
     missing = {
         status: left
-        for status, codes in codes_in_the_sources(room).items()
+        for status, codes in codes_in_the_sources(project).items()
         if (left := codes - document.get(status, set()))
     }
     assert missing == {}
 
 
 def test_every_refusal_of_the_kit_stands_in_the_documents_of_the_services() -> None:
-    documents = [codes_in_the_document(room) for room in ("auth-service", "user-service")]
+    documents = [codes_in_the_document(project) for project in ("auth-service", "user-service")]
     for status, codes in codes_in_the_sources("service-kit").items():
         assert codes <= set().union(*(each.get(status, set()) for each in documents)), status
 

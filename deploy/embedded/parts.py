@@ -52,21 +52,21 @@ def claim_wanted(port: str) -> socket.socket:
 
 def install(supervisor: Supervisor) -> None:
     """What Gatehouse's own services need, each into its own .venv; a moment when nothing changed."""
-    rooms = OURS if redis_on_path() else ("deploy", *OURS)
-    missing = [room for room in rooms if not (ROOT / room / ".venv").exists()]
+    projects = OURS if redis_on_path() else ("deploy", *OURS)
+    missing = [project for project in projects if not (ROOT / project / ".venv").exists()]
     if missing:
         supervisor.say(
             f"first start: up to {megabytes(missing)} MB come from PyPI, once; a minute or two on a usual line"
         )
-    for room in rooms:
-        if room in missing:
-            supervisor.say(f"installing {room} ({missing.index(room) + 1} of {len(missing)})")
-        supervisor.complete(f"uv {room}", *install_command(ROOT / room), unsaid=EACH_PACKAGE)
+    for project in projects:
+        if project in missing:
+            supervisor.say(f"installing {project} ({missing.index(project) + 1} of {len(missing)})")
+        supervisor.complete(f"uv {project}", *install_command(ROOT / project), unsaid=EACH_PACKAGE)
 
 
-def megabytes(rooms: Sequence[str]) -> int:
+def megabytes(projects: Sequence[str]) -> int:
     """What is downloaded for these at most; what another project of this machine uses, too, is there already."""
-    return round(sum(download_sizes([ROOT / room / "uv.lock" for room in rooms]).values()) / 1e6)
+    return round(sum(download_sizes([ROOT / project / "uv.lock" for project in projects]).values()) / 1e6)
 
 
 def install_command(folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -172,15 +172,15 @@ def service_command(service: str, sockets: Sequence[int]) -> list[str]:
     """As in the service's image, at sockets that we hold."""
     package = service.replace("-", "_")
     binds = [part for number in sockets for part in ("--bind", f"fd://{number}")]
-    gunicorn = room_command(service, "gunicorn")
+    gunicorn = project_command(service, "gunicorn")
     return [gunicorn, "-c", f"python:{package}.gunicorn_conf", *binds, f"{package}.main:serve()"]
 
 
 def migrations_command(service: str) -> list[str]:
     """The schema first, as in user-service-migrate."""
-    return [room_command(service, "python"), "-m", f"{service.replace('-', '_')}.migrations", "upgrade"]
+    return [project_command(service, "python"), "-m", f"{service.replace('-', '_')}.migrations", "upgrade"]
 
 
-def room_command(room: str, name: str) -> str:
-    """A command of a room's own environment."""
-    return str(ROOT / room / ".venv/bin" / name)
+def project_command(project: str, name: str) -> str:
+    """A command of a project's own environment."""
+    return str(ROOT / project / ".venv/bin" / name)

@@ -26,7 +26,7 @@ def test_one_release_of_an_action_is_used_everywhere() -> None:
 
 def test_ci_tries_every_python_from_the_oldest_that_projects_allow() -> None:
     matrix = re.findall(
-        r'"(3\.\d+)"', (ROOT / ".github/workflows/room.yml").read_text("utf-8").partition("steps:")[0]
+        r'"(3\.\d+)"', (ROOT / ".github/workflows/project.yml").read_text("utf-8").partition("steps:")[0]
     )
     oldest, newest = (int(release.removeprefix("3.")) for release in (matrix[0], matrix[-1]))
     assert matrix == [f"3.{minor}" for minor in range(oldest, newest + 1)]

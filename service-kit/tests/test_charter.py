@@ -46,12 +46,12 @@ def test_the_kit_has_no_request_or_response_models() -> None:
 
 
 def test_the_kit_knows_no_service_by_name() -> None:
-    rooms = {file.parent.name for file in ROOT.parent.glob("*-service/pyproject.toml")}
-    assert rooms
+    projects = {file.parent.name for file in ROOT.parent.glob("*-service/pyproject.toml")}
+    assert projects
     for file, source in SOURCES.items():
-        for room in rooms:
-            assert room not in source, file
-            assert room.replace("-", "_") not in source, file
+        for project in projects:
+            assert project not in source, file
+            assert project.replace("-", "_") not in source, file
 
 
 def test_only_the_settings_the_worker_and_a_command_know_of_an_environment() -> None:

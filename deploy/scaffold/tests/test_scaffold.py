@@ -42,7 +42,7 @@ def test_a_new_service_is_complete_and_known_to_everyone(clone: Path) -> None:
     texts = [path.read_text() for path in (clone / "order-service").rglob("*") if path.is_file()]
     assert not [text for text in texts if re.search(r"example[-_ ]service|\bitems\b|scaffold", text)]
     assert (clone / "services.yaml").read_text().endswith("\ninclude:\n  - order-service/compose.yaml\n")
-    assert "room: order-service" in (clone / ".github/workflows/order-service.yml").read_text()
+    assert "project: order-service" in (clone / ".github/workflows/order-service.yml").read_text()
 
 
 def test_a_new_service_changes_no_file_that_an_update_of_gatehouse_brings(clone: Path) -> None:
@@ -174,5 +174,5 @@ def test_only_whole_words_are_renamed() -> None:
 
 
 def test_every_room_has_a_workflow_of_its_own() -> None:
-    for room in (file.parent.name for file in ROOT.glob("*/pyproject.toml")):
-        assert f"room: {room}\n" in (ROOT / f".github/workflows/{room}.yml").read_text()
+    for project in (file.parent.name for file in ROOT.glob("*/pyproject.toml")):
+        assert f"project: {project}\n" in (ROOT / f".github/workflows/{project}.yml").read_text()
