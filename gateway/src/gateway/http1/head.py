@@ -176,4 +176,6 @@ def request_id_of(head: Head) -> bytes | None:
 def trace_of(head: Head) -> bytes | None:
     """The caller's traceparent, when it follows W3C Trace Context; that of a later version as one of version 00."""
     value = head.value(b"traceparent")
-    return b"00" + value[2:55] if value is not None and TRACEPARENT.fullmatch(value) else None
+    if value is None or not TRACEPARENT.fullmatch(value):
+        return None
+    return value if value.startswith(b"00") else b"00" + value[2:55]
