@@ -104,7 +104,10 @@ async def test_a_private_route_wants_a_token_and_takes_a_good_one(gateway: Gatew
         b"GET /private HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + forged + b"\r\n\r\n"
     )
     assert refused.startswith(b"HTTP/1.1 401 ")
-    assert b'error="invalid_token"' in refused
+    assert (
+        b'error="invalid_token", error_description="The token\'s signature is wrong. Send the token unchanged.'
+        in refused
+    )
     assert gateway.upstream.got == []
     token = gateway.issuer.token().encode()
     passed = await gateway.send(

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from gateway.http1.head import Head
 from gateway.http1.origins import Origin
 from gateway.policy import cors, forwarding, websocket
-from gateway.policy.authentication import Callers, InvalidToken, refusal_of
+from gateway.policy.authentication import Callers
 from gateway.policy.proxy_request import ProxyRequest
 from gateway.policy.rate_limits import Limits
 from gateway.rate_limit.leases import microseconds
 from gateway.routing.routes import Routes
 from service_kit.addresses import ClientAddress
+from service_kit.dependencies import InvalidToken
 from service_kit.problems import Problem
 from service_kit.tokens import KeyUnknown
 
@@ -53,7 +54,7 @@ class Pipeline:
             websocket.consider(request, self.public)
         except KeyUnknown as unknown:
             if again:
-                request.refusal = refusal_of(unknown)
+                request.refusal = InvalidToken(unknown)
                 self.limits.punish_address(request.client)
             request.unknown_key = unknown.kid
         except Problem as refusal:

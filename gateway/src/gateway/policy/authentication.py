@@ -7,10 +7,10 @@ from typing import Final
 from gateway.http1.head import Head
 from gateway.http1.headers import elements
 from gateway.policy.response_revocations import ResponseRevocations
+from service_kit.dependencies import AmbiguousCredentials, InvalidToken
 from service_kit.problems import Problem
 from service_kit.tokens import (
     CANNOT_VERIFY,
-    REFUSED,
     Caller,
     CannotVerify,
     KeyUnknown,
@@ -31,20 +31,6 @@ _TOKEN_IN_QUERY: Final = re.compile(
 class Unauthorized(Problem):
     status, code, title = HTTPStatus.UNAUTHORIZED, "token_required", "A bearer token is required"
     detail = "Send `Authorization: Bearer` with an access token from `POST /auth/token`."
-
-
-class InvalidToken(Problem):
-    status, code, title = HTTPStatus.UNAUTHORIZED, "invalid_token", "Access token not accepted"
-    codes = REFUSED
-
-
-class InvalidRequest(Problem):
-    status, code, title = (
-        HTTPStatus.BAD_REQUEST,
-        "invalid_request",
-        "The token was not sent in exactly one accepted way",
-    )
-    detail = "Send the token in the `Authorization` header, once, and nowhere else."
 
 
 class CannotTell(Problem):
@@ -76,7 +62,7 @@ class Callers:
         except KeyUnknown:
             raise
         except TokenRefused as refused:
-            raise refusal_of(refused) from None
+            raise InvalidToken(refused) from None
         except CannotVerify as cannot:
             raise CannotTell(code=cannot.code, headers=_RETRY_AFTER) from None
 
@@ -84,10 +70,7 @@ class Callers:
 def _refuse_token_in(query: bytes) -> None:
     """A query parameter may not be the token, however its name is written."""
     if _TOKEN_IN_QUERY.search(query):
-        raise InvalidRequest(
-            "a token in the query is not accepted",
-            headers={"WWW-Authenticate": 'Bearer error="invalid_request"'},
-        )
+        raise AmbiguousCredentials("A token in the query is refused: it would end up in logs.")
 
 
 def _read_bearer(head: Head) -> bytes:
@@ -110,9 +93,3 @@ def other_subprotocols(head: Head) -> bytes:
 
 def _subprotocols(head: Head) -> list[bytes]:
     return elements(head.others.get(b"sec-websocket-protocol", ()))
-
-
-def refusal_of(refused: TokenRefused) -> InvalidToken:
-    """The kit's reason as RFC 6750's challenge."""
-    challenge = f'Bearer error="invalid_token", error_description="{refused.code}"'
-    return InvalidToken(refused.detail, code=refused.code, headers={"WWW-Authenticate": challenge})

@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any, Final
 
 from gateway.http1 import head
-from gateway.policy.authentication import CannotTell, InvalidRequest, InvalidToken, Unauthorized
+from gateway.policy.authentication import CannotTell, Unauthorized
 from gateway.policy.rate_limits import AddressLimited, RouteLimited
 from gateway.policy.websocket import OriginRefused
 from gateway.portal.references import COMPONENTS, Document
@@ -19,7 +19,7 @@ from gateway.upstream.exceptions import (
     RequestTimeout,
     Unavailable,
 )
-from service_kit.dependencies import InsufficientRole, InsufficientScope
+from service_kit.dependencies import AmbiguousCredentials, InsufficientRole, InsufficientScope, InvalidToken
 from service_kit.document import PROBLEM_SCHEMA, join, refusals, share_examples
 from service_kit.exception_handlers import MethodNotAllowed
 from service_kit.problems import Problem
@@ -27,7 +27,7 @@ from service_kit.problems import Problem
 _RESPONSES: Final[dict[str, tuple[str, tuple[type[Problem], ...]]]] = {
     "BadRequest": (
         "The request, or the token in it, was not sent in exactly one accepted way.",
-        (head.BadRequest, head.AmbiguousPath, head.LengthUnclear, InvalidRequest),
+        (head.BadRequest, head.AmbiguousPath, head.LengthUnclear, AmbiguousCredentials),
     ),
     "Unauthorized": (
         "No token, or one that is not accepted; `WWW-Authenticate` says which.",
