@@ -9,11 +9,10 @@ from typing import Any
 
 from prometheus_client import Gauge
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from service_kit.jwks import KeyCache
+from service_kit.redis_client import connect_once
 from service_kit.replication import Replication
 from service_kit.revocations import Revocations
 from service_kit.stream import EntryId, Reply, StreamReader
@@ -140,17 +139,16 @@ class Follower:
 
 
 def connect(url: str, user: str, password: str | None) -> Redis:
-    """A client for the follower alone: it waits as long as a round may take, and no part of it tries again."""
-    options: dict[str, Any] = {} if password is None else {"username": user, "password": password}
-    return Redis.from_url(
+    """A client for the follower alone: it waits as long as a round may take."""
+    return connect_once(
         url,
+        user,
+        password,
+        connect_seconds=1.0,
+        seconds=_BLOCK + 1.0,
         decode_responses=True,
         encoding_errors="replace",
-        socket_connect_timeout=1.0,
-        socket_timeout=_BLOCK + 1.0,
-        retry=Retry(NoBackoff(), 0),
         # The ACL user may read one stream and one key: ask for nothing else on connecting.
         protocol=2,
         driver_info=None,
-        **options,
     )

@@ -7,13 +7,12 @@ from typing import Final
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import ASGIApp
 
 from service_kit import application, background, logs
 from service_kit.authenticator import Authenticator
+from service_kit.redis_client import connect_once
 from service_kit.settings import load, secret_value
 from user_service import __version__, malloc
 from user_service.account_links.pages import LinkPages
@@ -102,7 +101,13 @@ def make_parts(settings: Settings, hasher: PasswordHasher = HASHER) -> Parts:
         when_done=memory.work_ended,
         allowance=allowance,
     )
-    events_redis = _events_redis(settings)
+    events_redis = connect_once(
+        settings.events_redis_url,
+        settings.events_redis_user,
+        secret_value(settings.events_redis_password),
+        connect_seconds=1.0,
+        seconds=2.0,
+    )
     events = Stream(events_redis, settings.redis_replicas)
     return Parts(
         database=database,
@@ -208,15 +213,3 @@ def _mail_sender(database: Database, settings: Settings) -> MailSender:
     )
     links = settings.app_url or f"{settings.public_url}/v1/users/links"
     return MailSender(database, server, settings.mail_from, links.rstrip("/"), own_pages=not settings.app_url)
-
-
-def _events_redis(settings: Settings) -> Redis:
-    password = secret_value(settings.events_redis_password)
-    return Redis.from_url(
-        settings.events_redis_url,
-        username=settings.events_redis_user if password else None,
-        password=password,
-        socket_timeout=2.0,
-        socket_connect_timeout=1.0,
-        retry=Retry(NoBackoff(), 0),
-    )

@@ -2,14 +2,13 @@
 
 import secrets
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from gateway.rate_limit.leases import Claim, Grant, Settlement, Unreachable
+from service_kit.redis_client import connect_once
 
 _SECONDS: Final = 0.2  # less than one period: an answer that comes later is of no use
 _WORKERS: Final = "gateway:workers"
@@ -94,12 +93,6 @@ class RedisLimitStore:
 
 def connect(url: str, user: str, password: str | None) -> Redis:
     """A client that would rather fail than be late, and is asked again soon enough."""
-    options: dict[str, Any] = {} if password is None else {"username": user, "password": password}
-    return Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_connect_timeout=_SECONDS,
-        socket_timeout=_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        **options,
+    return connect_once(
+        url, user, password, connect_seconds=_SECONDS, seconds=_SECONDS, decode_responses=True
     )
