@@ -95,10 +95,7 @@ def test_a_new_package_gets_its_code_its_tests_its_routes_and_its_place(clone: P
             (name, f"{name} is taken: `import {name}` is a library's")
             for name in ("json", "httptools", "redis")
         ),
-        *(
-            (name, f"{name} is reserved")
-            for name in ("class", "list", "tests", "metrics", "router", "localhost")
-        ),
+        *((name, f"{name} is reserved") for name in ("class", "list", "tests", "router", "localhost")),
         ("main-service", "main is reserved"),
         ("class-service", "class is reserved"),
         ("example-service", "example_service is reserved"),
@@ -108,6 +105,7 @@ def test_a_new_package_gets_its_code_its_tests_its_routes_and_its_place(clone: P
         ("v1", "v1 is taken: /v1/users"),
         ("docs", "docs is reserved"),
         ("healthz", "healthz is taken: /healthz is a route of gateway/contract/openapi.json"),
+        ("metrics", "metrics is taken: /metrics is a route of gateway/contract/openapi.json"),
         ("portal", "portal is reserved"),
         ("mysql", "mysql is taken: deploy/compose/mysql.yaml has a container of that name"),
         ("redis-limits", "redis-limits is taken: deploy/compose/redis.yaml has a container of that name"),
@@ -130,7 +128,7 @@ def test_a_bad_name_is_refused_in_one_line_and_leaves_nothing(clone: Path, name:
     [
         ("users", "users is taken: /v1/users is a route of user-service/routes/users.toml"),
         ("auth", "auth is taken: /auth/introspect is a route of auth-service/routes/auth.toml"),
-        ("metrics", "metrics is reserved"),
+        ("metrics", "metrics is taken: /metrics is a route of gateway/contract/openapi.json"),
         ("config", "config is reserved"),
         ("class", "class is reserved"),
     ],
