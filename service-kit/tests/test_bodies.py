@@ -168,7 +168,7 @@ async def test_a_body_larger_than_the_route_takes_is_refused_before_it_is_there(
 
     answer = await http.post(path, content=endless(), headers=JSON)
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large"), answer.text
-    assert answer.json()["detail"] == "more than 1048576 bytes"
+    assert answer.json()["detail"] == "The route takes at most 1048576 bytes."
     assert sent <= 2**20 + 2**16
 
 

@@ -72,7 +72,7 @@ def _explain(found: RouteTable, settings: RouteSettings, method: str, target: st
         route = table.match(head.method, head.path)
     except Problem as problem:
         refusal = f"refused    {int(problem.status)} {problem.code}: {problem.title}"
-        lines.append(f"{refusal}, {problem.detail}" if problem.detail else refusal)
+        lines.append(f"{refusal}. {problem.detail}" if problem.detail else refusal)
         for name, value in (problem.headers or {}).items():
             lines.append(f"           {name}: {value}")
         return False, lines

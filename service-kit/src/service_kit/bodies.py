@@ -64,7 +64,7 @@ def _bounded(receive: Receive, most: int) -> Receive:
         size += len(message.get("body", b""))
         if size > most:
             # FastAPI takes whatever else is raised while it reads for a body that cannot be parsed.
-            raise HTTPException(BodyTooLarge.status, f"more than {most} bytes")
+            raise HTTPException(BodyTooLarge.status, f"The route takes at most {most} bytes.")
         return message
 
     return receive_bounded

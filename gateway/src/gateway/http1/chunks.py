@@ -63,7 +63,7 @@ class ChunkedBody:
             end = data[at : at + 2]
             if end != b"\r\n":
                 if end not in (b"", b"\r"):
-                    raise BadRequest("a chunk is longer than its size says")
+                    raise BadRequest("A chunk is longer than its size.")
                 return at, False
             at += 2
             self._left = _SIZE
@@ -75,7 +75,7 @@ class ChunkedBody:
             line = _LINE.fullmatch(data, at, line_end)
             if line is None:
                 raise BadRequest(
-                    "a chunk's first line is not a hexadecimal number with or without extensions"
+                    "A chunk's first line is not a hexadecimal number with or without extensions."
                 )
             at = line_end + 2
             self._left = int(line[1], 16) or _TRAILERS
@@ -88,7 +88,7 @@ class ChunkedBody:
             end = data.find(b"\r\n\r\n", at) + 4
             if end < 4:
                 if len(data) - at > MAX_TRAILERS:
-                    raise HeadTooLarge(f"more than {MAX_TRAILERS} bytes of trailers")
+                    raise HeadTooLarge(f"The trailers have more than {MAX_TRAILERS} bytes.")
                 return at
         self.over = True
         self.trailers = data[at:end]
@@ -98,6 +98,6 @@ class ChunkedBody:
 def _check_beginning(line: bytes) -> None:
     """Refuses at once what can become no chunk's first line."""
     if len(line) >= MAX_LINE:
-        raise BadRequest(f"a chunk's first line is longer than {MAX_LINE} bytes")
+        raise BadRequest(f"A chunk's first line is longer than {MAX_LINE} bytes.")
     if not _BEGINNING.fullmatch(line):
-        raise BadRequest("a chunk's size is not a hexadecimal number")
+        raise BadRequest("A chunk's size is not a hexadecimal number.")

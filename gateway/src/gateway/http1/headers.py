@@ -58,7 +58,7 @@ _hosts: set[bytes] = set()
 def read_headers(head: Head, lines: list[bytes]) -> None:
     """Reads the lines behind the first, which is the request line, into the head."""
     if len(lines) > MAX_HEADERS + 1:
-        raise HeadTooLarge(f"more than {MAX_HEADERS} header fields")
+        raise HeadTooLarge(f"The request has more than {MAX_HEADERS} headers.")
     headers, others = head.headers, head.others
     single: list[bytes] = []
     for index in range(1, len(lines)):
@@ -68,7 +68,7 @@ def read_headers(head: Head, lines: list[bytes]) -> None:
         if treatment is None:
             treatment = _classify(name)
         if not colon:
-            raise BadRequest("a header line has no colon")
+            raise BadRequest("A header line has no colon.")
         if treatment is PASS:
             headers.append(line)
         elif treatment is ONCE:
@@ -81,16 +81,14 @@ def read_headers(head: Head, lines: list[bytes]) -> None:
             else:
                 others[treatment] = [value]
     if len(single) > 1 and len({name.lower() for name in single}) < len(single):
-        raise BadRequest("a field that has one value is given twice")
+        raise BadRequest("A header that has one value is sent twice.")
     _interpret(head)
 
 
 def _classify(name: bytes) -> bytes:
     if not HEADER_NAME.fullmatch(name):
         # An underscore is a token character, but servers that fold it to a dash would read another field than we did.
-        raise BadRequest(
-            "a header name is empty, or holds an underscore or another character that has no place there"
-        )
+        raise BadRequest("A header name is empty, or holds an underscore or another forbidden character.")
     lower = name.lower()
     if lower in _COLLECTED or is_asserted(lower):
         treatment = lower  # what others could believe is kept aside: it crosses where the route says so
@@ -112,7 +110,7 @@ def _interpret(head: Head) -> None:
     _read_host(head, others.pop(b"host", None))
     head.authorization = others.pop(b"authorization", [])
     if len(head.authorization) > 1:
-        raise BadRequest("more than one Authorization")
+        raise BadRequest("Authorization is sent more than once.")
     if not others:
         return
     if b"content-length" in others or b"transfer-encoding" in others:
@@ -135,18 +133,18 @@ def elements(values: Iterable[bytes]) -> list[bytes]:
     them would hold up everybody else."""
     parts = b",".join(values).split(b",", MAX_ELEMENTS)
     if len(parts) > MAX_ELEMENTS:
-        raise HeadTooLarge(f"more than {MAX_ELEMENTS} elements in a list")
+        raise HeadTooLarge(f"A list has more than {MAX_ELEMENTS} elements.")
     return [element for part in parts if (element := part.strip(b" \t"))]
 
 
 def _read_host(head: Head, values: list[bytes] | None) -> None:
     if values is None or len(values) != 1:
-        raise BadRequest("there must be exactly one Host")
+        raise BadRequest("The request must have exactly one Host.")
     host = values[0]
     if host not in _hosts:
         match = HOST.fullmatch(host)
         if match is None:
-            raise BadRequest("Host is not a host name or address with an optional port")
+            raise BadRequest("Host is not a host name or address with an optional port.")
         if len(host) <= 255:
             if len(_hosts) >= _MEMO_LIMIT:
                 _hosts.clear()
@@ -160,15 +158,15 @@ def _read_framing(head: Head) -> None:
     codings = head.others.pop(b"transfer-encoding", None)
     if codings is not None:
         if lengths is not None:
-            raise LengthUnclear("both Content-Length and Transfer-Encoding")
+            raise LengthUnclear("Content-Length and Transfer-Encoding are both sent.")
         if not head.http11:
-            raise LengthUnclear("Transfer-Encoding in HTTP/1.0")
+            raise LengthUnclear("HTTP/1.0 has no Transfer-Encoding.")
         if [coding.lower() for coding in codings] != [b"chunked"]:
             raise CodingUnknown
         head.chunked = head.has_body = True
     elif lengths is not None:
         if len(lengths) != 1 or not lengths[0].isdigit() or len(lengths[0]) > 15:
-            raise LengthUnclear("Content-Length is not one decimal number")
+            raise LengthUnclear("Content-Length is not one decimal number.")
         head.length = int(lengths[0])
         head.has_body = head.length > 0
 
@@ -176,7 +174,7 @@ def _read_framing(head: Head) -> None:
 def _read_connection(head: Head) -> None:
     named = set(members(head.others.pop(b"connection")))
     if not named.isdisjoint(_NEVER_HOP_BY_HOP):
-        raise BadRequest("Connection names a field that is not hop-by-hop")
+        raise BadRequest("Connection names a header that is not hop-by-hop.")
     if b"close" in named:
         head.keep_alive = False
     elif b"keep-alive" in named:

@@ -70,7 +70,7 @@ class Reader:
     def _read_head(self, data: bytes) -> Head | None:
         end = data.find(b"\r\n\r\n")
         if end == 0:
-            raise BadRequest("more than one empty line before the request")
+            raise BadRequest("More than one empty line is before the request.")
         if end > 0 and data[:2] == b"\r\n":
             data = data[2:]  # one is allowed (RFC 9112, 2.2)
             end -= 2
@@ -110,7 +110,7 @@ class Reader:
                     _FRAMING_ONLY % (b"Transfer-Encoding: chunked" if head.chunked else length)
                 )
         if self._complete == head.has_body:
-            raise BadRequest("the end of the message is not clear")
+            raise BadRequest("The end of the message is not clear.")
 
     @property
     def turn_over(self) -> bool:
@@ -137,7 +137,7 @@ class Reader:
         self._parser.feed_data(data[:left] if len(data) > left else data)
         self.body_left = max(0, left - len(data))
         if self._complete != (self.body_left == 0):
-            raise BadRequest("the end of the message is not clear")
+            raise BadRequest("The end of the message is not clear.")
         return data[left:]
 
     def _read_chunks(self, chunks: ChunkedBody, data: bytes) -> bytes:
@@ -148,7 +148,7 @@ class Reader:
             early = self._complete
             self._parser.feed_data(chunks.trailers[-2:])
             if early or not self._complete:
-                raise BadRequest("the end of the message is not clear")
+                raise BadRequest("The end of the message is not clear.")
         return rest
 
     def skip_body(self) -> bool:
@@ -175,12 +175,12 @@ class Reader:
 
 def _check_unfinished(data: bytes) -> None:
     if data.count(b"\n") != data.count(b"\r\n") or not (data[:1].isalpha() or data[:2] in (b"\r", b"\r\n")):
-        raise BadRequest("this is not HTTP/1.1")
+        raise BadRequest("The message is not HTTP/1.1.")
     _check_sizes(data)
 
 
 def _check_sizes(data: bytes) -> None:
     if len(data) > MAX_TARGET and b"\r\n" not in data[: MAX_TARGET + 32]:
-        raise TargetTooLong(f"the target is longer than {MAX_TARGET} bytes")
+        raise TargetTooLong(f"The target is longer than {MAX_TARGET} bytes.")
     if len(data) > MAX_HEAD:
-        raise HeadTooLarge(f"more than {MAX_HEAD} bytes")
+        raise HeadTooLarge(f"The request line and headers have more than {MAX_HEAD} bytes.")

@@ -71,17 +71,17 @@ def _read_request_line(line: bytes) -> tuple[bytes, bytes, bool, bytes]:
     """Method, target in origin-form, whether it is HTTP/1.1, and the host if the target names one."""
     parts = line.split(b" ")
     if len(parts) != 3:
-        raise BadRequest("the request line is not method, target and version with single spaces")
+        raise BadRequest("The request line is not method, target and version with single spaces.")
     method, target, version = parts
     if len(target) > MAX_TARGET:
-        raise TargetTooLong(f"the target is longer than {MAX_TARGET} bytes")
+        raise TargetTooLong(f"The target is longer than {MAX_TARGET} bytes.")
     http11 = version == b"HTTP/1.1"
     if not http11 and version != b"HTTP/1.0":
-        raise BadRequest("only HTTP/1.1 and HTTP/1.0 are understood")
+        raise BadRequest("Only HTTP/1.1 and HTTP/1.0 are supported.")
     if method not in _METHODS:
         raise MethodUnknown
     if target.translate(None, _TARGET_BYTES):
-        raise BadRequest("the target holds a character that must be escaped")
+        raise BadRequest("The target holds a character that must be escaped.")
     if target.startswith(b"/"):
         host = b""
     else:
@@ -94,10 +94,10 @@ def _read_absolute_form(target: bytes) -> tuple[bytes, bytes]:
     """Target and host."""
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
-        raise BadRequest("the target is neither a path nor an absolute http URI")
+        raise BadRequest("The target is neither a path nor an absolute http URI.")
     authority, rest = match.groups()
     if not HOST.fullmatch(authority):
-        raise BadRequest("the target's authority is not a host")
+        raise BadRequest("The target's authority is not a host.")
     return (rest if rest.startswith(b"/") else b"/" + rest), authority
 
 
@@ -106,13 +106,11 @@ def _check_path(path: bytes) -> None:
     if path.translate(None, _PATH_BYTES):
         without_escapes = _ESCAPE.sub(b"", path)
         if without_escapes.translate(None, _PATH_BYTES):
-            raise AmbiguousPath("the path holds a character that must be escaped, or a broken escape")
+            raise AmbiguousPath("The path holds a character that must be escaped, or a broken escape.")
         if _HIDING_ESCAPE.search(path):
-            raise AmbiguousPath(
-                "the path escapes a character that must be written plainly, or that separates"
-            )
+            raise AmbiguousPath("The path escapes a separator, or a character that needs no escape.")
     # Not `in`, which of bytes first makes an error and forgets it.
     if path.find(b"//") >= 0:
-        raise AmbiguousPath("the path holds an empty segment")
+        raise AmbiguousPath("The path holds an empty segment.")
     if path.find(b"/.") >= 0 and any(segment in (b".", b"..") for segment in path.split(b"/")):
-        raise AmbiguousPath("the path holds a dot segment")
+        raise AmbiguousPath("The path holds a dot segment.")

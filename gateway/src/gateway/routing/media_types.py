@@ -41,12 +41,12 @@ class Media:
     def check(self, head: Head) -> None:
         if self.consumes and head.has_body and not self._takes(_values(head, b"content-type")):
             raise MediaTypeUnsupported(
-                f"takes {' or '.join(self.consumes)}", headers={"Accept": ", ".join(self.consumes)}
+                f"The route takes {' or '.join(self.consumes)}.", headers={"Accept": ", ".join(self.consumes)}
             )
         if self.produces:
             ranges = _ranges(_values(head, b"accept"))
             if ranges and not any(_quality(media_type, ranges) for media_type in self.produces):
-                raise NotAcceptable(f"gives {' or '.join(self.produces)}")
+                raise NotAcceptable(f"The route gives {' or '.join(self.produces)}.")
 
     def _takes(self, sent: list[str]) -> bool:
         media_type = sent[0].partition(";")[0].strip() if len(sent) == 1 else ""

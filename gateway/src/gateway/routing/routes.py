@@ -138,7 +138,7 @@ class Route:
         """Refuses a body that is announced too large, and what is of a media type that has no place here; a body
         without a length is counted as it comes."""
         if head.length is not None and head.length > self.body_max_bytes:
-            raise BodyTooLarge(f"more than {self.body_max_bytes} bytes")
+            raise BodyTooLarge(f"The route takes at most {self.body_max_bytes} bytes.")
         if self.media is not None:
             self.media.check(head)
 

@@ -316,7 +316,7 @@ class ClientConnection(FlowControl):
         try:
             body = reader.body(data)
             if reader.body_read > most:
-                raise BodyTooLarge(f"more than {most} bytes")
+                raise BodyTooLarge(f"The route takes at most {most} bytes.")
         except Problem as problem:
             self._give_up(exchange, problem)
             return

@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
                 parts = self._read_chunked(data) if response.chunked else self._read_counted(data)
         except (BadResponse, httptools.HttpParserError) as error:
             self.close()
-            exchange.failed(f"the answer cannot be read: {error}")
+            exchange.failed(f"The response cannot be read: {error}.")
             return
         if self._response is not None and self.exchange is not None:
             exchange.deliver(parts, self._complete)
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
     def _read_counted(self, data: bytes) -> list[bytes]:
         self._left -= len(data)
         if self._left < 0:
-            raise BadResponse("bytes after the answer")
+            raise BadResponse("bytes after the response")
         self._complete = self._left == 0
         return [data] if data else []
 
@@ -143,13 +143,13 @@ class Connection(asyncio.Protocol):
             self._parser = httptools.HttpResponseParser(self)
         self._parser.feed_data(data)
         if self._complete and data.endswith(b"\r\n\r\n\r\n"):
-            raise BadResponse("an empty line after the answer")  # llhttp passes over it
+            raise BadResponse("an empty line after the response")  # llhttp passes over it
         parts, self._parts = self._parts, []  # given away: the exchange puts the head in front of them
         return parts
 
     def _switch(self, exchange: "Exchange", response: Response, after: bytes) -> None:
         if not exchange.may_switch(response):
-            raise BadResponse("a switch of protocols that was not asked for")
+            raise BadResponse("a switch of protocols that was not requested")
         self.exchange = None
         exchange.switch(self, response, after)
 
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._complete:
-            raise BadResponse("bytes after the answer")
+            raise BadResponse("bytes after the response")
 
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)

@@ -410,7 +410,7 @@ class Exchange:
             self.connection = None
             if self.upstream.retry(self):
                 return
-        self.failed("the connection was closed")
+        self.failed("The service closed the connection before the response was complete.")
 
     def failed(self, reason: str) -> None:
         """No proper answer will come of this connection."""

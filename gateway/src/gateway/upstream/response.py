@@ -128,7 +128,7 @@ def _check_text(line: bytes) -> None:
 def _read_status(line: bytes) -> Status:
     version, code, reason = line[:9], line[9:12], line[9:]
     if not code.isdigit() or line[12:13] not in (b" ", b""):
-        raise BadResponse("the status line is not one")
+        raise BadResponse("the status line is malformed")
     if version not in (b"HTTP/1.1 ", b"HTTP/1.0 "):
         raise BadResponse("the status line is not HTTP/1.1 or HTTP/1.0")
     if not 100 <= int(code) < 600:
@@ -145,7 +145,7 @@ def _read_status(line: bytes) -> Status:
 
 def _classify(name: bytes) -> bytes:
     if not _HEADER_NAME.fullmatch(name):
-        raise BadResponse("a header name is empty, or holds a character that has no place there")
+        raise BadResponse("a header name is empty, or holds a forbidden character")
     lower = name.lower()
     if lower == LENGTH:
         treatment = LENGTH
@@ -166,7 +166,7 @@ def _classify(name: bytes) -> bytes:
 
 def _interpret(response: Response, name: bytes, value: bytes, line: bytes) -> None:
     if name is LENGTH:
-        raise BadResponse("Content-Length is given twice")
+        raise BadResponse("Content-Length is sent twice")
     if name == b"content-type":  # of an event stream
         response.headers.append(line)
         response.event_stream = True
