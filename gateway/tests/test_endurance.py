@@ -339,7 +339,8 @@ async def test_connections_that_pipeline_without_a_pause_hold_little(
     each = (memory.peak() - before) / connections / 1024
     print(f"{connections} connections that pipeline: {each:.0f} KiB each, {got} bytes of answers")
     assert got >= connections * 200  # each had an answer at least
-    assert each <= 32 * 1024 / 800
+    # And 2 MiB for whatever is used for the first time.
+    assert each <= 32 * 1024 / 800 + 2048 / connections
     await until(lambda: at_rest(gateway), 15)
 
 
