@@ -492,7 +492,7 @@ def test_a_password_that_is_guessed_first_is_refused(password: str) -> None:
 def test_a_refused_password_is_told_what_is_true_of_it(password: str, said: str) -> None:
     with pytest.raises(PasswordRefused) as refused:
         policy.check(password, shortest=12, about=("ada.lovelace@example.com", "Ada Lovelace"))
-    assert refused.value.detail.removesuffix(" Add words that nobody expects.") == said
+    assert refused.value.detail.removesuffix(" Add words that are hard to guess.") == said
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ def decode(content: bytes) -> Any:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as fault:
-        raise json.JSONDecodeError("It is not UTF-8", "", fault.start) from None
+        raise json.JSONDecodeError("The body is not UTF-8", "", fault.start) from None
     try:
         value = _decoder.decode(text)
     except RecursionError:
-        _refuse("It is nested too deeply")
+        _refuse("The JSON is nested too deeply")
     # Nothing but an escape makes half of a character.
     if "\\u" in text:
         try:
@@ -33,7 +33,7 @@ def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object_pairs_hook."""
     members = dict(pairs)
     if len(members) != len(pairs):
-        _refuse("A member is there twice")
+        _refuse("A member is repeated")
     return members
 
 

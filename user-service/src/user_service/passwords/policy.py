@@ -45,7 +45,7 @@ def check(password: str, *, shortest: int, about: tuple[str, ...]) -> None:
     rest, found = _without_context(folded, about)
     if len(rest) < shortest // 2:
         raise PasswordRefused(
-            f"Most of this password is {' and '.join(found)}. Add words that nobody expects."
+            f"Most of this password is {' and '.join(found)}. Add words that are hard to guess."
         )
 
 

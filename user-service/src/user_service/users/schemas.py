@@ -30,16 +30,16 @@ def _address(text: str) -> str:
 
 def _visible(text: str) -> str:
     if any(unicodedata.category(character) in BREAKS_LINES or character in TURNS_TEXT for character in text):
-        raise ValueError("control characters are not accepted")
+        raise ValueError("Leave control characters out.")
     if all(unicodedata.category(character) in UNSEEN for character in text):
-        raise ValueError("nothing of this can be seen")
+        raise ValueError("The text has no visible character.")
     return text
 
 
 def _written_out(text: object) -> object:
     # Pydantic takes a number for seconds since 1970, or milliseconds if it is large; the document says date-time.
     if isinstance(text, str) and "-" not in text[1:]:
-        raise ValueError("a date and time as in RFC 3339, such as 2026-01-31T12:00:00Z")
+        raise ValueError("Send a date and time in the form of RFC 3339, such as 2026-01-31T12:00:00Z.")
     return text
 
 
