@@ -22,7 +22,6 @@ from gateway.policy.rate_limits import (
     AddressLimited,
     Limits,
     RouteLimited,
-    network_of,
 )
 from gateway.rate_limit.leases import (
     SECOND,
@@ -33,7 +32,7 @@ from gateway.rate_limit.leases import (
     Nowhere,
     microseconds,
 )
-from gateway.rate_limit.per_address import PerAddress
+from gateway.rate_limit.per_address import PerAddress, network_of
 from gateway.rate_limit.redis_store import RedisLimitStore, connect
 from gateway.routing.routes import Limit, Route, Routes
 from service_kit import background, gcra

@@ -8,10 +8,9 @@ from typing import Final
 
 from gateway.policy.proxy_request import ProxyRequest
 from gateway.rate_limit.leases import SECOND, LimitLeases
-from gateway.rate_limit.per_address import around
+from gateway.rate_limit.per_address import around, network_of
 from gateway.routing.routes import Limit
 from service_kit import gcra
-from service_kit.addresses import networks_of
 from service_kit.problems import Problem
 
 FAILED_VERIFICATION: Final = 10  # what a forged token costs its address, in requests
@@ -133,11 +132,3 @@ def _by_address(request: ProxyRequest, limit: Limit) -> bool:
 @lru_cache
 def _wider(limit: Limit, times: int) -> Limit:
     return limit.model_copy(update={"rate": limit.rate * times, "burst": (limit.burst or limit.rate) * times})
-
-
-def network_of(address: bytes) -> bytes:
-    """The address, or an IPv6 address's /64, or the IPv4 address that it maps: whoever has one there has them all."""
-    if _COLON not in address:
-        return address
-    [network] = networks_of(address.decode("latin-1"), (32,), (64,))
-    return network.removesuffix("/32").encode()

@@ -12,7 +12,7 @@ _COLON: Final = ord(":")  # only IPv6 has it
 
 
 class PerAddress:
-    """So many of one thing for each network address (`limits.network_of`); a bound of 0 is none."""
+    """So many of one thing for each network address (`network_of`); a bound of 0 is none."""
 
     __slots__ = ("_held", "most")
 
@@ -48,6 +48,14 @@ class PerAddress:
                 self._held[each] = held
             else:
                 del self._held[each]
+
+
+def network_of(address: bytes) -> bytes:
+    """The address, or an IPv6 address's /64, or the IPv4 address that it maps: whoever has one there has them all."""
+    if _COLON not in address:
+        return address
+    [network] = networks_of(address.decode("latin-1"), (32,), (64,))
+    return network.removesuffix("/32").encode()
 
 
 def around(network: bytes) -> tuple[bytes, ...]:

@@ -14,8 +14,9 @@ from gateway.http1.request_head import MAX_HEAD
 from gateway.policy import forwarding
 from gateway.policy.authentication import CannotTell
 from gateway.policy.proxy_request import ProxyRequest
-from gateway.policy.rate_limits import AddressLimited, network_of
+from gateway.policy.rate_limits import AddressLimited
 from gateway.portal.asgi import Cycle
+from gateway.rate_limit.per_address import network_of
 from gateway.server.flow_control import NEVER, FlowControl
 from gateway.server.long_lived import TOO_OLD
 from gateway.server.worker_state import WorkerState

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from gateway.server.client_connection import ClientConnection
 
-_MOST_BYTES: Final = (
-    64 * 1024 * 1024
-)  # of a worker; what the kernel holds for the same clients is about twice that
+# Of a worker. What the kernel holds for the same clients is about twice that.
+_MOST_BYTES: Final = 64 * 1024 * 1024
 
 
 class SlowReaders:
-    """The connections that were full at some time, with the address (`rate_limits.network_of`) that each counts for."""
+    """The connections that were full at some time, with the address (`per_address.network_of`) that each counts for."""
 
     def __init__(self) -> None:
         self.most_bytes = _MOST_BYTES

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 from gateway.clock import date
 from gateway.policy.forwarding import prepare
 from gateway.policy.proxy_request import ProxyRequest
-from gateway.policy.rate_limits import network_of
+from gateway.rate_limit.per_address import network_of
 from gateway.upstream.connection import Connection
 from gateway.upstream.exceptions import BadGateway, GatewayTimeout, RequestTimeout
 from gateway.upstream.pool import Pool
@@ -193,9 +193,7 @@ class Exchange:
         any other the client must not take what has come for the whole."""
         if self.over:
             return
-        self._end()
-        if self.connection is not None:
-            self.connection.close()
+        self._drop()
         if not self.event_stream:
             self._client.cut(self)
             return
@@ -313,9 +311,7 @@ class Exchange:
         if response.event_stream and not self.bodyless:
             self.event_stream = True
             if (refusal := self._count_long_lived()) is not None:
-                self._end()
-                if self.connection is not None:
-                    self.connection.close()
+                self._drop()
                 self._client.refuse(request, refusal)
             else:
                 self._client.watch(request)
@@ -455,6 +451,12 @@ class Exchange:
             self.upstream.concurrency.responded(route.name, waited, route.first_byte_seconds)
             if by is not None:
                 by.responded_at = now
+
+    def _drop(self) -> None:
+        """The exchange is over, and the service is to notice."""
+        self._end()
+        if self.connection is not None:
+            self.connection.close()
 
     def _end(self) -> None:
         if self._requested_at > 0:
